@@ -1,0 +1,32 @@
+/*
+ * fs - durable file operations. Every write the store relies on goes through here, so that crash tests see one set of call
+ * sites. All return 0, or -1 with err. A failed fsync is never tried again: the caller marks what it guards as failed.
+ */
+#ifndef UTIL_FS_H
+#define UTIL_FS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "util/err.h"
+#include "util/str.h"
+
+int fs_write_all(int fd, const void *p, size_t len, struct err *err);                           /* at the file position */
+int fs_pwrite_all(int fd, const void *p, size_t len, uint64_t offset, struct err *err);
+int fs_pread_all(int fd, void *p, size_t len, uint64_t offset, struct err *err);                /* ERR_CORRUPT when short */
+int fs_datasync(int fd, const char *path_for_log, struct err *err);                             /* fdatasync */
+int fs_sync_dir(const char *dir, struct err *err);                                              /* fsync of a directory */
+int fs_mkdir_p(const char *path, mode_t mode, struct err *err);         /* and its parents; existing ones are fine; no sync */
+int fs_mkdir_p_durable(const char *path, mode_t mode, struct err *err); /* every directory made is synced into its parent */
+/* Replace `path` by these octets: temporary file in the same directory, fdatasync, rename, directory sync. */
+int fs_replace(const char *path, const void *p, size_t len, mode_t mode, struct err *err);
+/* Read a whole file of at most max octets (ERR_LIMIT) into `out` (appended). */
+int fs_slurp(const char *path, size_t max, struct str *out, struct err *err);
+/* Remove a directory and what is in it (no symbolic link is followed, one file system). Missing is fine. */
+int fs_remove_tree(const char *path, struct err *err);
+bool fs_exists(const char *path);
+/* Take an exclusive lock on `path` (fcntl OFD lock, file is made 0600). -1 with ERR_BUSY when another holds it. */
+int fs_lock_file(const char *path, int *fd_r, struct err *err);
+
+#endif
