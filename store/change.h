@@ -1,0 +1,33 @@
+/*
+ * change - the change feed: each published commit tells subscribers what changed. Watching sessions use mailbox_watch(); this is
+ * for the few who want everything: replication log writer, MUPDATE announcer, search indexer, audit.
+ */
+#ifndef STORE_CHANGE_H
+#define STORE_CHANGE_H
+
+#include <stdint.h>
+
+#include "store/lock_order.h"
+
+struct store;
+
+enum change_kind { CHANGE_MAILBOX, CHANGE_NAME, CHANGE_SUBSCRIPTION, CHANGE_QUOTA, CHANGE_SEEN, CHANGE_ANNOTATION, CHANGE_SIEVE };
+
+struct change {
+        enum change_kind kind;
+        const char *name;                       /* internal mailbox name or user */
+        const char *other;                      /* rename: the former name; else NULL */
+        const char *uniqueid;
+        uint64_t modseq;
+};
+
+struct change_subscriber {
+        void (*fn)(void *ctx, const struct change *change);     /* from the publishing thread: short, no store calls */
+        void *ctx;
+        struct change_subscriber *next;
+};
+void change_subscribe(struct store *store, struct change_subscriber *s) EXCLUDES(change_class);
+void change_unsubscribe(struct store *store, struct change_subscriber *s) EXCLUDES(change_class);
+void change_publish(struct store *store, const struct change *change) EXCLUDES(change_class);
+
+#endif

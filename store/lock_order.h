@@ -1,0 +1,19 @@
+/*
+ * lock_order - the order of locks, outermost first, as clang's analysis checks it (`make tsa`).
+ * A class is only ever named. A function that takes a lock says EXCLUDES(class); one that needs it REQUIRES(instance, class).
+ * Nothing here is held across a network write or a wait for a client; only the database lock is held across a disk sync.
+ */
+#ifndef STORE_LOCK_ORDER_H
+#define STORE_LOCK_ORDER_H
+
+#include "util/lock.h"
+
+extern struct lock_class names_class;                                   /* changes of the mailbox list: one writer at a time */
+extern struct lock_class mboxlist_class ACQUIRED_AFTER(names_class);    /* a shard of the list in memory */
+extern struct lock_class open_class ACQUIRED_AFTER(mboxlist_class);     /* the table of open mailboxes */
+extern struct lock_class mailbox_class ACQUIRED_AFTER(open_class);      /* one mailbox: flags, counters, appends */
+extern struct lock_class sync_class ACQUIRED_AFTER(mailbox_class);      /* the queue of logs that want a sync */
+extern struct lock_class quota_class ACQUIRED_AFTER(mailbox_class);     /* a leaf */
+extern struct lock_class change_class ACQUIRED_AFTER(mailbox_class);    /* subscribers of the change feed: a leaf */
+
+#endif

@@ -1,0 +1,32 @@
+/*
+ * logstore - what all mailbox logs of a store share: the table of open mailboxes, sync threads, the cold cache, background
+ * checkpoints and compaction, and the change feed's source. Made by store_open(); its functions are for store.c and status.
+ */
+#ifndef STORE_LOGSTORE_H
+#define STORE_LOGSTORE_H
+
+#include <stdint.h>
+
+#include "store/lock_order.h"
+#include "util/err.h"
+
+struct store;
+struct logstore;
+
+struct logstore_options {
+        unsigned sync_threads;                  /* 0: work is done when the caller asks (tools) – waiters still work: the sync is done
+                                                 * in the calling thread */
+        bool sync_all;                          /* `store_sync: all`: flag changes wait for their sync too */
+        uint64_t blob_threshold;                /* octets; 0: 64 KiB */
+        unsigned cold_mailboxes_max;            /* kept mapped though nobody has them open; 0: 1,000 */
+};
+int logstore_create(struct store *store, const struct logstore_options *options, struct logstore **ls_r, struct err *err);
+/* Sync, checkpoint, close all. Every reference must be gone. */
+void logstore_destroy(struct logstore **ls) EXCLUDES(open_class);
+
+struct logstore_stats {
+        uint64_t open_mailboxes, cold_mailboxes, commits, syncs, sync_us_total, bytes_appended, checkpoints, compactions;
+};
+void logstore_stats(struct logstore *ls, struct logstore_stats *stats_r);
+
+#endif

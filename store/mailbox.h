@@ -1,0 +1,293 @@
+/*
+ * mailbox - one open mailbox, shared by every session that selected it, and by deliveries.
+ *
+ * The first mailbox_open() of a unique id maps the index and replays the log's tail; later ones get the same object. A message's
+ * octets never change once it has a UID (RFC 9051 2.3.1.1). Unless a function says otherwise: any thread may call, it takes the
+ * mailbox's lock for bounded work, and never waits for a sync – what must be on disk before it may be acknowledged takes a
+ * `struct waiter` (util/waiter.h), completed from a sync thread when the change is durable and published, or has failed (nothing
+ * is changed then).
+ *
+ * State and visibility. Changes are applied in memory in log order as they are written. What others may see is bounded by the
+ * published view (which messages) and mailbox_published_modseq() (which changes): appends and expunges are published after their
+ * sync; a flag change at once unless an unsynced append or expunge stands before it in the log – then together with it.
+ * A reader that meets a message with modseq > published_modseq (a flag change not yet published) calls mailbox_wait_published().
+ *
+ * Permissions are the caller's business, names are mboxlist's: here is only the object with its unique id.
+ */
+#ifndef STORE_MAILBOX_H
+#define STORE_MAILBOX_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "store/lock_order.h"
+#include "store/uidset.h"
+#include "store/view.h"
+#include "util/arena.h"
+#include "util/err.h"
+#include "util/file.h"
+#include "util/hash.h"
+#include "util/str.h"
+#include "util/waiter.h"
+
+struct store;
+struct mailbox;
+struct stage;
+struct mime_part;
+
+/* ---- flags and keywords ---- */
+
+enum {                                          /* system flags, as on disk */
+        MSG_ANSWERED    = 1u << 0,
+        MSG_FLAGGED     = 1u << 1,
+        MSG_DELETED     = 1u << 2,
+        MSG_DRAFT       = 1u << 3,
+        MSG_SEEN        = 1u << 4,
+        MSG_SYSTEM_FLAGS = 0x1f,
+        MSG_EXPUNGED    = 1u << 16,             /* a tombstone: kept until cyr_expire; in no new view */
+        MSG_BLOB        = 1u << 17,             /* the octets are in a file of their own */
+};
+
+/* Keyword ids are 0..n-1 in the order of first use in this mailbox; names keep their first spelling, compare case-insensitively.
+ * A set of keywords is interned: messages carry the id of a set (0 is the empty set). Names and sets are never changed or freed
+ * while the mailbox is open, so the pointers stay valid as long as the reference to the mailbox. */
+#define KEYWORDS_MAX 4096                       /* in one mailbox; ERR_LIMIT beyond */
+#define KEYWORD_BYTES_MAX 256
+uint32_t mailbox_keyword_count(struct mailbox *mbox);
+const char *mailbox_keyword_name(struct mailbox *mbox, uint32_t keyword);
+/* The id of a name, -1 when this mailbox has never had it. Never creates. */
+int mailbox_keyword_find(struct mailbox *mbox, struct span name);
+struct kwset {
+        uint32_t n;
+        uint16_t ids[];                         /* ascending */
+};
+const struct kwset *mailbox_kwset(struct mailbox *mbox, uint32_t set_id);       /* NULL for set 0 */
+
+/* ---- a message's state, copied out ---- */
+
+struct msg {
+        uint32_t uid;
+        uint32_t flags;                         /* MSG_… */
+        uint32_t kwset;                         /* see mailbox_kwset() */
+        uint64_t modseq;
+        uint64_t createdmodseq;
+        int64_t last_updated;                   /* Unix seconds, of the last change of metadata (csync LAST_UPDATED) */
+        int64_t internaldate, savedate, sentdate;       /* Unix seconds; sentdate INT64_MIN: no Date field */
+        uint64_t size;
+        uint32_t header_size;                   /* octets of the header with its empty line */
+        uint8_t guid[GUID_SIZE];
+        uint64_t thrid, emailid;                /* 0: none yet */
+        /* where it is; for mailbox_body() and mailbox_front() only */
+        uint32_t segment, front_len;
+        uint64_t offset;
+};
+
+/* ---- open ---- */
+
+/* What the mailbox list knows and opening needs. */
+struct mailbox_ident {
+        const char *uniqueid;                   /* 24 characters a–z0–9 */
+        const char *partition_dir;              /* absolute path of the partition */
+        const char *name;                       /* internal name, for logs only */
+        uint32_t uidvalidity;
+};
+
+/* The open mailbox if it is in memory, with a reference, else NULL. Never touches the disk. */
+struct mailbox *mailbox_find_open(struct store *store, const char *uniqueid) EXCLUDES(open_class);
+/* Open (maps, replays, may rebuild: can take long; not for workers unless the mailbox is small – use mailbox_find_open() first and
+ * an offloaded call otherwise). ERR_NOTFOUND: no such directory; ERR_CORRUPT: nothing usable; ERR_IO. */
+int mailbox_open(struct store *store, const struct mailbox_ident *ident, struct mailbox **mbox_r, struct err *err)
+        EXCLUDES(open_class);
+struct mailbox *mailbox_ref(struct mailbox *mbox);
+/* The last reference leaves the object in the cache of cold mailboxes; it is checkpointed and closed from there. */
+void mailbox_unref(struct mailbox **mbox);
+
+/* Make directory and first segment, durably. Blocks (sync). Job threads and tools only. */
+int mailbox_create_files(struct store *store, const struct mailbox_ident *ident, struct err *err);
+/* The mailbox was deleted: its directory is removed when the last reference is gone. Sessions see mailbox_is_deleted(). */
+void mailbox_mark_deleted(struct store *store, const struct mailbox_ident *ident) EXCLUDES(open_class);
+bool mailbox_is_deleted(struct mailbox *mbox);
+/* Renamed: the name used in logs. */
+void mailbox_set_name(struct store *store, const char *uniqueid, const char *name);
+const char *mailbox_uniqueid(struct mailbox *mbox);
+struct store *mailbox_store(struct mailbox *mbox);
+
+/* ---- counters: what SELECT and STATUS need, of the published state, O(1) or O(blocks) ---- */
+
+struct mailbox_status {
+        uint32_t messages, unseen, deleted, recent;     /* recent: above recentuid */
+        uint32_t uidnext, uidvalidity;
+        uint64_t highestmodseq;                 /* published */
+        uint64_t deletedmodseq;                 /* expunges up to here are no longer remembered (RFC 7162 3.2.5) */
+        uint64_t size, deleted_size;            /* RFC 8438; octets of the \Deleted ones (RFC 9051 DELETED-STORAGE, RFC 9208) */
+        int64_t last_append, pop3_last_login, recent_time;
+        uint32_t recentuid;
+        uint32_t first_unseen_uid;              /* 0: none */
+        bool readonly;                          /* the partition takes no changes now */
+};
+void mailbox_status(struct mailbox *mbox, struct mailbox_status *status_r);
+uint64_t mailbox_published_modseq(struct mailbox *mbox);
+/* Claim \Recent: messages with UID > the returned one are recent for the caller and no longer for later ones. Written lazily. */
+uint32_t mailbox_claim_recent(struct mailbox *mbox);
+/* Called when a session deselects or is idle for long: nothing but a hint for the cache. */
+struct view *mailbox_view(struct mailbox *mbox);                        /* the published view, with a reference */
+
+/* ---- reading ---- */
+
+/* Copy the state of one message. ERR_NOTFOUND when the UID was never there or is purged; expunged ones are found (MSG_EXPUNGED). */
+int mailbox_message(struct mailbox *mbox, uint32_t uid, struct msg *msg_r, struct err *err);
+/* Copy the states of the messages uids[0..n-1] (ascending) in one go, at most 256; those that are gone get uid 0. */
+int mailbox_messages(struct mailbox *mbox, const uint32_t *uids, uint32_t n, struct msg *msgs_r, struct err *err);
+
+/*
+ * UIDs of messages of `view` whose modseq is above `since` and at most `upto`, ascending, at most `max` of them (the caller goes on
+ * from the last one with `from_uid`). Blocks without changes are skipped: O(changed blocks).
+ */
+int mailbox_changed(struct mailbox *mbox, struct view *view, uint64_t since, uint64_t upto, uint32_t from_uid, uint32_t max,
+                    struct uidset *uids_r, struct err *err);
+/* UIDs expunged with a modseq above `since` (VANISHED). Sets *complete_r false when deletedmodseq > since: then the caller has to
+ * name every UID that is not in the view. */
+int mailbox_vanished(struct mailbox *mbox, uint64_t since, struct uidset *uids_r, bool *complete_r, struct err *err);
+
+/* The whole message's octets: a referenced extent (the caller ends it with file_unref(&extent.file)). Checks the checksum once
+ * since load. ERR_CORRUPT: damaged, named in the log. */
+int mailbox_body(struct mailbox *mbox, const struct msg *msg, struct extent *extent_r, struct err *err);
+
+/* What was rendered at arrival. Spans live in the arena. */
+struct msg_front {
+        struct span envelope;                   /* parenthesised list, as after "ENVELOPE " */
+        struct span bodystructure, body;
+        const struct mime_part *parts;          /* store/mime.h */
+        uint32_t part_count;
+        struct span header;                     /* the top-level header if it was kept in the record (blobs up to 16 KiB), else len 0 */
+};
+enum { FRONT_ENVELOPE = 1, FRONT_BODYSTRUCTURE = 2, FRONT_BODY = 4, FRONT_PARTS = 8, FRONT_HEADER = 16, FRONT_ALL = 31 };
+int mailbox_front(struct mailbox *mbox, const struct msg *msg, unsigned want, struct arena *arena, struct msg_front *front_r,
+                  struct err *err);
+
+/* ---- staging: octets that are about to become a message ---- */
+
+/*
+ * A stage takes a message's octets as they arrive (any thread, one at a time), parses MIME and computes the GUID on the way. Up to
+ * the blob threshold (64 KiB) they stay in memory, beyond in a file under the partition's `stage./`. One stage can be appended to
+ * many mailboxes (a delivery to several recipients); it is immutable after stage_finish().
+ *   size_hint  the announced size, 0: unknown
+ */
+int stage_begin(struct store *store, const char *partition_dir, uint64_t size_hint, struct stage **stage_r, struct err *err);
+int stage_write(struct stage *stage, const void *p, size_t len, struct err *err);       /* ERR_NOSPACE, ERR_IO; then only stage_unref() */
+int stage_finish(struct stage *stage, struct err *err);
+uint64_t stage_size(const struct stage *stage);
+const uint8_t *stage_guid(const struct stage *stage);                                   /* after finish */
+/* Read octets back (LMTP: headers; Sieve later). */
+int stage_read(struct stage *stage, uint64_t offset, void *buf, size_t len, struct err *err);
+struct stage *stage_ref(struct stage *stage);
+void stage_unref(struct stage **stage);
+
+/* ---- changing ---- */
+
+struct append_item {
+        struct stage *stage;                    /* borrowed for the call; the mailbox takes its own reference */
+        uint32_t flags;                         /* MSG_SYSTEM_FLAGS only */
+        const struct span *keywords;            /* borrowed */
+        uint32_t keyword_count;
+        int64_t internaldate;                   /* INT64_MIN: now */
+        int64_t savedate;                       /* INT64_MIN: now */
+};
+
+struct append_result {
+        uint32_t uidvalidity;
+        uint32_t first_uid, count;              /* the items got first_uid … first_uid + count - 1; valid when the waiter is done */
+        uint64_t modseq;
+};
+
+/*
+ * Append messages as one batch: all or none. The waiter is completed when they are durable and published; *result_r is filled by
+ * then (it must live as long as the waiter). Returns 0 when the work was taken on, -1 when it was refused at once (ERR_READONLY,
+ * ERR_LIMIT keyword or UID range, ERR_IO, ERR_NOTFOUND deleted): then the waiter is not called.
+ */
+int mailbox_append(struct mailbox *mbox, const struct append_item *items, uint32_t n, struct append_result *result_r,
+                   struct waiter *waiter, struct err *err);
+
+/*
+ * Copy messages (octets, flags, keywords, internal date; save date is now) into another mailbox as one batch, UIDs ascending as in
+ * the source. `uids` must exist in the source, those that are gone by now are left out: *copied_r tells which were taken (the n-th
+ * of them became first_uid + n - 1), filled like result_r. `drop_flags`/`keep_keywords`: what the target's ACL does not let the
+ * user set is removed (RFC 4314 4). Same return convention as mailbox_append(). Never O(messages) in the caller's thread for large
+ * sets: the copying is done on a store thread.
+ */
+struct copy_mask {
+        uint32_t drop_flags;                    /* system flags not to be carried over */
+        bool drop_keywords;
+};
+int mailbox_copy(struct mailbox *from, const struct uidset *uids, struct mailbox *to, const struct copy_mask *mask,
+                 struct uidset *copied_r, struct append_result *result_r, struct waiter *waiter, struct err *err);
+/* The same, and the source's messages are expunged: both are shown together, neither is lost or doubled whatever happens (intent
+ * in the source's log, blueprint 3). from and to must differ (ERR_UNSUPPORTED: the caller refuses MOVE to itself or copies). */
+int mailbox_move(struct mailbox *from, const struct uidset *uids, struct mailbox *to, const struct copy_mask *mask,
+                 struct uidset *copied_r, struct append_result *result_r, struct waiter *waiter, struct err *err);
+
+struct flag_change {
+        enum { FLAGS_SET, FLAGS_ADD, FLAGS_REMOVE } how;
+        uint32_t flags;                         /* MSG_SYSTEM_FLAGS only */
+        const struct span *keywords;            /* created when missing (not for FLAGS_REMOVE) */
+        uint32_t keyword_count;
+        uint32_t keep_flags;                    /* system flags that FLAGS_SET leaves alone (no right to change them) */
+        bool keep_keywords;
+};
+
+/*
+ * Change flags. Messages whose flags would stay the same get no new modseq. All changed ones get one modseq above all earlier.
+ *   unchangedsince  skip messages with a higher modseq, reported in modified_r (RFC 7162 3.1.3); UINT64_MAX: skip none
+ *   changed_r       UIDs that have a new modseq, may be NULL
+ *   modseq_r        that modseq, 0 when nothing was changed
+ * Written (not synced) on return. The waiter is completed when the change is published – mostly before the call returns; within
+ * a second it is on disk (with `store_sync: all` before it is published). Callers pass at most a few thousand UIDs a call so that
+ * the lock is held for bounded time. Errors at once: ERR_READONLY, ERR_LIMIT (keywords), ERR_IO, ERR_NOSPACE; then nothing was
+ * changed and the waiter is not called.
+ */
+int mailbox_store_flags(struct mailbox *mbox, const struct uidset *uids, const struct flag_change *change, uint64_t unchangedsince,
+                        struct uidset *modified_r, struct uidset *changed_r, uint64_t *modseq_r, struct waiter *waiter,
+                        struct err *err);
+
+/* Expunge those of `uids` (NULL: all) that have \Deleted – with only_deleted false, all of `uids` – as one batch.
+ * *expunged_r (may be NULL) and *modseq_r are filled on return; published when the waiter is done. */
+int mailbox_expunge(struct mailbox *mbox, const struct uidset *uids, bool only_deleted, struct uidset *expunged_r,
+                    uint64_t *modseq_r, struct waiter *waiter, struct err *err);
+
+/* Complete the waiter when everything written so far is published. */
+void mailbox_wait_published(struct mailbox *mbox, struct waiter *waiter);
+/* Complete the waiter when everything written so far is on disk (CHECK, LOGOUT of careful callers). */
+void mailbox_wait_synced(struct mailbox *mbox, struct waiter *waiter);
+
+/* ---- watching ---- */
+
+/* Be told (fn, from a sync or other thread, no lock of the mailbox held by the caller's code) that something was published, the
+ * mailbox was deleted, or its partition became read-only. Coalescing is the callee's. The struct is the watcher's and stays in
+ * place until mailbox_unwatch(), after which fn is not running and will not run. */
+struct mailbox_watch {
+        void (*fn)(struct mailbox_watch *w);
+        void *owner;
+        struct mailbox_watch *prev, *next;      /* the mailbox's */
+};
+void mailbox_watch(struct mailbox *mbox, struct mailbox_watch *w);
+void mailbox_unwatch(struct mailbox *mbox, struct mailbox_watch *w);
+
+/* ---- maintenance: job threads and tools ---- */
+
+int mailbox_checkpoint(struct mailbox *mbox, struct err *err);          /* log synced, index written; blocks */
+int mailbox_compact(struct mailbox *mbox, struct err *err);             /* rewrite segments with little live in them; blocks */
+/* Purge tombstones expunged before `before` (Unix seconds) for good. */
+int mailbox_purge_expunged(struct mailbox *mbox, int64_t before, struct err *err);
+
+struct check_report {                           /* cyrctl check */
+        uint64_t messages, tombstones, segments, blobs, octets;
+        uint64_t problems;
+        void (*problem)(void *ctx, const char *mailbox, uint32_t uid, const char *text);
+        void *ctx;
+};
+/* Read everything back: every record's checksum and chain, every blob's GUID, the index against the log, counters. Changes nothing. */
+int mailbox_check_files(struct store *store, const struct mailbox_ident *ident, struct check_report *report, struct err *err);
+/* Throw the index away and rebuild it and all counters from the log. The mailbox may be open: then under its lock. */
+int mailbox_reconstruct(struct store *store, const struct mailbox_ident *ident, struct err *err);
+
+#endif

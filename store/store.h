@@ -1,0 +1,54 @@
+/*
+ * store - everything on disk: configuration directory, partitions, database environment, open mailboxes, sync threads.
+ * One per process; every other module of store/ is reached from it. store_open() takes the store's lock file: two processes
+ * never have one store open.
+ */
+#ifndef STORE_STORE_H
+#define STORE_STORE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "util/conf.h"
+#include "util/err.h"
+
+struct store;
+struct mboxlist;
+struct db_env;
+struct logstore;
+
+struct store_options {
+        struct conf *conf;                      /* a reference is taken */
+        bool readonly;                          /* tools that only look: no recovery is written, no epoch is begun */
+        bool no_threads;                        /* no background work: tools and tests that call maintenance themselves */
+};
+
+/*
+ * Lock, recover, load the mailbox list. Creates what is missing in an empty configdirectory and partitions.
+ * ERR_FOREIGN: a real Cyrus's mailboxes.db, cyrus.header … are there; nothing was touched (text names the path and points to
+ * migration). ERR_BUSY: another process has it. ERR_CONFIG, ERR_IO, ERR_CORRUPT.
+ */
+int store_open(const struct store_options *options, struct store **store_r, struct err *err);
+/* Publish and sync what is pending, checkpoint dirty mailboxes, mark the stop clean, release everything. */
+void store_close(struct store **store);
+/* Take over changed options (HUP). */
+void store_reconfigure(struct store *store, struct conf *conf);
+
+struct conf *store_conf(struct store *store);                           /* borrowed; valid until the next reconfigure: conf_ref() it */
+struct mboxlist *store_mboxlist(struct store *store);
+struct db_env *store_db(struct store *store);
+struct logstore *store_logstore(struct store *store);                   /* store/logstore.h: the open mailboxes and sync threads */
+/* Counts unclean stops: a mailbox whose last record is of an older epoch jumps its modseq (blueprint 3, the tail). */
+uint32_t store_epoch(struct store *store);
+/* The absolute directory of a partition, NULL when there is none of that name. Pointer lives as long as the store. */
+const char *store_partition_dir(struct store *store, const char *partition);
+const char *store_default_partition(struct store *store);
+
+/* A partition whose sync failed takes no more changes until the next start. */
+void store_partition_fail(struct store *store, const char *partition_dir, const struct err *why);
+bool store_partition_failed(struct store *store, const char *partition_dir);
+/* For status: calls fn for each partition. */
+void store_each_partition(struct store *store,
+                          void (*fn)(void *ctx, const char *name, const char *dir, bool readonly, const char *why), void *ctx);
+
+#endif

@@ -1,0 +1,44 @@
+/*
+ * view - which messages a mailbox shows, as a map sequence number ↔ UID: immutable, counted, shared by all sessions.
+ * Blocks of up to 1,024 UIDs are shared between versions (copy-on-write) and loaded from the mapped index when first touched:
+ * taking a view of a large mailbox is O(blocks). An append extends the shared map, an expunge makes a new version.
+ * Any thread may read a view it holds a reference to. Sequence numbers run from 1.
+ */
+#ifndef STORE_VIEW_H
+#define STORE_VIEW_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "store/uidset.h"
+
+struct view;
+
+struct view *view_ref(struct view *v);
+void view_unref(struct view **v);
+uint32_t view_count(const struct view *v);                              /* EXISTS */
+uint32_t view_uidnext(const struct view *v);                            /* UIDNEXT at the time it was published */
+uint64_t view_modseq(const struct view *v);                             /* all published changes up to here are in it */
+/* seqno in 1..count (must()). May read the index: UINT32_MAX is never returned; on damage the block is rebuilt. */
+uint32_t view_uid(struct view *v, uint32_t seqno);
+uint32_t view_seqno(struct view *v, uint32_t uid);                      /* 0: not in the view */
+/* The first sequence number whose UID is >= uid; count + 1 when there is none. */
+uint32_t view_seqno_from(struct view *v, uint32_t uid);
+/* Copy UIDs of sequence numbers seqno … seqno + n - 1 (fewer at the end) into uids[]; returns how many. */
+uint32_t view_uids(struct view *v, uint32_t seqno, uint32_t *uids, uint32_t n);
+
+/* Sequence numbers → UIDs that are in the view. Numbers above count are ERR_SYNTAX (RFC 9051 6.4.4 says BAD). */
+int view_seqnos_to_uids(struct view *v, const struct uidset *seqnos, struct uidset *uids_r, struct err *err);
+/* Keep only those of `uids` that are in the view (`5:*` on a large mailbox costs O(ranges + blocks), not O(uids)). */
+void view_existing_uids(struct view *v, const struct uidset *uids, struct uidset *uids_r);
+
+/*
+ * What is different in `now` from `before`, two views of one mailbox (`now` is the later one): UIDs that are gone, and how many
+ * were added at the end. Blocks that both share are skipped.
+ */
+void view_diff(struct view *before, struct view *now, struct uidset *gone_r, uint32_t *added_r);
+/* A private view: `before` with what `now` has added at the end, still with the expunged ones (for sessions that may not announce
+ * expunges yet but may announce new messages). */
+struct view *view_extend(struct view *before, struct view *now);
+
+#endif
