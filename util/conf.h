@@ -5,7 +5,7 @@
  *
  * Grammar (Cyrus 3.6): one `option: value` a line; leading blanks ignored; '#' begins a comment line, never one after a value;
  * a '\' at the end of a line joins the next; names are of letters, digits, '-' and '_' in any case; an empty value, the same
- * option twice and an unknown '@' word are errors; `@include: file`. `<service>_<option>` wins over `<option>` for that service
+ * option twice and an unknown '@' word are errors; `@include: file`, relative to the including file, each file once. `<service>_<option>` wins over `<option>` for that service
  * (the name in cyrus.conf), wherever it stands. Unknown options are kept as strings and reported, never fatal.
  */
 #ifndef UTIL_CONF_H
@@ -72,7 +72,8 @@ int conf_load(const char *path, const struct conf_source *source, struct conf **
  * Adds errors to diag; returns 0, or -1 with err. */
 int conf_require_store(const struct conf *c, struct diag *diag, struct err *err);
 
-/* Report `<prefix>_<option>` lines whose prefix is not in `services` (NULL-terminated) nor a program's own. */
+/* Look at the `<prefix>_<option>` lines: with a prefix in `services` (NULL-terminated) a value out of the option's grammar is an
+ * error (a lookup ignores it), a prefix that is neither there nor the name of a program is reported. */
 void conf_check_services(const struct conf *c, const char *const *services, struct diag *diag);
 
 struct conf *conf_ref(struct conf *c);
@@ -90,6 +91,8 @@ int64_t conf_duration_s(const struct conf *c, const char *service, const char *o
 uint64_t conf_bytes(const struct conf *c, const char *service, const char *option);     /* CONF_BYTES; octets */
 const char *conf_enum(const struct conf *c, const char *service, const char *option);   /* one of the table's values */
 bool conf_set_has(const struct conf *c, const char *service, const char *option, const char *value);
+/* The text as given, or the default's text; for any type. NULL: unset. */
+const char *conf_raw(const struct conf *c, const char *service, const char *option);
 /* Was it given in the file (in either form)? */
 bool conf_is_set(const struct conf *c, const char *service, const char *option);
 
