@@ -41,4 +41,19 @@ void view_diff(struct view *before, struct view *now, struct uidset *gone_r, uin
  * expunges yet but may announce new messages). */
 struct view *view_extend(struct view *before, struct view *now);
 
+/*
+ * ---- for the owner of the mailbox's published view, with the mailbox's lock ----
+ * Each makes a new version with one reference and leaves `v` and the caller's reference to it alone; what did not change is shared.
+ * `uidnext` and `modseq` are what the new version answers.
+ */
+struct index;
+struct view *view_create_empty(uint32_t uidnext, uint64_t modseq);
+/* The live messages of the index as it is now. O(blocks): UIDs are read from the index's blocks, as they are now, when first touched. */
+struct view *view_create_from_index(struct index *ix, uint32_t uidnext, uint64_t modseq);
+/* Add UIDs, ascending and all above those in `v`. Amortised O(n + blocks). */
+struct view *view_append(struct view *v, const uint32_t *uids, uint32_t n, uint32_t uidnext, uint64_t modseq);
+/* Without these UIDs (those not in it are ignored). O(blocks + UIDs in the blocks concerned). */
+struct view *view_expunge(struct view *v, const struct uidset *uids, uint64_t modseq);
+struct view *view_with_modseq(struct view *v, uint64_t modseq);         /* nothing else changed */
+
 #endif
