@@ -28,7 +28,9 @@ struct acl_identity {
         uint32_t owner_rights;                  /* implicit_owner_rights as bits */
 };
 
-uint32_t acl_rights(const char *acl, const struct acl_identity *who);   /* effective rights, negative ones taken off */
+/* Effective rights: those of the user, his groups and anyone, less the negative ones of the same, and then the implicit rights of
+ * owner and admin, which nothing takes away. */
+uint32_t acl_rights(const char *acl, const struct acl_identity *who);
 
 /* Parse "lrswipkxtecda…" – also legacy c and d on input as cyrus-files.md 7 says. ERR_SYNTAX names the letter. */
 int acl_parse_rights(struct span text, uint32_t *rights_r, struct err *err);
@@ -37,7 +39,12 @@ int acl_parse_rights(struct span text, uint32_t *rights_r, struct err *err);
 const char *acl_format_rights(char buf[ACL_TEXT_MAX], uint32_t rights);
 
 enum acl_mode { ACL_SET, ACL_ADD, ACL_REMOVE };
-/* The list with one identifier changed ('-' in front for negative rights); an empty set of rights removes the entry. */
+/*
+ * The list with one identifier changed ('-' in front for negative rights), appended to `out`; an empty set of rights removes the
+ * entry. ERR_SYNTAX: empty identifier, control characters; ERR_LIMIT: longer than the bounds below. `out` is then unchanged.
+ */
+#define ACL_IDENTIFIER_MAX 255                  /* octets */
+#define ACL_LIST_MAX 65536                      /* octets of a whole list */
 int acl_change(const char *acl, const char *identifier, enum acl_mode mode, uint32_t rights, struct str *out, struct err *err);
 /* Iterate: *pos starts at acl. false at the end. */
 bool acl_next(const char **pos, struct span *identifier_r, uint32_t *rights_r);
