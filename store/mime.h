@@ -63,7 +63,7 @@ struct mime_part {
         uint8_t charset;                        /* enum mime_charset */
         uint8_t flags;                          /* MIME_PART_* */
         uint32_t reserved;                      /* 0 */
-};
+} __attribute__((packed));                      /* so that it may be used in place, in a record that is not aligned */
 _Static_assert(sizeof(struct mime_part) == 32, "struct mime_part is on the disk");
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "struct mime_part is written as it is in memory");
 
