@@ -1,0 +1,262 @@
+/*
+ * db - the environment and its transactions; see db.h. Tables and cursors are in db_table.c, dumps in db_dump.c.
+ *
+ * Files in the directory: the tables, log.NNNNNNNNNN (removed when a checkpoint has made them superfluous). There are no region
+ * files: the regions are in this process's memory, and every opening runs recovery from the last checkpoint. A clean close makes a
+ * checkpoint, so that recovery has nothing to do.
+ */
+#include "store/db_private.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "util/log.h"
+#include "util/must.h"
+
+/* A rename of 100,000 names locks every page it writes, with the old and the new place of each name. */
+#define LOCKS_MAX 400000
+#define LOCKERS_MAX 20000
+#define TRANSACTIONS_MAX 2000
+#define LOG_FILE_BYTES (16u << 20)
+#define LOG_BUFFER_BYTES (2u << 20)
+#define CACHE_BYTES (32u << 20)
+#define CHECKPOINT_BYTES (64u << 20)            /* put since the last checkpoint: the committing thread makes one */
+#define TRIES_MAX 200                           /* of one transaction, against deadlocks */
+
+static void on_error(const DB_ENV *env, const char *prefix, const char *message)
+{
+        char quoted[LOG_QUOTE_MAX];
+
+        (void)env;
+        (void)prefix;
+        log_event(LOG_ERROR, NULL, "db.error", "text=%s", log_quote_str(quoted, message));
+}
+
+static void on_message(const DB_ENV *env, const char *message)
+{
+        char quoted[LOG_QUOTE_MAX];
+
+        (void)env;
+        log_event(LOG_INFORM, NULL, "db.message", "text=%s", log_quote_str(quoted, message));
+}
+
+static void on_event(DB_ENV *dbenv, u_int32_t event, void *detail)
+{
+        (void)detail;
+        if (event == DB_EVENT_PANIC)
+                db_env_mark_failed(dbenv->app_private, "environment", "Berkeley DB needs recovery");
+}
+
+void db_env_mark_failed(struct db_env *env, const char *what, const char *why)
+{
+        char quoted[LOG_QUOTE_MAX];
+
+        if (atomic_flag_test_and_set(&env->why_taken))
+                return;
+        snprintf(env->why, sizeof env->why, "%s: %s", what, why);
+        atomic_store(&env->failed, true);
+        log_event(LOG_ERROR, NULL, "db.failed", "dir=%s reason=%s consequence=\"no changes until the next start\"", env->dir,
+                  log_quote_str(quoted, env->why));
+}
+
+bool db_env_failed(struct db_env *env, const char **why_r)
+{
+        bool failed = atomic_load(&env->failed);
+
+        if (why_r)
+                *why_r = failed ? env->why : NULL;
+        return failed;
+}
+
+int db_writable(struct db_env *env, struct err *err)
+{
+        if (env->readonly)
+                return err_set(err, ERR_READONLY, "%s is open for reading only", env->dir);
+        if (atomic_load(&env->failed))
+                return err_set(err, ERR_READONLY, "the database in %s has failed (%s)", env->dir, env->why);
+        return 0;
+}
+
+int db_fail(struct db_env *env, struct db_txn *txn, int rc, struct err *err, const char *what)
+{
+        switch (rc) {
+        case DB_LOCK_DEADLOCK:
+        case DB_LOCK_NOTGRANTED:
+                if (txn)
+                        txn->deadlock = true;
+                return err_set(err, ERR_BUSY, "%s: gave way to another transaction", what);
+        case DB_RUNRECOVERY:
+                db_env_mark_failed(env, what, "Berkeley DB needs recovery");
+                return err_set(err, ERR_READONLY, "%s: %s", what, db_strerror(rc));
+        case DB_VERIFY_BAD:
+        case DB_PAGE_NOTFOUND:
+        case DB_OLD_VERSION:
+        case EINVAL:
+                return err_set(err, ERR_CORRUPT, "%s: %s", what, db_strerror(rc));
+        case ENOENT:
+                return err_set(err, ERR_NOTFOUND, "%s: %s", what, db_strerror(rc));
+        }
+        if (rc > 0)
+                return err_errno(err, rc, "%s", what);
+        return err_set(err, ERR_IO, "%s: %s", what, db_strerror(rc));
+}
+
+static int configure(struct db_env *env, uint64_t cache_bytes)
+{
+        DB_ENV *e = env->env;
+        int rc;
+
+        e->app_private = env;
+        e->set_errcall(e, on_error);
+        e->set_msgcall(e, on_message);
+        if ((rc = e->set_event_notify(e, on_event)) != 0 ||
+            (rc = e->set_cachesize(e, (u_int32_t)(cache_bytes >> 30), (u_int32_t)(cache_bytes & 0x3fffffff), 1)) != 0 ||
+            (rc = e->set_lk_max_locks(e, LOCKS_MAX)) != 0 || (rc = e->set_lk_max_objects(e, LOCKS_MAX)) != 0 ||
+            (rc = e->set_lk_max_lockers(e, LOCKERS_MAX)) != 0 || (rc = e->set_lk_detect(e, DB_LOCK_MINWRITE)) != 0 ||
+            (rc = e->set_tx_max(e, TRANSACTIONS_MAX)) != 0 || (rc = e->set_lg_max(e, LOG_FILE_BYTES)) != 0 ||
+            (rc = e->set_lg_bsize(e, LOG_BUFFER_BYTES)) != 0)
+                return rc;
+        rc = e->log_set_config(e, DB_LOG_AUTO_REMOVE, 1);
+        return rc;
+}
+
+int db_env_open(const struct db_env_options *options, struct db_env **env_r, struct err *err)
+{
+        struct db_env *env = xcalloc(1, sizeof *env);
+        int rc;
+
+        env->dir = xstrdup(options->dir);
+        env->readonly = options->readonly;
+        atomic_flag_clear(&env->why_taken);
+        if (env->readonly) {
+                *env_r = env;
+                return 0;
+        }
+        rc = db_env_create(&env->env, 0);
+        if (rc == 0)
+                rc = configure(env, options->cache_bytes ? options->cache_bytes : CACHE_BYTES);
+        if (rc == 0)
+                rc = env->env->open(env->env, env->dir,
+                                    DB_CREATE | DB_PRIVATE | DB_THREAD | DB_RECOVER | DB_INIT_TXN | DB_INIT_LOG | DB_INIT_LOCK |
+                                            DB_INIT_MPOOL,
+                                    0600);
+        if (rc == 0) {
+                *env_r = env;
+                return 0;
+        }
+        if (rc == DB_RUNRECOVERY || rc == DB_VERIFY_BAD || rc == EINVAL || rc == DB_NOTFOUND)
+                err_set(err, ERR_CORRUPT, "open database environment %s: %s", env->dir, db_strerror(rc));
+        else
+                db_fail(env, NULL, rc, err, env->dir);
+        if (env->env)
+                env->env->close(env->env, 0);
+        free(env->dir);
+        free(env);
+        return -1;
+}
+
+void db_env_close(struct db_env **envp)
+{
+        struct db_env *env = *envp;
+        struct err err = ERR_INIT;
+        int rc;
+
+        *envp = NULL;
+        if (!env)
+                return;
+        if (env->env) {
+                if (!atomic_load(&env->failed) && db_env_checkpoint(env, &err) < 0)
+                        log_event(LOG_WARN, NULL, "db.checkpoint", "reason=\"%s\"", err.text);
+                rc = env->env->close(env->env, 0);
+                if (rc != 0 && !atomic_load(&env->failed))
+                        log_event(LOG_WARN, NULL, "db.close", "reason=\"%s\"", db_strerror(rc));
+        }
+        free(env->dir);
+        free(env);
+}
+
+int db_env_checkpoint(struct db_env *env, struct err *err)
+{
+        int rc;
+
+        if (db_writable(env, err) < 0)
+                return -1;
+        atomic_store(&env->unchecked_bytes, 0);
+        rc = env->env->txn_checkpoint(env->env, 0, 0, 0);
+        if (rc == 0)
+                rc = env->env->log_archive(env->env, NULL, DB_ARCH_REMOVE);
+        return rc == 0 ? 0 : db_fail(env, NULL, rc, err, "checkpoint");
+}
+
+void db_env_stats(struct db_env *env, uint64_t *commits_r, uint64_t *retries_r)
+{
+        *commits_r = atomic_load(&env->commits);
+        *retries_r = atomic_load(&env->retries);
+}
+
+/* A commit that fails leaves in doubt whether its record is in the log: nothing may build on it, and nothing may be tried again
+ * (a second fsync may report success for pages that the first one lost). */
+static int commit(struct db_env *env, struct db_txn *txn, bool sync, struct err *err)
+{
+        int rc = txn->txn->commit(txn->txn, sync ? DB_TXN_SYNC : DB_TXN_WRITE_NOSYNC);
+
+        if (rc == 0) {
+                atomic_fetch_add(&env->commits, 1);
+                return 0;
+        }
+        if (rc == DB_LOCK_DEADLOCK)
+                return db_fail(env, txn, rc, err, "commit");
+        db_env_mark_failed(env, "commit", db_strerror(rc));
+        return db_fail(env, txn, rc, err, "commit");
+}
+
+/* One try. 0, or -1; *again_r when it gave way to another transaction. */
+static int run_once(struct db_env *env, bool sync, int (*fn)(struct db_txn *, void *, struct err *), void *ctx, bool *again_r,
+                    struct err *err)
+{
+        struct db_txn txn = { NULL, false };
+        int rc = env->env->txn_begin(env->env, NULL, &txn.txn, 0), ret;
+
+        if (rc != 0)
+                return db_fail(env, NULL, rc, err, "begin");
+        ret = fn(&txn, ctx, err);
+        if (ret == 0 && !txn.deadlock) {
+                ret = commit(env, &txn, sync, err);
+        } else {
+                rc = txn.txn->abort(txn.txn);
+                if (rc != 0)
+                        db_env_mark_failed(env, "abort", db_strerror(rc));
+                ret = -1;
+        }
+        *again_r = txn.deadlock;
+        return ret;
+}
+
+int db_run(struct db_env *env, bool sync, int (*fn)(struct db_txn *, void *, struct err *), void *ctx, struct err *err)
+{
+        unsigned wait_us = 100;
+
+        for (int tries = 0; tries < TRIES_MAX; tries++) {
+                struct err mine = ERR_INIT;
+                bool again = false;
+
+                if (db_writable(env, err) < 0)
+                        return -1;
+                if (run_once(env, sync, fn, ctx, &again, &mine) == 0) {
+                        if (atomic_load(&env->unchecked_bytes) > CHECKPOINT_BYTES &&
+                            db_env_checkpoint(env, &mine) < 0)
+                                log_event(LOG_WARN, NULL, "db.checkpoint", "reason=\"%s\"", mine.text);
+                        return 0;
+                }
+                if (!again) {
+                        err_copy(err, &mine);
+                        return -1;
+                }
+                atomic_fetch_add(&env->retries, 1);
+                usleep(wait_us);
+                if (wait_us < 20000)
+                        wait_us *= 2;
+        }
+        return err_set(err, ERR_BUSY, "database transaction gave way %d times", TRIES_MAX);
+}
