@@ -60,6 +60,7 @@ struct search_key {
         uint64_t number;
         struct span field;
         struct span text;                       /* HEADER, BODY, TEXT: UTF-8 */
+        struct search_key *last;                /* of `list` */
         /* Set by search_program_finish(). */
         unsigned index;
         int needle;                             /* -1: none, or it is empty */
@@ -72,12 +73,15 @@ struct search_program {
         bool uses_modseq;                       /* there is a MODSEQ key: the answer carries the highest modseq (RFC 7162 3.1.5) */
         bool uses_content;                      /* there are keys that may need the message's octets */
         int64_t now_s;                          /* for OLDER and YOUNGER: set by search_program_create(), may be changed */
-        struct search_needles *needles;
+        struct search_key **by_index;           /* keys_n of them, parents before children */
+        struct span *needles;                   /* the different strings of HEADER, BODY and TEXT, in canonical form */
+        unsigned needles_n;
+        size_t needle_max;                      /* octets of the longest */
 };
 
 /* A new program whose root is AND. Everything it owns lives in the arena. */
 struct search_program *search_program_create(struct arena *arena);
-/* Append a new key to a parent's list and return it, to be filled. NULL with ERR_LIMIT above SEARCH_KEYS_MAX. The strings given later are
+/* Append a new key to a parent's list (the parent is AND, OR or NOT; NULL: the root) and return it, to be filled. NULL with ERR_LIMIT above SEARCH_KEYS_MAX. The strings given later are
  * borrowed until the arena is reset. */
 struct search_key *search_key_add(struct search_program *p, struct search_key *parent, enum search_op op, struct err *err);
 /* Convert a string key's argument to UTF-8 in the arena. -1 with ERR_CHARSET when the charset is unknown (BADCHARSET). */
