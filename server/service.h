@@ -1,0 +1,82 @@
+/*
+ * service - a line of cyrus.conf's SERVICES as it is served: listeners, protocol, flags, limits; and the engine as a whole.
+ */
+#ifndef SERVER_SERVICE_H
+#define SERVER_SERVICE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "server/session.h"
+#include "util/conf.h"
+#include "util/err.h"
+
+struct store;
+struct engine_options {
+        struct conf_live *conf;
+        struct store *store;
+        unsigned workers;                       /* 0: twice the processors, at least 4 */
+        unsigned db_threads, auth_threads, disk_threads;        /* 0: 1, 4, 2 */
+        int backlog;
+};
+
+/* Start acceptor, workers and the others. One engine per process. */
+int engine_start(const struct engine_options *options, struct err *err);
+/* Stop accepting, tell every session WAKE_STOP, wait at most grace_ms for them to leave, cut the rest off, end the threads. */
+void engine_stop(unsigned grace_ms);
+struct store *engine_store(void);
+struct conf *engine_conf(void);                 /* the present snapshot, with a reference: conf_unref() */
+
+/* How a protocol serves a connection: made from the cmd= of cyrus.conf by the protocol's own function (server/protocols.c table). */
+struct service_params {
+        const char *name;                       /* the ident: cyrus.conf's name */
+        const struct session_ops *ops;
+        bool tls_at_once;                       /* imapd -s */
+        bool preauthorized;                     /* lmtpd -a, and Unix sockets: no AUTH needed */
+        bool no_password_check;                 /* imapd -N */
+        unsigned external_ssf;                  /* imapd -p */
+        const char *refusal;                    /* protocols not built yet: one line (CRLF added), then the connection is closed */
+        int maxchild;                           /* connections at once, -1: no limit; further ones wait in the backlog */
+        int per_address_max;                    /* 0: the option's */
+};
+
+/* Serve an already bound and listening socket (the engine owns it from now on). Several sockets may have one service. */
+int service_add(const struct service_params *params, struct service **service_r, struct err *err);
+int service_listen(struct service *service, int fd, struct err *err);
+/* Stop listening on all of the service's sockets; its sessions live on. */
+void service_close_listeners(struct service *service);
+void service_remove(struct service **service);  /* closes listeners; freed when its last session is gone */
+void service_update(struct service *service, const struct service_params *params);      /* HUP: for new connections */
+/* Serve a connection that came another way (SCM_RIGHTS, inetd, tests with a socketpair). */
+int service_adopt(struct service *service, int fd, struct err *err);
+
+const char *service_name(const struct service *service);
+const struct service_params *service_params(const struct service *service);
+struct tls_context *service_tls(struct service *service);       /* counted reference or NULL: TLS is not configured */
+/* HUP: certificates and options are read again; running sessions keep theirs. Errors are logged, the old ones stay. */
+void services_reload(void);
+
+/* The listening TLS context etc. of a service, for the CAPABILITY line. */
+bool service_has_tls(struct service *service);
+
+struct session_info {                           /* cyrctl sessions */
+        struct session_id id;
+        char name[20], protocol[12], service[32], peer[72], user[128], mailbox[200], command[40];
+        int64_t started;
+        uint64_t bytes_in, bytes_out;
+        bool tls, parked;
+        uint32_t idle_s;
+};
+/* Calls fn for each session, from a copy: no engine lock is held during fn. */
+void engine_each_session(void (*fn)(void *ctx, const struct session_info *info), void *ctx);
+/* End a session by its log name; false: none. */
+bool engine_kick(const char *name);
+
+struct engine_stats {
+        uint64_t sessions, parked, queued, running, accepted_total, refused_total, wakes_total, workers, workers_busy;
+        uint64_t services;
+};
+void engine_stats(struct engine_stats *stats_r);
+void engine_each_service(void (*fn)(void *ctx, const char *name, const char *protocol, unsigned connections, uint64_t total), void *ctx);
+
+#endif
