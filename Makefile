@@ -74,7 +74,7 @@ help:
 clean:
 	rm -rf build build-*
 
--include $(wildcard $(addsuffix .mk,t/make etc/make))
+-include $(wildcard t/make/*.mk etc/make/*.mk)
 -include $(shell find $B -name '*.d' 2>/dev/null)
 .PHONY: all unit race tsa help clean run check accept install transcripts fuzz crash interop bench
 .SECONDARY:
