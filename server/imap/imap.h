@@ -1,0 +1,189 @@
+/*
+ * imap - one IMAP session (RFC 9051, RFC 3501): its state, the command table's row, and what commands share.
+ *
+ * A session gathers a whole command – lines and literals; APPEND's message literals go straight into a stage – then the dispatcher
+ * looks the command up, checks state, permissions and pipelining from its table row, and calls the handler until it says
+ * CMD_DONE. A handler parses all its arguments into a struct in the session's arena, acts, replies, in that order. It never blocks:
+ * it returns CMD_AGAIN, CMD_WAIT, CMD_FLUSH and finds its place again in imap->cmd.state (arena memory, NULL at the first call).
+ */
+#ifndef SERVER_IMAP_IMAP_H
+#define SERVER_IMAP_IMAP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "server/imap/parse.h"
+#include "server/sasl.h"
+#include "server/service.h"
+#include "server/session.h"
+#include "store/acl.h"
+#include "store/mailbox.h"
+#include "store/mailname.h"
+#include "store/mboxlist.h"
+#include "store/store.h"
+#include "store/user.h"
+
+struct imap;
+
+enum cmd_result {
+        CMD_DONE,               /* the tagged reply was sent (imap_ok/no/bad) */
+        CMD_AGAIN,              /* the slice is over */
+        CMD_WAIT,               /* for a waiter or an offload: call again when the session is woken */
+        CMD_FLUSH,              /* rope over ROPE_HIGH: call again when it has drained */
+        CMD_CONTINUE,           /* more input for this command is wanted (AUTHENTICATE, IDLE): it is called with imap->cmd.line */
+        CMD_TLS,                /* STARTTLS: after the reply is sent the handshake begins */
+        CMD_CLOSE,              /* LOGOUT, or no way to go on */
+};
+
+enum imap_state { IMAP_NOT_AUTH = 1, IMAP_AUTH = 2, IMAP_SELECTED = 4 };        /* bits, for the table */
+enum {
+        S_ANY = IMAP_NOT_AUTH | IMAP_AUTH | IMAP_SELECTED,
+        S_NOT_AUTH = IMAP_NOT_AUTH,
+        S_AUTH = IMAP_AUTH | IMAP_SELECTED,
+        S_SELECTED = IMAP_SELECTED,
+};
+
+enum imap_cmd_flags {
+        CMD_UID_FORM    = 1u << 0,      /* exists as UID x too; imap->cmd.uid tells */
+        CMD_SEQNO       = 1u << 1,      /* works with sequence numbers: no expunge may be announced during or after it (RFC 9051 7.5.1) –
+                                         * unless it came in its UID form */
+        CMD_POLL        = 1u << 2,      /* pending news of the selected mailbox is announced before its tagged reply (default for all in
+                                         * selected state; expunges as CMD_SEQNO says) – set on all but those that manage it themselves */
+        CMD_WRITES      = 1u << 3,      /* needs a mailbox that is not read-only (EXAMINE → NO) */
+        CMD_LITERAL_STREAM = 1u << 4,   /* APPEND: message literals go to a stage */
+        CMD_NO_LITERALS = 1u << 5,
+        CMD_ADMIN       = 1u << 6,      /* for `admins` only: anyone else gets NO [NOPERM] */
+        CMD_LOGGED      = 1u << 7,      /* audit line */
+        CMD_SLOW_ON_FAIL = 1u << 8,     /* a failure is answered after failedloginpause */
+        CMD_UNADVERTISED = 1u << 9,
+};
+
+struct imap_cmd {
+        const char *name;
+        enum cmd_result (*fn)(struct imap *imap);
+        unsigned states;
+        unsigned flags;
+};
+extern const struct imap_cmd imap_cmds[];       /* cmd.c, sorted by name */
+extern const size_t imap_cmds_n;
+
+/* What is selected. */
+struct imap_selected {
+        struct mailbox *mbox;                   /* reference */
+        const struct mbentry *entry;            /* reference, as of SELECT */
+        struct view *view;                      /* what this client has been told: EXISTS and EXPUNGE refer to it */
+        struct mailbox_watch watch;
+        uint64_t told_modseq;                   /* flag changes up to here have been announced */
+        uint32_t first_recent;                  /* UIDs above are \Recent here; UINT32_MAX none */
+        uint32_t rights;                        /* ACL_… effective, re-read when the entry changes */
+        uint32_t keywords_told;                 /* keywords announced in FLAGS so far */
+        bool readonly;                          /* EXAMINE, or no right to change anything */
+        bool condstore;                         /* this client wants MODSEQ in FETCH replies */
+        bool vanished;                          /* the mailbox was deleted under us */
+        struct uidset silent;                   /* own .SILENT changes not to be announced: UIDs … */
+        uint64_t silent_modseq;                 /* … unless changed again above this modseq */
+        struct uidset saved;                    /* SEARCHRES `$` (RFC 5182): UIDs */
+};
+
+/* The command at hand. Everything is in session->arena or borrowed from the gathered buffer and lives until CMD_DONE. */
+struct imap_command {
+        const struct imap_cmd *cmd;
+        struct span tag, name;
+        bool uid;                               /* UID form */
+        struct imap_parser args;                /* after the command's name and its space */
+        struct span line;                       /* CMD_CONTINUE: the line that came (without CRLF) */
+        void *state;                            /* the handler's own, arena; NULL at the first call */
+        struct waiter waiter;                   /* for the handler */
+        struct offload offload;                 /* for the handler */
+        bool waiting;                           /* waiter or offload is out */
+        uint64_t started_us;
+        void (*cleanup)(struct imap *imap);     /* called when the command ends, however (also when the session dies): files, references */
+};
+
+struct imap {
+        struct session *s;                      /* imap->s->self == imap */
+        struct store *store;
+        struct conf *conf;                      /* reference: the snapshot of login time */
+        enum imap_state state;
+
+        /* who */
+        char *userid;                           /* canonical; NULL before login */
+        char *authid;
+        bool is_admin, is_proxy;
+        struct namespace *ns;
+        struct sasl_conn *sasl;                 /* only during AUTHENTICATE and LOGIN, and under a security layer */
+
+        /* ENABLEd (RFC 5161) */
+        bool rev2;                              /* IMAP4rev2: names in UTF-8, ESEARCH instead of SEARCH, no \Recent … (RFC 9051 A) */
+        bool utf8;                              /* UTF8=ACCEPT, later */
+        bool condstore, qresync;
+
+        struct imap_selected *sel;              /* NULL: nothing selected */
+        struct imap_command cmd;
+        struct imap_gather *gather;             /* parse.h: the command being received; NULL between commands */
+        bool idling;                            /* in IDLE */
+        unsigned bad_commands;                  /* in a row; too many: BYE */
+        bool compress;                          /* later */
+        uint32_t tag_errors;
+        void *telemetry;                        /* server/telemetry.h */
+};
+
+static inline struct imap *imap_of(struct session *s) { return s->self; }
+
+/* ---- replies: reply.c ---- */
+
+/* Tagged. `code` with brackets' content ("TRYCREATE"), NULL none; fmt is client-visible text in plain ASCII. All return CMD_DONE. */
+enum cmd_result imap_ok(struct imap *imap, const char *code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+enum cmd_result imap_no(struct imap *imap, const char *code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+enum cmd_result imap_bad(struct imap *imap, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* A store's error → NO/BAD with the response code of RFC 5530 for err->code; logs what an operator should know, once. */
+enum cmd_result imap_fail(struct imap *imap, const struct err *err);
+/* Untagged: "* " fmt CRLF. */
+void imap_untagged(struct imap *imap, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Append to the output: quoted string if possible, else a literal; as the grammar's astring (atom where possible), nstring (p NULL: NIL). */
+void imap_put_string(struct imap *imap, struct span s);
+void imap_put_astring(struct imap *imap, struct span s);
+void imap_put_nstring(struct imap *imap, struct span s);
+void imap_put_mailbox(struct imap *imap, const char *internal);         /* as this client names it, astring */
+void imap_put(struct imap *imap, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void imap_put_span(struct imap *imap, struct span s);
+
+/* ---- shared by commands: mbox.c ---- */
+
+/* Parse a mailbox argument to an internal name. false: the tagged reply was sent (BAD for syntax, NO [CANNOT] for names out of rule). */
+bool imap_arg_mailbox(struct imap *imap, const char **internal_r);
+/* The user's effective rights on an entry (owner, admin, groups considered). */
+uint32_t imap_rights(struct imap *imap, const struct mbentry *entry);
+/*
+ * Find a mailbox and check rights: `need` all of. NULL with the tagged reply sent: NO [NONEXISTENT] when it does not exist or may not
+ * even be looked up (the two cannot be told apart), NO [NOPERM] when looked up but not allowed. `trycreate`: [TRYCREATE] instead of
+ * [NONEXISTENT] (APPEND, COPY, MOVE) when the user could create it.
+ */
+const struct mbentry *imap_find_mailbox(struct imap *imap, const char *internal, uint32_t need, bool trycreate, uint32_t *rights_r);
+/*
+ * Open the mailbox of an entry: 1 opened, 0 not yet (an offload was started: return CMD_WAIT and call again with the same `open`),
+ * -1 err is filled.
+ */
+struct imap_open { bool started; struct mailbox_ident ident; struct mailbox *mbox; struct err err; int rc; const struct mbentry *entry; };
+int imap_open_mailbox(struct imap *imap, struct imap_open *open, const struct mbentry *entry, struct mailbox **mbox_r, struct err *err);
+/* Run fn(arg) off the worker: the handler returns imap_offload(); called again when imap->cmd.waiting is false. */
+enum cmd_result imap_offload(struct imap *imap, enum offload_queue queue, void (*fn)(void *arg), void *arg);
+/* The command's waiter, ready to hand to the store. After the store took it on: imap->cmd.waiting = true, return CMD_WAIT; called again
+ * when it is done (result in imap->cmd.waiter.err). When the store refused: imap_waiter_cancel(). */
+struct waiter *imap_waiter(struct imap *imap);
+void imap_waiter_cancel(struct imap *imap);
+
+/* ---- the selected mailbox: select.c (owner: imapb) ---- */
+
+void imap_unselect(struct imap *imap);          /* releases everything; no reply */
+/* Announce news: expunges (or VANISHED) only when `may_expunge`, EXISTS, RECENT (rev1), new keywords in FLAGS, FETCH FLAGS (and MODSEQ,
+ * UID when condstore/qresync/rev2 wants it). Bounded: may stop at ROPE_HIGH; returns true when there is nothing more to tell. */
+bool imap_poll(struct imap *imap, bool may_expunge);
+
+/* ---- capabilities: capability.c ---- */
+void imap_put_capabilities(struct imap *imap);  /* "IMAP4rev1 IMAP4rev2 …" for the present state: only what works */
+
+/* Log-in is complete: state, motd, telemetry, autocreate, CAPABILITY in the reply code. login.c */
+void imap_enter_authenticated(struct imap *imap, struct sasl_step *step);
+
+#endif
