@@ -23,6 +23,8 @@ enum flavour {
         FLAVOUR_UTF8,                           /* no iconv: us-ascii, utf-8 */
         FLAVOUR_SINGLE,                         /* one octet a character, ASCII is ASCII: ASCII may bypass iconv */
         FLAVOUR_OTHER,
+        FLAVOUR_STATEFUL,                       /* escape sequences or look-ahead: what iconv makes of broken text depends on where it
+                                                   is cut, so it gets one octet at a time */
 };
 
 /* Names that mail uses for what iconv calls otherwise, and names of subsets in whose place mail means the superset. */
@@ -58,8 +60,8 @@ static const struct { const char *name, *real; enum flavour flavour; } aliases[]
         { "cp936", "GB18030", FLAVOUR_OTHER },
         { "gb18030", "GB18030", FLAVOUR_OTHER },
         { "hz-gb-2312", "HZ-GB-2312", FLAVOUR_UNKNOWN },        /* glibc has none */
-        { "big5", "BIG5-HKSCS", FLAVOUR_OTHER },
-        { "big5-hkscs", "BIG5-HKSCS", FLAVOUR_OTHER },
+        { "big5", "BIG5-HKSCS", FLAVOUR_STATEFUL },
+        { "big5-hkscs", "BIG5-HKSCS", FLAVOUR_STATEFUL },
         { "cp950", "CP950", FLAVOUR_OTHER },
         { "euc-tw", "EUC-TW", FLAVOUR_OTHER },
         { "shift_jis", "CP932", FLAVOUR_OTHER },
@@ -71,19 +73,19 @@ static const struct { const char *name, *real; enum flavour flavour; } aliases[]
         { "cp932", "CP932", FLAVOUR_OTHER },
         { "euc-jp", "EUC-JP", FLAVOUR_OTHER },
         { "x-euc-jp", "EUC-JP", FLAVOUR_OTHER },
-        { "iso-2022-jp", "ISO-2022-JP-2", FLAVOUR_OTHER },
-        { "iso-2022-jp-1", "ISO-2022-JP-2", FLAVOUR_OTHER },
-        { "iso-2022-jp-2", "ISO-2022-JP-2", FLAVOUR_OTHER },
+        { "iso-2022-jp", "ISO-2022-JP-2", FLAVOUR_STATEFUL },
+        { "iso-2022-jp-1", "ISO-2022-JP-2", FLAVOUR_STATEFUL },
+        { "iso-2022-jp-2", "ISO-2022-JP-2", FLAVOUR_STATEFUL },
         { "euc-kr", "CP949", FLAVOUR_OTHER },
         { "ks_c_5601-1987", "CP949", FLAVOUR_OTHER },
         { "ks_c_5601", "CP949", FLAVOUR_OTHER },
         { "cp949", "CP949", FLAVOUR_OTHER },
         { "uhc", "CP949", FLAVOUR_OTHER },
-        { "iso-2022-kr", "ISO-2022-KR", FLAVOUR_OTHER },
-        { "iso-2022-cn", "ISO-2022-CN", FLAVOUR_OTHER },
-        { "utf-7", "UTF-7", FLAVOUR_OTHER },
-        { "utf7", "UTF-7", FLAVOUR_OTHER },
-        { "unicode-1-1-utf-7", "UTF-7", FLAVOUR_OTHER },
+        { "iso-2022-kr", "ISO-2022-KR", FLAVOUR_STATEFUL },
+        { "iso-2022-cn", "ISO-2022-CN", FLAVOUR_STATEFUL },
+        { "utf-7", "UTF-7", FLAVOUR_STATEFUL },
+        { "utf7", "UTF-7", FLAVOUR_STATEFUL },
+        { "unicode-1-1-utf-7", "UTF-7", FLAVOUR_STATEFUL },
         { "utf-16", "UTF-16", FLAVOUR_OTHER },
         { "utf16", "UTF-16", FLAVOUR_OTHER },
         { "utf-16le", "UTF-16LE", FLAVOUR_OTHER },
@@ -260,7 +262,7 @@ struct charset_stream *charset_stream_create(struct span charset)
         struct charset_stream *s = xcalloc(1, sizeof *s);
 
         s->flavour = resolve(charset, s->name);
-        if (s->flavour == FLAVOUR_SINGLE || s->flavour == FLAVOUR_OTHER) {
+        if (s->flavour != FLAVOUR_UNKNOWN && s->flavour != FLAVOUR_UTF8) {
                 s->cd = descriptor_take(s->name);
                 if (s->cd != (iconv_t)-1)
                         return s;
@@ -341,7 +343,7 @@ static size_t decode_run(struct charset_stream *s, const char *p, size_t n, bool
 
 void charset_stream_feed(struct charset_stream *s, struct span in, struct str *out)
 {
-        while (s->held_n && in.len) {                   /* complete the cut character, octet by octet */
+        while (in.len && (s->held_n || s->flavour == FLAVOUR_STATEFUL)) {       /* complete the cut character, octet by octet */
                 char joined[HELD_MAX];
                 size_t n = s->held_n, left;
 
@@ -425,7 +427,7 @@ void text_stream_destroy(struct text_stream **tp)
 /* Decoded octets → charset → out. ASCII in a charset that contains it needs no iconv and no casemap tables. */
 static void decoded_feed(struct text_stream *t, struct span in, struct str *out)
 {
-        bool ascii_passes = t->charset->flavour != FLAVOUR_OTHER && t->charset->held_n == 0 && t->casemap.held_n == 0;
+        bool ascii_passes = (t->charset->flavour == FLAVOUR_UTF8 || t->charset->flavour == FLAVOUR_SINGLE) && t->charset->held_n == 0 && t->casemap.held_n == 0;
 
         if (ascii_passes && charset_is_ascii(in)) {
                 if (t->casemapped)
