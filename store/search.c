@@ -79,6 +79,7 @@ static int needle_add(struct search_program *p, struct search_key *k, struct err
         struct str canonical = STR_INIT;
         int ret = -1;
 
+        k->needle = -1;
         if (k->text.len == 0)
                 return 0;
         if (k->text.len > SEARCH_NEEDLE_MAX)
