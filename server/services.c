@@ -1,0 +1,411 @@
+/* services - see services.h */
+#include "server/services.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "server/external.h"
+#include "util/array.h"
+#include "util/log.h"
+#include "util/must.h"
+
+struct running {
+        char *name;
+        const struct master_entry *e;           /* of the present reading */
+        const struct program *program;          /* NULL: a program of its own */
+        struct service_args args;
+        struct bound bound;
+        ARRAY(struct external *) externals;     /* one for each address */
+        bool serving;                           /* listens and was handed over */
+};
+
+struct services {
+        struct service_ops ops;
+        struct identity id;
+        int backlog;
+        ARRAY(struct running *) v;
+        ARRAY(struct external *) leaving;       /* of services that are gone, while their processes end */
+        int next_id;                            /* CYRUS_ID */
+};
+
+struct services *services_create(const struct service_ops *ops, const struct identity *id, int backlog)
+{
+        struct services *s = xcalloc(1, sizeof *s);
+
+        s->ops = *ops;
+        s->id = *id;
+        s->backlog = backlog;
+        return s;
+}
+
+static void log_failure(const struct master_entry *e, const struct err *err)
+{
+        char quoted[LOG_QUOTE_MAX];
+
+        log_event(LOG_ERROR, NULL, "service.failed", "service=%s listen=%s reason=%s", e->name, e->listen, log_quote_str(quoted, err->text));
+}
+
+/* The program that serves an entry inside the daemon; NULL: a program of its own. A name that is no service of Cyrus, or a
+ * path to a file that is not ours, is a program of its own. */
+static const struct program *inside_program(const struct master_entry *e)
+{
+        const struct program *p = program_find(e->program);
+
+        return p && p->kind == PROGRAM_SERVICE ? p : NULL;
+}
+
+static bool is_udp(const struct master_entry *e)
+{
+        return e->proto == MASTER_UDP || e->proto == MASTER_UDP4 || e->proto == MASTER_UDP6;
+}
+
+/* The configuration of a service: its -C, or the daemon's. Returns a reference. */
+static int service_conf(const struct service_args *args, struct conf *conf, struct conf **conf_r, struct err *err)
+{
+        struct diag diag = DIAG_INIT;
+        const char *ours = conf_str(conf, NULL, "configdirectory"), *theirs;
+        char *real = args->config ? realpath(args->config, NULL) : NULL;
+        int ret = 0;
+
+        *conf_r = NULL;
+        if (!args->config || strcmp(args->config, conf_path(conf)) == 0 || (real && strcmp(real, conf_path(conf)) == 0)) {
+                *conf_r = conf_ref(conf);
+        } else if (conf_load(args->config, NULL, conf_r, &diag, err) < 0) {
+                ret = -1;
+        } else {
+                theirs = conf_str(*conf_r, NULL, "configdirectory");
+                if (!ours || !theirs || strcmp(ours, theirs) != 0) {
+                        ret = err_set(err, ERR_CONFIG, "-C %s: its configdirectory is not the daemon's", args->config);
+                        conf_unref(conf_r);
+                }
+        }
+        diag_deinit(&diag);
+        free(real);
+        return ret;
+}
+
+void services_check(const struct masterconf *mc, const struct conf *conf, struct diag *diag)
+{
+        const struct master_entry *e;
+        const char **names;
+        size_t pos = 0, n = 0;
+
+        names = xcalloc(mc->n + 1, sizeof *names);
+        while ((e = masterconf_next(mc, MASTER_SERVICES, &pos))) {
+                const struct program *p = inside_program(e);
+                struct service_args args;
+                struct conf *own;
+                struct err err = ERR_INIT;
+
+                names[n++] = e->name;
+                if (!p)
+                        continue;
+                if (is_udp(e) && p->built)
+                        diag_add(diag, DIAG_ERROR, mc->path, e->line, 1, "service \"%s\": %s does not speak UDP", e->name, p->name);
+                if (service_args_parse(p, e->argc, e->argv, &args, &err) < 0)
+                        diag_add(diag, DIAG_ERROR, mc->path, e->line, e->cmd_column, "service \"%s\": %s", e->name, err.text);
+                else if (service_conf(&args, (struct conf *)conf, &own, &err) < 0)
+                        diag_add(diag, DIAG_ERROR, mc->path, e->line, e->cmd_column, "service \"%s\": %s", e->name, err.text);
+                else
+                        conf_unref(&own);
+        }
+        conf_check_services(conf, names, diag);
+        free(names);
+}
+
+/* ---- one service ------------------------------------------------------------------------------------------------------------ */
+
+static struct running *running_create(struct services *s, const struct master_entry *e, struct err *err)
+{
+        struct running *r = xcalloc(1, sizeof *r);
+
+        r->name = xstrdup(e->name);
+        r->e = e;
+        r->program = inside_program(e);
+        if ((r->program && service_args_parse(r->program, e->argc, e->argv, &r->args, err) < 0) ||
+            bind_entry(e, s->id.uid, s->id.gid, &r->bound, err) < 0) {
+                free(r->name);
+                free(r);
+                return NULL;
+        }
+        return r;
+}
+
+static void running_destroy(struct services *s, struct running *r)
+{
+        if (r->serving && r->program)
+                s->ops.remove(s->ops.context, r->name);
+        for (size_t i = 0; i < r->externals.n; i++) {
+                external_stop(r->externals.v[i]);
+                if (external_processes(r->externals.v[i]) > 0)
+                        *ARRAY_PUSH(&s->leaving) = r->externals.v[i];
+                else
+                        external_destroy(&r->externals.v[i]);
+        }
+        bound_close(&r->bound);
+        ARRAY_FREE(&r->externals);
+        free(r->name);
+        free(r);
+}
+
+static int serve(struct services *s, struct running *r, struct conf *conf, struct err *err)
+{
+        struct conf *own;
+        int ret;
+
+        if (bound_listen(&r->bound, s->backlog, err) < 0)
+                return err_prefix(err, "service %s", r->name);
+        if (!r->program) {
+                for (size_t i = 0; i < r->bound.n; i++) {
+                        *ARRAY_PUSH(&r->externals) = external_create(r->e, r->bound.v[i].fd, r->bound.v[i].address, s->next_id++);
+                        r->bound.v[i].fd = -1;
+                }
+                r->serving = true;
+                return 0;
+        }
+        if (service_conf(&r->args, conf, &own, err) < 0)
+                return -1;
+        ret = s->ops.add(s->ops.context, r->e, r->program, &r->args, own, &r->bound, err);
+        conf_unref(&own);
+        r->serving = ret == 0;
+        return ret;
+}
+
+static void log_serving(const struct running *r)
+{
+        for (size_t i = 0; i < r->bound.n; i++)
+                log_event(LOG_NOTE, NULL, "service.listening", "service=%s program=%s address=%s", r->name, r->e->program,
+                          r->bound.v[i].address);
+        if (r->program && !r->program->built)
+                log_event(LOG_WARN, NULL, "service.refused", "service=%s program=%s reason=\"not built into this server: clients are refused\"",
+                          r->name, r->program->name);
+}
+
+/* ---- all of them ------------------------------------------------------------------------------------------------------------ */
+
+int services_bind(struct services *s, const struct masterconf *mc, bool fatal, struct err *err)
+{
+        const struct master_entry *e;
+        size_t pos = 0;
+
+        while ((e = masterconf_next(mc, MASTER_SERVICES, &pos))) {
+                struct err why = ERR_INIT;
+                struct running *r = running_create(s, e, &why);
+
+                if (r) {
+                        *ARRAY_PUSH(&s->v) = r;
+                        continue;
+                }
+                if (fatal) {
+                        err_copy(err, &why);
+                        return -1;
+                }
+                log_failure(e, &why);
+        }
+        return 0;
+}
+
+int services_listen(struct services *s, struct conf *conf, bool fatal, struct err *err)
+{
+        for (size_t i = 0; i < s->v.n; i++) {
+                struct running *r = s->v.v[i];
+                struct err why = ERR_INIT;
+
+                if (serve(s, r, conf, &why) == 0) {
+                        log_serving(r);
+                        continue;
+                }
+                if (fatal) {
+                        err_copy(err, &why);
+                        return -1;
+                }
+                log_failure(r->e, &why);
+                running_destroy(s, r);
+                memmove(&s->v.v[i], &s->v.v[i + 1], (s->v.n - i - 1) * sizeof *s->v.v);
+                s->v.n--;
+                i--;
+        }
+        return 0;
+}
+
+/* Can `r` go on under this entry of a new reading? Its socket stays open, nobody is dropped. */
+static bool can_stay(const struct running *r, const struct master_entry *e)
+{
+        return e && master_entry_same_address(r->e, e) && inside_program(e) == r->program;
+}
+
+/* Runs for unchanged entries too: imapd.conf may have changed. */
+static void change(struct services *s, struct running *r, const struct master_entry *e, struct conf *conf)
+{
+        struct err err = ERR_INIT;
+        struct conf *own;
+        int ret;
+
+        r->e = e;
+        for (size_t i = 0; i < r->externals.n; i++)
+                external_change(r->externals.v[i], e);
+        if (!r->program)
+                return;
+        ret = service_args_parse(r->program, e->argc, e->argv, &r->args, &err);
+        if (ret == 0)
+                ret = service_conf(&r->args, conf, &own, &err);
+        if (ret == 0) {
+                ret = s->ops.change(s->ops.context, e, r->program, &r->args, own, &err);
+                conf_unref(&own);
+        }
+        if (ret < 0)
+                log_failure(e, &err);
+}
+
+static struct running *find_running(const struct services *s, const char *name)
+{
+        for (size_t i = 0; i < s->v.n; i++)
+                if (strcmp(s->v.v[i]->name, name) == 0)
+                        return s->v.v[i];
+        return NULL;
+}
+
+static void add_new(struct services *s, const struct master_entry *e, struct conf *conf)
+{
+        struct err err = ERR_INIT;
+        struct running *r = running_create(s, e, &err);
+
+        if (r && serve(s, r, conf, &err) == 0) {
+                *ARRAY_PUSH(&s->v) = r;
+                log_serving(r);
+                return;
+        }
+        if (r)
+                running_destroy(s, r);
+        log_failure(e, &err);
+}
+
+void services_reload(struct services *s, const struct masterconf *mc, struct conf *conf)
+{
+        const struct master_entry *e;
+        size_t keep = 0, pos = 0;
+
+        /* Close first what goes: a renamed service may want the address of an old one. */
+        for (size_t i = 0; i < s->v.n; i++) {
+                struct running *r = s->v.v[i];
+
+                if (can_stay(r, masterconf_find(mc, MASTER_SERVICES, r->name))) {
+                        s->v.v[keep++] = r;
+                        continue;
+                }
+                log_event(LOG_NOTE, NULL, "service.closed", "service=%s", r->name);
+                running_destroy(s, r);
+        }
+        s->v.n = keep;
+        while ((e = masterconf_next(mc, MASTER_SERVICES, &pos))) {
+                struct running *r = find_running(s, e->name);
+
+                if (r)
+                        change(s, r, e, conf);
+                else
+                        add_new(s, e, conf);
+        }
+}
+
+void services_stop(struct services *s)
+{
+        for (size_t i = 0; i < s->v.n; i++)
+                running_destroy(s, s->v.v[i]);
+        s->v.n = 0;
+}
+
+void services_kill_programs(struct services *s, int sig)
+{
+        for (size_t i = 0; i < s->leaving.n; i++)
+                external_kill(s->leaving.v[i], sig);
+}
+
+unsigned services_programs(const struct services *s)
+{
+        unsigned n = 0;
+
+        for (size_t i = 0; i < s->leaving.n; i++)
+                n += external_processes(s->leaving.v[i]);
+        for (size_t i = 0; i < s->v.n; i++)
+                for (size_t k = 0; k < s->v.v[i]->externals.n; k++)
+                        n += external_processes(s->v.v[i]->externals.v[k]);
+        return n;
+}
+
+size_t services_listening(const struct services *s)
+{
+        return s->v.n;
+}
+
+void services_destroy(struct services **sp)
+{
+        struct services *s = *sp;
+
+        *sp = NULL;
+        if (!s)
+                return;
+        services_stop(s);
+        for (size_t i = 0; i < s->leaving.n; i++)
+                external_destroy(&s->leaving.v[i]);
+        ARRAY_FREE(&s->leaving);
+        ARRAY_FREE(&s->v);
+        free(s);
+}
+
+/* ---- programs ----------------------------------------------------------------------------------------------------------------- */
+
+size_t services_pollfds_max(const struct services *s)
+{
+        size_t n = 0;
+
+        for (size_t i = 0; i < s->v.n; i++)
+                n += s->v.v[i]->externals.n * EXTERNAL_POLLFDS;
+        return n;
+}
+
+size_t services_pollfds(const struct services *s, struct pollfd *fds, size_t max)
+{
+        size_t n = 0;
+
+        for (size_t i = 0; i < s->v.n; i++)
+                for (size_t k = 0; k < s->v.v[i]->externals.n; k++) {
+                        must(n + EXTERNAL_POLLFDS <= max);
+                        n += external_pollfds(s->v.v[i]->externals.v[k], fds + n);
+                }
+        return n;
+}
+
+uint64_t services_run(struct services *s, const struct pollfd *fds, size_t n)
+{
+        uint64_t wake = 0, w;
+        size_t at = 0;
+
+        for (size_t i = 0; i < s->v.n; i++)
+                for (size_t k = 0; k < s->v.v[i]->externals.n; k++) {
+                        w = external_run(s->v.v[i]->externals.v[k], fds + at, at + EXTERNAL_POLLFDS <= n ? EXTERNAL_POLLFDS : 0);
+                        at += EXTERNAL_POLLFDS;
+                        if (w && (!wake || w < wake))
+                                wake = w;
+                }
+        return wake;
+}
+
+bool services_reap(struct services *s, pid_t pid, int status)
+{
+        for (size_t i = 0; i < s->v.n; i++)
+                for (size_t k = 0; k < s->v.v[i]->externals.n; k++)
+                        if (external_reap(s->v.v[i]->externals.v[k], pid, status))
+                                return true;
+        for (size_t i = 0; i < s->leaving.n; i++)
+                if (external_reap(s->leaving.v[i], pid, status)) {
+                        if (external_processes(s->leaving.v[i]) == 0) {
+                                external_destroy(&s->leaving.v[i]);
+                                s->leaving.v[i] = s->leaving.v[--s->leaving.n];
+                        }
+                        return true;
+                }
+        return false;
+}
