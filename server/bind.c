@@ -8,11 +8,15 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
+
+#include "util/fs.h"
+#include "util/must.h"
 
 static bool is_udp(enum master_proto proto)
 {
@@ -28,7 +32,8 @@ static int family_of(enum master_proto proto)
 
 static int fail(const struct master_entry *e, const char *what, const char *address, int errno_value, struct err *err)
 {
-        enum err_code code = errno_value == EADDRINUSE ? ERR_BUSY : errno_value == EACCES || errno_value == EPERM ? ERR_PERM : ERR_IO;
+        enum err_code code = errno_value == EADDRINUSE ? ERR_BUSY : errno_value == EACCES || errno_value == EPERM ? ERR_PERM :
+                             errno_value == ENOENT ? ERR_NOTFOUND : ERR_IO;
 
         return err_set(err, code, "service %s: cannot %s %s: %s", e->name, what, address, strerror(errno_value));
 }
@@ -160,6 +165,22 @@ int bind_entry(const struct master_entry *e, unsigned owner_uid, unsigned owner_
                 return 0;
         bound_close(b_r);
         return -1;
+}
+
+int bind_make_parent(const char *path, struct err *err)
+{
+        char *dir = xstrdup(path), *slash = strrchr(dir, '/');
+        int ret = 0;
+
+        if (slash && slash != dir)
+                *slash = '\0';
+        if (!fs_exists(dir)) {
+                ret = fs_mkdir_p(dir, 0755, err);
+                if (ret == 0 && chmod(dir, 0755) < 0)
+                        ret = err_errno(err, errno, "%s", dir);
+        }
+        free(dir);
+        return ret;
 }
 
 int bound_listen(struct bound *b, int backlog, struct err *err)

@@ -30,6 +30,8 @@ struct bound {
  *   owner_uid, owner_gid  of a Unix socket made by root; ignored otherwise
  */
 int bind_entry(const struct master_entry *e, unsigned owner_uid, unsigned owner_gid, struct bound *b_r, struct err *err);
+/* Make the directory of a Unix socket where it is missing: 0755, whatever the umask, because others connect. */
+int bind_make_parent(const char *path, struct err *err);
 int bound_listen(struct bound *b, int backlog, struct err *err);
 /* Close what was not handed over, and remove the Unix socket. */
 void bound_close(struct bound *b);

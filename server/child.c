@@ -74,15 +74,15 @@ static int find_program(const char *name, char *path, size_t size, bool *own_r, 
         known = program_find(base);
         *own_r = false;
         if (strchr(name, '/')) {
-                snprintf(path, size, "%s", name);
+                if ((size_t)snprintf(path, size, "%s", name) >= size)
+                        return err_set(err, ERR_LIMIT, "the path of a program is too long");
                 *own_r = is_own(path);
                 if (access(path, X_OK) == 0 || *own_r)
                         return 0;
                 return err_errno(err, errno, "program %s", name);
         }
         for (size_t i = 0; i < ARRAY_LEN(places); i++) {
-                snprintf(path, size, "%s%s/%s", own_dir, places[i], name);
-                if (access(path, X_OK) == 0) {
+                if ((size_t)snprintf(path, size, "%s%s/%s", own_dir, places[i], name) < size && access(path, X_OK) == 0) {
                         *own_r = is_own(path);
                         return 0;
                 }

@@ -20,6 +20,7 @@
 #include "server/options.h"
 #include "server/pidfile.h"
 #include "server/schedule.h"
+#include "server/serving.h"
 #include "util/array.h"
 #include "util/clock.h"
 #include "util/log.h"
@@ -29,7 +30,8 @@
 #define EXIT_CONFIG 78                          /* EX_CONFIG of sysexits.h */
 #define EXIT_USAGE 64
 #define PROGRAMS_STOP_MS 3000                   /* from TERM to KILL, for programs that are not ours */
-#define STOP_MS 9000                            /* the whole end */
+#define GRACE_MAX_MS 6000                       /* for sessions */
+#define STOP_MS 8500                            /* the whole end */
 
 struct daemon {
         struct daemon_options options;
@@ -37,7 +39,7 @@ struct daemon {
         struct conf_live *live;
         struct masterconf *mc;
         struct identity identity;
-        struct services *services;
+        struct serving *services;
         struct schedule *schedule;
         struct pidfile pidfile;
         int signals;                            /* signalfd */
@@ -93,7 +95,7 @@ static int read_files(const struct daemon_options *o, struct conf **conf_r, stru
                 conf_require_store(*conf_r, diag, err);
         masterconf_load(o->masterconf_path, mc_r, diag, err);
         if (*conf_r && *mc_r)
-                services_check(*mc_r, *conf_r, diag);
+                serving_check(*mc_r, *conf_r, diag);
         if (diag_first_error(diag, &first) == 0)
                 return 0;
         err_copy(err, &first);
@@ -298,7 +300,7 @@ static void reap_children(struct daemon *d)
         pid_t pid;
 
         while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
-                if (!services_reap(d->services, pid, status) && !schedule_reap(d->schedule, pid, status))
+                if (!serving_reap(d->services, pid, status) && !schedule_reap(d->schedule, pid, status))
                         log_event(LOG_DBG, NULL, "child.unknown", "pid=%d", (int)pid);
 }
 
@@ -320,13 +322,13 @@ static void reload(struct daemon *d)
         open_log(d, conf);
         set_umask(conf);
         conf_live_set(d->live, conf_ref(conf));
+        serving_reload(d->services, mc);
         d->ops->reload();
-        services_reload(d->services, mc, conf);
         schedule_set(d->schedule, mc);
         d->mc = mc;
         masterconf_destroy(&old);
         conf_unref(&conf);
-        log_event(LOG_NOTE, NULL, "reload.done", "services=%zu", services_listening(d->services));
+        log_event(LOG_NOTE, NULL, "reload.done", "services=%zu", serving_listening(d->services));
 }
 
 static void take_signals(struct daemon *d)
@@ -352,18 +354,18 @@ static void take_signals(struct daemon *d)
 /* One turn: sleep until something happens or `limit_ms` (monotonic; 0: no limit), then see to it. */
 static void turn(struct daemon *d, uint64_t limit_ms)
 {
-        size_t max = services_pollfds_max(d->services) + 1, n;
+        size_t max = serving_pollfds_max(d->services) + 1, n;
         struct pollfd *fds = xcalloc(max, sizeof *fds);
-        uint64_t now = clock_mono_ms(), wake = schedule_run(d->schedule), w = services_run(d->services, NULL, 0);
+        uint64_t now = clock_mono_ms(), wake = schedule_run(d->schedule), w = serving_run(d->services, NULL, 0);
 
         if (w && w < wake)
                 wake = w;
         if (limit_ms && limit_ms < wake)
                 wake = limit_ms;
         fds[0] = (struct pollfd){ .fd = d->signals, .events = POLLIN };
-        n = 1 + services_pollfds(d->services, fds + 1, max - 1);
+        n = 1 + serving_pollfds(d->services, fds + 1, max - 1);
         if (poll(fds, n, wake <= now ? 0 : (int)(wake - now)) > 0) {
-                services_run(d->services, fds + 1, n - 1);
+                serving_run(d->services, fds + 1, n - 1);
                 if (fds[0].revents)
                         take_signals(d);
         }
@@ -373,7 +375,7 @@ static void turn(struct daemon *d, uint64_t limit_ms)
 
 static unsigned still_running(struct daemon *d, bool last)
 {
-        return services_programs(d->services) + schedule_processes(d->schedule, last);
+        return serving_programs(d->services) + schedule_processes(d->schedule, last);
 }
 
 /* Wait for programs to end; those that do not are killed. */
@@ -384,7 +386,7 @@ static void await_programs(struct daemon *d, bool last, uint64_t deadline_ms)
         if (still_running(d, last) == 0)
                 return;
         log_event(LOG_WARN, NULL, "daemon.stopping", "reason=\"programs did not end: killed\" count=%u", still_running(d, last));
-        services_kill_programs(d->services, SIGKILL);
+        serving_kill_programs(d->services, SIGKILL);
         schedule_stop(d->schedule, SIGKILL, last);
         for (int i = 0; i < 50 && still_running(d, last) > 0; i++)
                 turn(d, clock_mono_ms() + 20);
@@ -392,27 +394,20 @@ static void await_programs(struct daemon *d, bool last, uint64_t deadline_ms)
 
 static void stop(struct daemon *d)
 {
-        uint64_t start = clock_mono_ms(), sessions_until;
+        uint64_t start = clock_mono_ms();
         struct conf *conf = conf_live_get(d->live);
-        int64_t timeout_ms = conf_duration_s(conf, NULL, "shutdown_timeout") * 1000;
+        int64_t grace_ms = conf_duration_s(conf, NULL, "shutdown_timeout") * 1000;
 
         conf_unref(&conf);
-        if (timeout_ms < 0 || timeout_ms > STOP_MS - 1000)
-                timeout_ms = STOP_MS - 1000;
-        sessions_until = start + (uint64_t)timeout_ms;
-        d->stopping = true;
-        services_stop(d->services);
+        if (grace_ms < 0 || grace_ms > GRACE_MAX_MS)
+                grace_ms = GRACE_MAX_MS;
+        serving_stop(d->services);
         schedule_stop(d->schedule, SIGTERM, false);
-        d->ops->drain();
-        while (d->ops->left() > 0 && clock_mono_ms() < sessions_until)
-                turn(d, clock_mono_ms() + 20);
-        if (d->ops->left() > 0)
-                log_event(LOG_WARN, NULL, "daemon.stopping", "reason=\"sessions did not end: cut\" count=%u", d->ops->left());
-        await_programs(d, false, start + PROGRAMS_STOP_MS < sessions_until ? start + PROGRAMS_STOP_MS : sessions_until);
-        d->ops->close();
+        d->ops->close((unsigned)grace_ms);
         d->opened = false;
+        await_programs(d, false, start + PROGRAMS_STOP_MS);
         schedule_stop(d->schedule, SIGTERM, true);
-        await_programs(d, true, start + STOP_MS - 500);
+        await_programs(d, true, start + STOP_MS);
         log_event(LOG_NOTE, NULL, "daemon.stopped", "seconds=%.1f", (double)(clock_mono_ms() - start) / 1000);
 }
 
@@ -452,37 +447,47 @@ static int check_directory(const struct conf *conf, const struct identity *id, s
 
 static int start(struct daemon *d, struct err *err)
 {
-        struct service_ops service_ops = { NULL, NULL, NULL, NULL };
         struct conf *conf = conf_live_get(d->live);
         bool fatal = conf_switch(conf, NULL, "master_bind_errors_fatal");
         int ret = -1;
 
         if (identity_find(conf, &d->identity, err) < 0)
                 goto out;
-        d->services = services_create(NULL, &d->identity, d->options.backlog);
+        d->services = serving_create(&d->ops->services, &d->identity, d->options.backlog);
         d->schedule = schedule_create(start_entry, d);
         if (pidfile_open(&d->pidfile, d->options.pidfile, err) < 0 ||
-            services_bind(d->services, d->mc, fatal, err) < 0 ||
+            serving_bind(d->services, d->mc, fatal, err) < 0 ||
             identity_become(&d->identity, err) < 0 ||
             check_directory(conf, &d->identity, err) < 0)
+                goto out;
+        d->opened = true;
+        if (d->ops->open(d->live, d->options.backlog, err) < 0)
                 goto out;
         run_start(d);
         if (d->stopping) {
                 err_set(err, ERR_CANCELLED, "told to stop while starting");
                 goto out;
         }
-        if (d->ops->open(d->live, &service_ops, err) < 0)
-                goto out;
-        d->opened = true;
-        services_set_ops(d->services, &service_ops);
         schedule_set(d->schedule, d->mc);
         schedule_start_waiting_daemons(d->schedule);
-        if (services_listen(d->services, conf, fatal, err) < 0 || pidfile_write(&d->pidfile, err) < 0)
+        if (serving_listen(d->services, fatal, err) < 0 || pidfile_write(&d->pidfile, err) < 0)
                 goto out;
         ret = 0;
 out:
         conf_unref(&conf);
         return ret;
+}
+
+/* Hold no file system but our own; core files go where Cyrus puts them. */
+static void leave_directory(const struct daemon *d)
+{
+        struct conf *conf = conf_live_get(d->live);
+        char cores[4096];
+
+        snprintf(cores, sizeof cores, "%s/cores", conf_str(conf, NULL, "configdirectory"));
+        if (chdir(cores) < 0 && chdir("/") < 0)
+                log_event(LOG_DBG, NULL, "daemon.start", "reason=\"no directory to go to\"");
+        conf_unref(&conf);
 }
 
 static int run(struct daemon *d)
@@ -494,18 +499,20 @@ static int run(struct daemon *d)
                 complain(d, &err);
                 log_event(LOG_ERROR, NULL, "daemon.failed", "reason=%s", log_quote_str(quoted, err.text));
                 if (d->services)
-                        services_stop(d->services);
+                        serving_stop(d->services);
                 if (d->opened)
-                        d->ops->close();
+                        d->ops->close(0);
                 tell_caller(d, 1);
                 return 1;
         }
         log_event(LOG_NOTE, NULL, "daemon.ready", "version=%s pid=%d services=%zu", CYRD_VERSION, (int)getpid(),
-                  services_listening(d->services));
+                  serving_listening(d->services));
         if (d->options.demo_dir)
                 demo_say_ready(d->options.demo_dir, d->options.portbase);
         give_up_stdio(d);
         tell_caller(d, 0);
+        if (d->options.background)
+                leave_directory(d);
         while (!d->stopping)
                 turn(d, 0);
         stop(d);
@@ -514,7 +521,7 @@ static int run(struct daemon *d)
 
 static void daemon_free(struct daemon *d)
 {
-        services_destroy(&d->services);
+        serving_destroy(&d->services);
         schedule_destroy(&d->schedule);
         masterconf_destroy(&d->mc);
         conf_live_destroy(&d->live);
@@ -551,6 +558,7 @@ int daemon_main(int argc, char **argv, bool as_master, const struct daemon_ops *
         struct diag diag = DIAG_INIT;
         struct conf *conf = NULL;
         struct err err = ERR_INIT;
+        char *conf_file, *masterconf_file;
         int ret;
 
         child_init();
@@ -574,12 +582,12 @@ int daemon_main(int argc, char **argv, bool as_master, const struct daemon_ops *
                 return ret;
         }
         /* HUP reads the same files again, wherever we are then. */
-        d.options.conf_path = conf_path(conf);
-        d.options.masterconf_path = d.mc->path;
+        d.options.conf_path = conf_file = xstrdup(conf_path(conf));
+        d.options.masterconf_path = masterconf_file = xstrdup(d.mc->path);
         if (d.options.background) {
                 ret = go_background(&d);
                 if (ret >= 0)
-                        return ret;
+                        _exit(ret);             /* the caller: everything else is the daemon's */
         }
         open_logfile(&d);
         open_log(&d, conf);
@@ -596,5 +604,7 @@ int daemon_main(int argc, char **argv, bool as_master, const struct daemon_ops *
                 ret = run(&d);
         }
         daemon_free(&d);
+        free(conf_file);
+        free(masterconf_file);
         return ret;
 }

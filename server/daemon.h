@@ -4,31 +4,31 @@
  *
  * Order: read both files (errors end it here, on the caller's stderr) · go into the background · bind all addresses, as root if
  * we are · pid file opened · root given up · ops.open (store, engine) · START, each waited for · DAEMON with wait · listen ·
- * pid file written, the caller told · EVENTS and DAEMON · until TERM: nobody listens, sessions end, programs end, ops.close.
+ * pid file written, the caller told · EVENTS and DAEMON · until TERM: nobody listens, sessions and programs end, ops.close.
+ * The store is opened before START: pointed at somebody else's spool the daemon ends before anything has run.
  */
 #ifndef SERVER_DAEMON_H
 #define SERVER_DAEMON_H
 
 #include <stdbool.h>
 
-#include "server/services.h"
+#include "server/serving.h"
 #include "util/conf.h"
 #include "util/err.h"
 
 struct daemon_ops {
         /* Root is given up, no thread runs yet. `live` is the daemon's; it outlives what is opened. */
-        int (*open)(struct conf_live *live, struct service_ops *services_r, struct err *err);
-        /* imapd.conf was read again and is in `live`. */
+        int (*open)(struct conf_live *live, int backlog, struct err *err);
+        /* imapd.conf was read again and is in `live`; services were changed already. */
         void (*reload)(void);
-        /* Ask sessions to end after their command; then every 20 ms: how many are left? */
-        void (*drain)(void);
-        unsigned (*left)(void);
-        void (*close)(void);
+        /* Nobody listens any more: end the sessions within grace_ms, then close everything. Must work after a failed open, too. */
+        void (*close)(unsigned grace_ms);
         /*
          * A tool of ours as an entry of START, EVENTS or DAEMON, inside the daemon. Returns 1: not something that is done
          * inside, run it as a program; 0: done or begun; -1 with err.
          */
         int (*job)(const struct program *p, int argc, char *const *argv, struct err *err);
+        struct service_ops services;
 };
 
 /* `cyrd` or, with Cyrus's flags exactly, `master`. Returns the exit status. */

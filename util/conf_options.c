@@ -501,7 +501,7 @@ static const struct conf_option options[] = {
         { "servername", CONF_STRING, NULL, NULL, 0, CONF_HONOURED, "Name of this host in greetings; unset: the host name." },
         { "sharedprefix", CONF_STRING, "Shared Folders", NULL, 0, CONF_HONOURED,
           "Prefix of shared mailboxes with altnamespace." },
-        { "shutdown_timeout", CONF_DURATION, "8s", NULL, 's', CONF_HONOURED,
+        { "shutdown_timeout", CONF_DURATION, "5s", NULL, 's', CONF_HONOURED,
           "How long sessions may take to finish their command when the server ends." },
         { "sieve_allowreferrals", CONF_SWITCH, "yes", NULL, 0, CONF_LATER, NULL },
         { "sieve_duplicate_max_expiration", CONF_DURATION, "90d", NULL, 's', CONF_LATER, NULL },

@@ -1,11 +1,9 @@
-/* services - see services.h */
-#include "server/services.h"
+/* serving - see serving.h */
+#include "server/serving.h"
 
-#include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
 #include "server/external.h"
 #include "util/array.h"
@@ -22,8 +20,8 @@ struct running {
         bool serving;                           /* listens and was handed over */
 };
 
-struct services {
-        struct service_ops ops;
+struct serving {
+        const struct service_ops *ops;
         struct identity id;
         int backlog;
         ARRAY(struct running *) v;
@@ -31,11 +29,11 @@ struct services {
         int next_id;                            /* CYRUS_ID */
 };
 
-struct services *services_create(const struct service_ops *ops, const struct identity *id, int backlog)
+struct serving *serving_create(const struct service_ops *ops, const struct identity *id, int backlog)
 {
-        struct services *s = xcalloc(1, sizeof *s);
+        struct serving *s = xcalloc(1, sizeof *s);
 
-        s->ops = *ops;
+        s->ops = ops;
         s->id = *id;
         s->backlog = backlog;
         return s;
@@ -62,32 +60,15 @@ static bool is_udp(const struct master_entry *e)
         return e->proto == MASTER_UDP || e->proto == MASTER_UDP4 || e->proto == MASTER_UDP6;
 }
 
-/* The configuration of a service: its -C, or the daemon's. Returns a reference. */
-static int service_conf(const struct service_args *args, struct conf *conf, struct conf **conf_r, struct err *err)
+/* Is the file a service names with -C the daemon's own? */
+static bool same_file(const char *a, const char *b)
 {
-        struct diag diag = DIAG_INIT;
-        const char *ours = conf_str(conf, NULL, "configdirectory"), *theirs;
-        char *real = args->config ? realpath(args->config, NULL) : NULL;
-        int ret = 0;
+        struct stat x, y;
 
-        *conf_r = NULL;
-        if (!args->config || strcmp(args->config, conf_path(conf)) == 0 || (real && strcmp(real, conf_path(conf)) == 0)) {
-                *conf_r = conf_ref(conf);
-        } else if (conf_load(args->config, NULL, conf_r, &diag, err) < 0) {
-                ret = -1;
-        } else {
-                theirs = conf_str(*conf_r, NULL, "configdirectory");
-                if (!ours || !theirs || strcmp(ours, theirs) != 0) {
-                        ret = err_set(err, ERR_CONFIG, "-C %s: its configdirectory is not the daemon's", args->config);
-                        conf_unref(conf_r);
-                }
-        }
-        diag_deinit(&diag);
-        free(real);
-        return ret;
+        return strcmp(a, b) == 0 || (stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino);
 }
 
-void services_check(const struct masterconf *mc, const struct conf *conf, struct diag *diag)
+void serving_check(const struct masterconf *mc, const struct conf *conf, struct diag *diag)
 {
         const struct master_entry *e;
         const char **names;
@@ -97,7 +78,6 @@ void services_check(const struct masterconf *mc, const struct conf *conf, struct
         while ((e = masterconf_next(mc, MASTER_SERVICES, &pos))) {
                 const struct program *p = inside_program(e);
                 struct service_args args;
-                struct conf *own;
                 struct err err = ERR_INIT;
 
                 names[n++] = e->name;
@@ -107,10 +87,10 @@ void services_check(const struct masterconf *mc, const struct conf *conf, struct
                         diag_add(diag, DIAG_ERROR, mc->path, e->line, 1, "service \"%s\": %s does not speak UDP", e->name, p->name);
                 if (service_args_parse(p, e->argc, e->argv, &args, &err) < 0)
                         diag_add(diag, DIAG_ERROR, mc->path, e->line, e->cmd_column, "service \"%s\": %s", e->name, err.text);
-                else if (service_conf(&args, (struct conf *)conf, &own, &err) < 0)
-                        diag_add(diag, DIAG_ERROR, mc->path, e->line, e->cmd_column, "service \"%s\": %s", e->name, err.text);
-                else
-                        conf_unref(&own);
+                else if (args.config && !same_file(args.config, conf_path(conf)))
+                        diag_add(diag, DIAG_ERROR, mc->path, e->line, e->cmd_column,
+                                 "service \"%s\": -C %s is not the daemon's %s: use %s_<option> there instead", e->name, args.config,
+                                 conf_path(conf), e->name);
         }
         conf_check_services(conf, names, diag);
         free(names);
@@ -118,7 +98,7 @@ void services_check(const struct masterconf *mc, const struct conf *conf, struct
 
 /* ---- one service ------------------------------------------------------------------------------------------------------------ */
 
-static struct running *running_create(struct services *s, const struct master_entry *e, struct err *err)
+static struct running *running_create(struct serving *s, const struct master_entry *e, struct err *err)
 {
         struct running *r = xcalloc(1, sizeof *r);
 
@@ -126,7 +106,7 @@ static struct running *running_create(struct services *s, const struct master_en
         r->e = e;
         r->program = inside_program(e);
         if ((r->program && service_args_parse(r->program, e->argc, e->argv, &r->args, err) < 0) ||
-            bind_entry(e, s->id.uid, s->id.gid, &r->bound, err) < 0) {
+            (bind_entry(e, s->id.uid, s->id.gid, &r->bound, err) < 0 && !(e->proto == MASTER_UNIX && err->code == ERR_NOTFOUND))) {
                 free(r->name);
                 free(r);
                 return NULL;
@@ -134,10 +114,10 @@ static struct running *running_create(struct services *s, const struct master_en
         return r;
 }
 
-static void running_destroy(struct services *s, struct running *r)
+static void running_destroy(struct serving *s, struct running *r)
 {
         if (r->serving && r->program)
-                s->ops.remove(s->ops.context, r->name);
+                s->ops->remove(s->ops->context, r->name);
         for (size_t i = 0; i < r->externals.n; i++) {
                 external_stop(r->externals.v[i]);
                 if (external_processes(r->externals.v[i]) > 0)
@@ -151,11 +131,20 @@ static void running_destroy(struct services *s, struct running *r)
         free(r);
 }
 
-static int serve(struct services *s, struct running *r, struct conf *conf, struct err *err)
+/* Make the directory of a Unix socket that could not be bound before the store made its own. */
+static int bind_again(struct serving *s, struct running *r, struct err *err)
 {
-        struct conf *own;
+        if (bind_make_parent(r->e->listen, err) < 0)
+                return -1;
+        return bind_entry(r->e, s->id.uid, s->id.gid, &r->bound, err);
+}
+
+static int serve(struct serving *s, struct running *r, struct err *err)
+{
         int ret;
 
+        if (r->bound.n == 0 && bind_again(s, r, err) < 0)
+                return -1;
         if (bound_listen(&r->bound, s->backlog, err) < 0)
                 return err_prefix(err, "service %s", r->name);
         if (!r->program) {
@@ -166,10 +155,7 @@ static int serve(struct services *s, struct running *r, struct conf *conf, struc
                 r->serving = true;
                 return 0;
         }
-        if (service_conf(&r->args, conf, &own, err) < 0)
-                return -1;
-        ret = s->ops.add(s->ops.context, r->e, r->program, &r->args, own, &r->bound, err);
-        conf_unref(&own);
+        ret = s->ops->add(s->ops->context, r->e, r->program, &r->args, &r->bound, err);
         r->serving = ret == 0;
         return ret;
 }
@@ -186,7 +172,7 @@ static void log_serving(const struct running *r)
 
 /* ---- all of them ------------------------------------------------------------------------------------------------------------ */
 
-int services_bind(struct services *s, const struct masterconf *mc, bool fatal, struct err *err)
+int serving_bind(struct serving *s, const struct masterconf *mc, bool fatal, struct err *err)
 {
         const struct master_entry *e;
         size_t pos = 0;
@@ -208,13 +194,13 @@ int services_bind(struct services *s, const struct masterconf *mc, bool fatal, s
         return 0;
 }
 
-int services_listen(struct services *s, struct conf *conf, bool fatal, struct err *err)
+int serving_listen(struct serving *s, bool fatal, struct err *err)
 {
         for (size_t i = 0; i < s->v.n; i++) {
                 struct running *r = s->v.v[i];
                 struct err why = ERR_INIT;
 
-                if (serve(s, r, conf, &why) == 0) {
+                if (serve(s, r, &why) == 0) {
                         log_serving(r);
                         continue;
                 }
@@ -238,29 +224,21 @@ static bool can_stay(const struct running *r, const struct master_entry *e)
 }
 
 /* Runs for unchanged entries too: imapd.conf may have changed. */
-static void change(struct services *s, struct running *r, const struct master_entry *e, struct conf *conf)
+static void change(struct serving *s, struct running *r, const struct master_entry *e)
 {
         struct err err = ERR_INIT;
-        struct conf *own;
-        int ret;
 
         r->e = e;
         for (size_t i = 0; i < r->externals.n; i++)
                 external_change(r->externals.v[i], e);
         if (!r->program)
                 return;
-        ret = service_args_parse(r->program, e->argc, e->argv, &r->args, &err);
-        if (ret == 0)
-                ret = service_conf(&r->args, conf, &own, &err);
-        if (ret == 0) {
-                ret = s->ops.change(s->ops.context, e, r->program, &r->args, own, &err);
-                conf_unref(&own);
-        }
-        if (ret < 0)
+        if (service_args_parse(r->program, e->argc, e->argv, &r->args, &err) < 0 ||
+            s->ops->change(s->ops->context, e, r->program, &r->args, &err) < 0)
                 log_failure(e, &err);
 }
 
-static struct running *find_running(const struct services *s, const char *name)
+static struct running *find_running(const struct serving *s, const char *name)
 {
         for (size_t i = 0; i < s->v.n; i++)
                 if (strcmp(s->v.v[i]->name, name) == 0)
@@ -268,12 +246,12 @@ static struct running *find_running(const struct services *s, const char *name)
         return NULL;
 }
 
-static void add_new(struct services *s, const struct master_entry *e, struct conf *conf)
+static void add_new(struct serving *s, const struct master_entry *e)
 {
         struct err err = ERR_INIT;
         struct running *r = running_create(s, e, &err);
 
-        if (r && serve(s, r, conf, &err) == 0) {
+        if (r && serve(s, r, &err) == 0) {
                 *ARRAY_PUSH(&s->v) = r;
                 log_serving(r);
                 return;
@@ -283,7 +261,7 @@ static void add_new(struct services *s, const struct master_entry *e, struct con
         log_failure(e, &err);
 }
 
-void services_reload(struct services *s, const struct masterconf *mc, struct conf *conf)
+void serving_reload(struct serving *s, const struct masterconf *mc)
 {
         const struct master_entry *e;
         size_t keep = 0, pos = 0;
@@ -304,26 +282,26 @@ void services_reload(struct services *s, const struct masterconf *mc, struct con
                 struct running *r = find_running(s, e->name);
 
                 if (r)
-                        change(s, r, e, conf);
+                        change(s, r, e);
                 else
-                        add_new(s, e, conf);
+                        add_new(s, e);
         }
 }
 
-void services_stop(struct services *s)
+void serving_stop(struct serving *s)
 {
         for (size_t i = 0; i < s->v.n; i++)
                 running_destroy(s, s->v.v[i]);
         s->v.n = 0;
 }
 
-void services_kill_programs(struct services *s, int sig)
+void serving_kill_programs(struct serving *s, int sig)
 {
         for (size_t i = 0; i < s->leaving.n; i++)
                 external_kill(s->leaving.v[i], sig);
 }
 
-unsigned services_programs(const struct services *s)
+unsigned serving_programs(const struct serving *s)
 {
         unsigned n = 0;
 
@@ -335,19 +313,19 @@ unsigned services_programs(const struct services *s)
         return n;
 }
 
-size_t services_listening(const struct services *s)
+size_t serving_listening(const struct serving *s)
 {
         return s->v.n;
 }
 
-void services_destroy(struct services **sp)
+void serving_destroy(struct serving **sp)
 {
-        struct services *s = *sp;
+        struct serving *s = *sp;
 
         *sp = NULL;
         if (!s)
                 return;
-        services_stop(s);
+        serving_stop(s);
         for (size_t i = 0; i < s->leaving.n; i++)
                 external_destroy(&s->leaving.v[i]);
         ARRAY_FREE(&s->leaving);
@@ -357,7 +335,7 @@ void services_destroy(struct services **sp)
 
 /* ---- programs ----------------------------------------------------------------------------------------------------------------- */
 
-size_t services_pollfds_max(const struct services *s)
+size_t serving_pollfds_max(const struct serving *s)
 {
         size_t n = 0;
 
@@ -366,7 +344,7 @@ size_t services_pollfds_max(const struct services *s)
         return n;
 }
 
-size_t services_pollfds(const struct services *s, struct pollfd *fds, size_t max)
+size_t serving_pollfds(const struct serving *s, struct pollfd *fds, size_t max)
 {
         size_t n = 0;
 
@@ -378,7 +356,7 @@ size_t services_pollfds(const struct services *s, struct pollfd *fds, size_t max
         return n;
 }
 
-uint64_t services_run(struct services *s, const struct pollfd *fds, size_t n)
+uint64_t serving_run(struct serving *s, const struct pollfd *fds, size_t n)
 {
         uint64_t wake = 0, w;
         size_t at = 0;
@@ -393,7 +371,7 @@ uint64_t services_run(struct services *s, const struct pollfd *fds, size_t n)
         return wake;
 }
 
-bool services_reap(struct services *s, pid_t pid, int status)
+bool serving_reap(struct serving *s, pid_t pid, int status)
 {
         for (size_t i = 0; i < s->v.n; i++)
                 for (size_t k = 0; k < s->v.v[i]->externals.n; k++)

@@ -1,0 +1,69 @@
+/* buildinfo - see buildinfo.h */
+#include "server/buildinfo.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "util/array.h"
+
+struct fact { const char *group, *name; bool works; };
+
+/* In the order they are printed, the groups together. */
+static const struct fact facts[] = {
+        { "component", "event_notification", false },
+        { "component", "gssapi", false },
+        { "component", "autocreate", true },
+        { "component", "idled", true },
+        { "component", "httpd", false },
+        { "component", "kerberos_v4", false },
+        { "component", "murder", false },
+        { "component", "nntpd", false },
+        { "component", "replication", false },
+        { "component", "sieve", false },
+        { "component", "calalarmd", false },
+        { "component", "jmap", false },
+        { "component", "objectstore", false },
+        { "component", "backup", false },
+        { "dependency", "openssl", false },
+        { "dependency", "gnutls", true },
+        { "dependency", "zlib", false },
+        { "dependency", "jansson", true },
+        { "dependency", "pcre2", false },
+        { "dependency", "ldap", false },
+        { "dependency", "clamav", false },
+        { "dependency", "ical", false },
+        { "dependency", "icu4c", false },
+        { "dependency", "libxml2", false },
+        { "dependency", "nghttp2", false },
+        { "dependency", "brotli", false },
+        { "dependency", "cld2", false },
+        { "dependency", "chardet", false },
+        { "dependency", "wslay", false },
+        { "dependency", "zstd", false },
+        { "dependency", "xapian", false },
+        { "database", "berkeley", true },
+        { "database", "mysql", false },
+        { "database", "pgsql", false },
+        { "database", "sqlite", false },
+        { "search", "squat", false },
+        { "search", "xapian", false },
+};
+
+int buildinfo_main(int argc, char **argv)
+{
+        const char *group = "";
+
+        (void)argc;
+        (void)argv;
+        for (size_t i = 0; i < ARRAY_LEN(facts); i++) {
+                bool first = strcmp(facts[i].group, group) != 0;
+
+                if (first)
+                        printf("%s  \"%s\": {\n", i == 0 ? "{\n" : "\n  },\n", facts[i].group);
+                printf("%s    \"%s\": %s", first ? "" : ",\n", facts[i].name, facts[i].works ? "true" : "false");
+                group = facts[i].group;
+        }
+        printf("\n  }\n}\n");
+        return fflush(stdout) == 0 ? 0 : 1;
+}

@@ -1,0 +1,269 @@
+/*
+ * main - where the program is assembled, and the only file that sees everything. One binary under many names: cyrd and master are
+ * the daemon, the others are programs of Cyrus.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "server/buildinfo.h"
+#include "server/daemon.h"
+#include "server/names.h"
+#include "server/protocols.h"
+#include "server/sasl.h"
+#include "server/service.h"
+#include "server/tls.h"
+#include "store/store.h"
+#include "util/array.h"
+#include "util/log.h"
+#include "util/must.h"
+
+/* ---- the server ------------------------------------------------------------------------------------------------------------ */
+
+struct served { char *name; struct service *service; };
+
+/* What is open; the daemon's main thread only. */
+static struct {
+        struct conf_live *live;
+        struct store *store;
+        bool engine, sasl;
+        struct service *control;                /* cyrctl's socket */
+        struct bound control_socket;
+        ARRAY(struct served) services;
+} server;
+
+static const struct session_ops *protocol_of(const struct program *p)
+{
+        static const struct { const char *program; const struct session_ops *ops; } protocols[] = {
+                { "imapd", &imap_ops },
+                { "lmtpd", &lmtp_ops },
+        };
+
+        for (size_t i = 0; i < ARRAY_LEN(protocols); i++)
+                if (strcmp(protocols[i].program, p->name) == 0)
+                        return protocols[i].ops;
+        return NULL;
+}
+
+static struct service_params params_of(const struct master_entry *e, const struct program *p, const struct service_args *args)
+{
+        return (struct service_params){
+                .name = e->name,
+                .ops = protocol_of(p),
+                .tls_at_once = args->tls,
+                .preauthorized = args->preauth,
+                .no_password_check = args->no_password,
+                .external_ssf = (unsigned)args->external_ssf,
+                .refusal = p->built ? NULL : p->refusal,
+                .maxchild = e->maxchild,
+        };
+}
+
+static int serve(void *context, const struct master_entry *e, const struct program *p, const struct service_args *args,
+                 struct bound *b, struct err *err)
+{
+        struct service_params params = params_of(e, p, args);
+        struct served s = { NULL, NULL };
+
+        (void)context;
+        if (service_add(&params, &s.service, err) < 0)
+                return -1;
+        for (size_t i = 0; i < b->n; i++) {
+                if (service_listen(s.service, b->v[i].fd, err) < 0) {
+                        service_remove(&s.service);
+                        return -1;
+                }
+                b->v[i].fd = -1;                /* the engine's now */
+        }
+        s.name = xstrdup(e->name);
+        *ARRAY_PUSH(&server.services) = s;
+        return 0;
+}
+
+static struct served *find_served(const char *name)
+{
+        for (size_t i = 0; i < server.services.n; i++)
+                if (strcmp(server.services.v[i].name, name) == 0)
+                        return &server.services.v[i];
+        return NULL;
+}
+
+static int serve_otherwise(void *context, const struct master_entry *e, const struct program *p, const struct service_args *args,
+                           struct err *err)
+{
+        struct service_params params = params_of(e, p, args);
+        struct served *s = find_served(e->name);
+
+        (void)context;
+        if (!s)
+                return err_set(err, ERR_INTERNAL, "service %s is not served", e->name);
+        service_update(s->service, &params);
+        return 0;
+}
+
+static void serve_no_more(void *context, const char *name)
+{
+        struct served *s = find_served(name);
+
+        (void)context;
+        if (!s)
+                return;
+        service_remove(&s->service);
+        free(s->name);
+        *s = server.services.v[--server.services.n];
+}
+
+/* cyrctl's socket is a service that no cyrus.conf names. Only our own user, and root, may connect. */
+static int open_control(struct conf *conf, int backlog, struct err *err)
+{
+        const char *path = conf_str(conf, NULL, "control_socket");
+        struct master_entry e = { .section = MASTER_SERVICES, .name = "cyrctl", .listen = path, .proto = MASTER_UNIX };
+        struct service_params params = { .name = "cyrctl", .ops = &control_ops, .preauthorized = true, .maxchild = -1 };
+
+        if (bind_make_parent(path, err) < 0 || bind_entry(&e, (unsigned)-1, (unsigned)-1, &server.control_socket, err) < 0)
+                return -1;
+        if (chmod(path, 0600) < 0)
+                return err_errno(err, errno, "%s", path);
+        if (bound_listen(&server.control_socket, backlog, err) < 0 || service_add(&params, &server.control, err) < 0 ||
+            service_listen(server.control, server.control_socket.v[0].fd, err) < 0)
+                return -1;
+        server.control_socket.v[0].fd = -1;
+        return 0;
+}
+
+static int open_server(struct conf_live *live, int backlog, struct err *err)
+{
+        struct conf *conf = conf_live_get(live);
+        struct store_options store = { .conf = conf };
+        struct engine_options engine = { .conf = live, .workers = (unsigned)conf_int(conf, NULL, "worker_threads"),
+                                         .auth_threads = (unsigned)conf_int(conf, NULL, "password_threads"), .backlog = backlog };
+        int ret = -1;
+
+        server.live = live;
+        if (tls_init(err) < 0 || sasl_setup(live, err) < 0)
+                goto out;
+        server.sasl = true;
+        if (store_open(&store, &server.store, err) < 0)
+                goto out;
+        engine.store = server.store;
+        if (engine_start(&engine, err) < 0)
+                goto out;
+        server.engine = true;
+        ret = open_control(conf, backlog, err);
+out:
+        conf_unref(&conf);
+        return ret;
+}
+
+static void reload_server(void)
+{
+        struct conf *conf = conf_live_get(server.live);
+
+        store_reconfigure(server.store, conf);
+        services_reload();
+        conf_unref(&conf);
+}
+
+static void close_server(unsigned grace_ms)
+{
+        if (server.control)
+                service_remove(&server.control);
+        if (server.engine)
+                engine_stop(grace_ms);
+        server.engine = false;
+        bound_close(&server.control_socket);
+        if (server.store)
+                store_close(&server.store);
+        if (server.sasl)
+                sasl_teardown();
+        server.sasl = false;
+        ARRAY_FREE(&server.services);
+}
+
+/* ---- programs of Cyrus ------------------------------------------------------------------------------------------------------- */
+
+/*
+ * ctl_cyrusdb: the store recovers itself when it is opened (-r) and makes its checkpoints in the background (-c): there is
+ * nothing left to do, and both succeed.
+ */
+static int check_ctl_cyrusdb(int argc, char *const *argv, struct err *err)
+{
+        bool recover = false, checkpoint = false;
+
+        for (int i = 1; i < argc; i++)
+                if (strcmp(argv[i], "-r") == 0)
+                        recover = true;
+                else if (strcmp(argv[i], "-c") == 0)
+                        checkpoint = true;
+                else if (strcmp(argv[i], "-C") == 0 && i + 1 < argc)
+                        i++;
+                else if (strcmp(argv[i], "-x") != 0)
+                        return err_set(err, ERR_CONFIG, "ctl_cyrusdb: unknown option \"%s\"", argv[i]);
+        if (recover == checkpoint)
+                return err_set(err, ERR_CONFIG, "usage: ctl_cyrusdb [-C imapd.conf] -r | -c");
+        return 0;
+}
+
+static int ctl_cyrusdb_main(int argc, char **argv)
+{
+        struct err err = ERR_INIT;
+
+        if (check_ctl_cyrusdb(argc, argv, &err) == 0)
+                return 0;
+        fprintf(stderr, "%s\n", err.text);
+        return 1;
+}
+
+/* idled: sessions learn of news inside the daemon. */
+static int idled_main(int argc, char **argv)
+{
+        (void)argc;
+        (void)argv;
+        return 0;
+}
+
+static int run_job(const struct program *p, int argc, char *const *argv, struct err *err)
+{
+        if (strcmp(p->name, "ctl_cyrusdb") == 0)
+                return check_ctl_cyrusdb(argc, argv, err);
+        return strcmp(p->name, "idled") == 0 ? 0 : 1;
+}
+
+/* What the binary is under a name of Cyrus. A tool that gets built is added here, and becomes `built` in names.c. */
+static const struct { const char *name; int (*main)(int argc, char **argv); } programs[] = {
+        { "ctl_cyrusdb", ctl_cyrusdb_main },
+        { "cyr_buildinfo", buildinfo_main },
+        { "idled", idled_main },
+};
+
+static int run_program(const struct program *p, int argc, char **argv)
+{
+        for (size_t i = 0; i < ARRAY_LEN(programs); i++)
+                if (strcmp(programs[i].name, p->name) == 0)
+                        return programs[i].main(argc, argv);
+        if (p->kind == PROGRAM_SERVICE)
+                fprintf(stderr, "%s: this service runs inside cyrd: name it in a cmd= of cyrus.conf and start cyrd or master\n", p->name);
+        else
+                fprintf(stderr, "%s: not built into this release of cyrd\n", p->name);
+        return 1;
+}
+
+static const struct daemon_ops daemon_ops = {
+        .open = open_server,
+        .reload = reload_server,
+        .close = close_server,
+        .job = run_job,
+        .services = { NULL, serve, serve_otherwise, serve_no_more },
+};
+
+int main(int argc, char **argv)
+{
+        const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL, *name = argc > 0 ? (slash ? slash + 1 : argv[0]) : "cyrd";
+        const struct program *p = program_find(name);
+
+        if (p)
+                return run_program(p, argc, argv);
+        return daemon_main(argc, argv, strcmp(name, "master") == 0, &daemon_ops);
+}
