@@ -2,7 +2,6 @@
 #include "util/arena.h"
 
 #include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "util/must.h"
@@ -101,17 +100,14 @@ struct span arena_span(struct arena *a, struct span s)
 
 char *arena_printf(struct arena *a, const char *fmt, ...)
 {
+        struct str s = STR_INIT;
         va_list ap;
         char *out;
-        int n;
 
         va_start(ap, fmt);
-        n = vsnprintf(NULL, 0, fmt, ap);
+        str_vprintf(&s, fmt, ap);
         va_end(ap);
-        must(n >= 0);
-        out = arena_alloc(a, (size_t)n + 1);
-        va_start(ap, fmt);
-        vsnprintf(out, (size_t)n + 1, fmt, ap);
-        va_end(ap);
+        out = arena_strndup(a, s.data, s.len);
+        str_deinit(&s);
         return out;
 }

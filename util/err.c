@@ -12,6 +12,15 @@ static const char *const code_names[ERR_CODE_MAX] = {
         "haschildren", "internal",
 };
 
+/* By way of a second buffer, because the arguments may name err->text itself. */
+static void format(struct err *err, const char *fmt, va_list ap)
+{
+        char text[ERR_TEXT_MAX] = "";
+
+        vsnprintf(text, sizeof text, fmt, ap);
+        memcpy(err->text, text, sizeof text);
+}
+
 int err_set(struct err *err, enum err_code code, const char *fmt, ...)
 {
         va_list ap;
@@ -20,7 +29,7 @@ int err_set(struct err *err, enum err_code code, const char *fmt, ...)
                 return -1;
         err->code = code;
         va_start(ap, fmt);
-        vsnprintf(err->text, sizeof err->text, fmt, ap);
+        format(err, fmt, ap);
         va_end(ap);
         return -1;
 }
@@ -53,7 +62,7 @@ int err_errno(struct err *err, int errno_value, const char *fmt, ...)
                 return -1;
         err->code = code_of_errno(errno_value);
         va_start(ap, fmt);
-        vsnprintf(err->text, sizeof err->text, fmt, ap);
+        format(err, fmt, ap);
         va_end(ap);
         len = strlen(err->text);
         snprintf(err->text + len, sizeof err->text - len, ": %s", strerror(errno_value));
@@ -70,7 +79,7 @@ int err_prefix(struct err *err, const char *fmt, ...)
                 return -1;
         memcpy(old, err->text, sizeof old);
         va_start(ap, fmt);
-        vsnprintf(err->text, sizeof err->text, fmt, ap);
+        format(err, fmt, ap);
         va_end(ap);
         len = strlen(err->text);
         snprintf(err->text + len, sizeof err->text - len, ": %s", old);

@@ -88,9 +88,13 @@ int fs_sync_dir(const char *dir, struct err *err)
 
 static int mkdir_parents(const char *path, mode_t mode, bool durable, struct err *err)
 {
-        char *copy = xstrdup(path);
+        struct stat st;
+        char *copy;
         int ret = -1;
 
+        if (!*path)
+                return err_errno(err, ENOENT, "mkdir");
+        copy = xstrdup(path);
         for (char *slash = copy + 1;; slash++) {
                 char kept = *slash;
 
@@ -122,6 +126,10 @@ static int mkdir_parents(const char *path, mode_t mode, bool durable, struct err
                 if (!kept)
                         break;
         }
+        if (stat(path, &st) < 0 || !S_ISDIR(st.st_mode)) {      /* what exists need not be a directory */
+                err_errno(err, ENOTDIR, "mkdir %s", path);
+                goto out;
+        }
         ret = 0;
 out:
         free(copy);
@@ -145,7 +153,11 @@ int fs_replace(const char *path, const void *p, size_t len, mode_t mode, struct 
         int fd = -1, ret = -1;
 
         str_printf(&tmp, "%s.new", path);
-        fd = open(tmp.data, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode);
+        if (unlink(tmp.data) < 0 && errno != ENOENT) {          /* a crash's leftover has a mode of its own */
+                err_errno(err, errno, "unlink %s", tmp.data);
+                goto out;
+        }
+        fd = open(tmp.data, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
         if (fd < 0) {
                 err_errno(err, errno, "open %s", tmp.data);
                 goto out;

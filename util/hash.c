@@ -1,6 +1,7 @@
 /* hash - see hash.h */
 #include "util/hash.h"
 
+#include <errno.h>
 #include <nettle/sha1.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -138,6 +139,8 @@ void random_bytes(void *p, size_t len)
         while (len) {
                 ssize_t n = getrandom(out, len, 0);
 
+                if (n < 0 && errno == EINTR)            /* above 256 octets a signal may come in between */
+                        continue;
                 must(n > 0);
                 out += n;
                 len -= (size_t)n;
@@ -228,7 +231,7 @@ static struct slot *slot_find(const struct table *t, struct span key, uint64_t h
 
                 if (!s->key && s->hash == 0)
                         return NULL;
-                if (s->key && s->hash == hash && s->key_len == key.len && memcmp(s->key, key.p, key.len) == 0)
+                if (s->key && s->hash == hash && span_eq((struct span){ s->key, s->key_len }, key))
                         return s;
         }
 }

@@ -150,6 +150,7 @@ void str_reserve(struct str *s, size_t more)
         must(!__builtin_add_overflow(s->len, more, &need) && !__builtin_add_overflow(need, 1, &need));
         if (need <= s->cap)
                 return;
+        must(need <= SIZE_MAX / 2);
         cap = s->cap ? s->cap : 32;
         while (cap < need)
                 cap += cap / 2 + 16;
