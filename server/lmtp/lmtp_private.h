@@ -1,0 +1,130 @@
+/*
+ * lmtp_private - the parts of the LMTP server (RFC 2033), seen by server/lmtp/ only.
+ *   lmtp.c        the session: greeting, lines, dispatch through a table, timeouts
+ *   lmtp_data.c   DATA: from octets to a stage, CRLF.CRLF and nothing else at its end
+ *   lmtp_rcpt.c   which mailbox a recipient is
+ *   lmtp_deliver.c  from the stage into the mailboxes, a status for each recipient
+ */
+#ifndef SERVER_LMTP_PRIVATE_H
+#define SERVER_LMTP_PRIVATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "server/lmtp/addr.h"
+#include "server/sasl.h"
+#include "server/service.h"
+#include "server/session.h"
+#include "store/acl.h"
+#include "store/mailbox.h"
+#include "store/mailname.h"
+#include "store/mboxlist.h"
+#include "store/store.h"
+#include "store/user.h"
+
+#define LMTP_LINE_MAX           4096            /* one command line; RFC 5321 4.5.3.1.4 asks for 512 and what extensions add */
+#define LMTP_AUTH_LINE_MAX      16384           /* RFC 4954 4: 12,288 for AUTH */
+#define LMTP_RCPT_MAX           1000            /* recipients of one message; RFC 5321 4.5.3.1.8 asks for 100 */
+#define LMTP_BAD_MAX            50              /* refused commands in a row before we hang up */
+
+struct lmtp_rcpt {
+        char *address;                          /* as given, for replies and logs */
+        char *mailbox;                          /* internal name */
+        const struct mbentry *entry;            /* reference */
+        struct mailbox *mbox;                   /* reference, during delivery */
+        int same_as;                            /* index of an earlier recipient with the same mailbox, -1: none */
+        bool pending;                           /* its waiter is out */
+        bool settled;                           /* a status is known: err */
+        struct waiter waiter;
+        struct append_result result;
+        struct err err;
+};
+
+enum lmtp_phase {
+        LMTP_COMMAND,                           /* between commands */
+        LMTP_OFFLOADED,                         /* a command's look-up runs on another thread */
+        LMTP_AUTH,                              /* an AUTH exchange: a response line is awaited */
+        LMTP_AUTH_PAUSE,                        /* a failure is answered after failedloginpause */
+        LMTP_TLS_DRAIN, LMTP_TLS_HANDSHAKE,
+        LMTP_DATA,                              /* the message's octets are coming */
+        LMTP_DELIVER,
+        LMTP_CLOSING,
+};
+
+enum data_state { DATA_LINE_START, DATA_LINE, DATA_CR, DATA_DOT, DATA_DOT_CR, DATA_END };
+
+struct lmtp {
+        struct session *s;
+        struct conf *conf;                      /* reference */
+        struct namespace *ns;
+        enum lmtp_phase phase;
+        bool welcomed;                          /* the 220 was sent */
+        bool greeted;                           /* LHLO was given */
+        bool utf8;                              /* SMTPUTF8 for this message */
+        bool authenticated;                     /* AUTH done, or no need */
+        bool skipping_line;                     /* the rest of an over-long line is thrown away */
+        unsigned bad;
+        char *helo;
+
+        /* the transaction */
+        bool have_from;
+        char *from;                             /* return path, "" for <> */
+        struct lmtp_rcpt *rcpts;
+        unsigned rcpts_n, rcpts_cap;
+        struct stage *stage;
+        enum data_state data_state;
+        uint64_t data_bytes, size_max;          /* size_max 0: no limit */
+        bool in_header, munge8bit, reject8bit;
+        unsigned header_lines, header_lines_max, header_column;
+        struct err data_err;                    /* why the message will be refused for all */
+        char id[40];                            /* the message's id in logs and Received */
+        unsigned messages;                      /* counter for ids */
+        unsigned open_next;                     /* delivery: recipients whose mailbox is still to be opened from here */
+        bool delivery_started;
+
+        /* a look-up or a password check under way */
+        struct offload job;
+        void (*job_done)(struct lmtp *l);       /* on the worker, when it is done */
+        struct {                                /* RCPT; strings in the session's arena */
+                const char *address, *userid;
+                struct span detail;
+                int rc;
+                struct err err;
+        } lookup;
+        struct sasl_conn *sasl;
+        struct sasl_step step;
+        bool step_valid;
+        char auth_mech[24];
+        struct str auth_input;                  /* decoded response of the client */
+        bool auth_has_input, auth_started;
+};
+
+static inline struct lmtp *lmtp_of(struct session *s) { return s->self; }
+
+/* lmtp.c */
+void lmtp_reply(struct lmtp *l, const char *fmt, ...) __attribute__((format(printf, 2, 3)));   /* one line, CRLF added */
+void lmtp_reset(struct lmtp *l);                                        /* RSET: the transaction is forgotten */
+/* Run fn(l) on a thread that may block, then done(l) on a worker. */
+void lmtp_offload(struct lmtp *l, enum offload_queue queue, void (*fn)(void *arg), void (*done)(struct lmtp *l));
+
+/* lmtp_rcpt.c: RCPT. Answers at once, or after a look-up. */
+void lmtp_cmd_rcpt(struct lmtp *l, struct span args);
+
+/* lmtp_data.c */
+int lmtp_data_begin(struct lmtp *l, struct err *err);
+/* Take octets from `in`; true when CRLF.CRLF was seen (what follows it stays in `in`). */
+bool lmtp_data_feed(struct lmtp *l, struct str *in);
+
+/* lmtp_deliver.c */
+/* Start or go on; true when every recipient has been answered. */
+bool lmtp_deliver(struct lmtp *l);
+/* The status line of one recipient (RFC 2033 4.2). */
+void lmtp_deliver_reply(struct lmtp *l, const struct lmtp_rcpt *r);
+
+/* lmtp_auth.c */
+void lmtp_cmd_auth(struct lmtp *l, struct span args);
+void lmtp_auth_response(struct lmtp *l, struct span line);
+void lmtp_auth_deinit(struct lmtp *l);
+const char *lmtp_auth_mechanisms(struct lmtp *l);       /* in the arena; "" when AUTH is not to be offered */
+
+#endif
