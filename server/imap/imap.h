@@ -67,22 +67,25 @@ struct imap_cmd {
 extern const struct imap_cmd imap_cmds[];       /* cmd.c, sorted by name */
 extern const size_t imap_cmds_n;
 
-/* What is selected. */
+/* What is selected. Owned by select.c; every command of the selected state may read it. */
 struct imap_selected {
         struct mailbox *mbox;                   /* reference */
-        const struct mbentry *entry;            /* reference, as of SELECT */
+        const struct mbentry *entry;            /* reference, as of SELECT or the last look (imap_selected_refresh()) */
         struct view *view;                      /* what this client has been told: EXISTS and EXPUNGE refer to it */
-        struct mailbox_watch watch;
-        uint64_t told_modseq;                   /* flag changes up to here have been announced */
-        uint32_t first_recent;                  /* UIDs above are \Recent here; UINT32_MAX none */
-        uint32_t rights;                        /* ACL_… effective, re-read when the entry changes */
-        uint32_t keywords_told;                 /* keywords announced in FLAGS so far */
+        struct mailbox_watch watch;             /* only while `watching`: in IDLE */
+        bool watching;
         bool readonly;                          /* EXAMINE, or no right to change anything */
-        bool condstore;                         /* this client wants MODSEQ in FETCH replies */
-        bool vanished;                          /* the mailbox was deleted under us */
-        struct uidset silent;                   /* own .SILENT changes not to be announced: UIDs … */
+        bool examined;                          /* by EXAMINE */
+        bool vanished;                          /* the mailbox was deleted under us: it looks empty and takes nothing */
+        uint32_t rights;                        /* ACL_… effective */
+        uint32_t keywords_told;                 /* keywords announced in FLAGS so far */
+        uint64_t told_modseq;                   /* flag changes up to here have been announced */
+        uint64_t poll_upto;                     /* a round of announcing (told_modseq, poll_upto] that stopped at ROPE_HIGH; 0: none */
+        uint32_t poll_uid;                      /* … it goes on here */
+        struct uidset recent;                   /* UIDs that are \Recent in this session (IMAP4rev1) */
+        struct uidset silent;                   /* own changes that the client knows of: UIDs … */
         uint64_t silent_modseq;                 /* … unless changed again above this modseq */
-        struct uidset saved;                    /* SEARCHRES `$` (RFC 5182): UIDs */
+        struct uidset saved;                    /* SEARCHRES `$` (RFC 5182): UIDs; those that are gone are ignored */
 };
 
 /* The command at hand. Everything is in session->arena or borrowed from the gathered buffer and lives until CMD_DONE. */
@@ -179,6 +182,13 @@ void imap_unselect(struct imap *imap);          /* releases everything; no reply
 /* Announce news: expunges (or VANISHED) only when `may_expunge`, EXISTS, RECENT (rev1), new keywords in FLAGS, FETCH FLAGS (and MODSEQ,
  * UID when condstore/qresync/rev2 wants it). Bounded: may stop at ROPE_HIGH; returns true when there is nothing more to tell. */
 bool imap_poll(struct imap *imap, bool may_expunge);
+/* The mailbox is gone and `disconnect_on_vanished_mailbox` says that such a client is to be disconnected: after a command, or in IDLE,
+ * the dispatcher sends BYE and closes. */
+bool imap_selected_lost(struct imap *imap);
+/* A CONDSTORE enabling command was seen (RFC 7162 3.1): switch it on for the session; with a mailbox selected for the first time says
+ * HIGHESTMODSEQ. */
+void imap_enable_condstore(struct imap *imap);
+/* What an IDLE session does at WAKE_NEWS: announce, and coalesce. As cmd_idle() with cmd.line.p == NULL. */
 
 /* ---- capabilities: capability.c ---- */
 void imap_put_capabilities(struct imap *imap);  /* "IMAP4rev1 IMAP4rev2 …" for the present state: only what works */
