@@ -142,7 +142,10 @@ static size_t casemap_compute(uint32_t cp, char out[CASEMAP_OUT_MAX])
         utf8proc_ssize_t n;
         size_t len = 0;
 
-        n = utf8proc_decompose_char(utf8proc_totitle((utf8proc_int32_t)cp), parts, 32, UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT, NULL);
+        /* utf8proc has U+1E9E as the upper case of U+00DF; UnicodeData.txt, by which RFC 5051 goes, has none. */
+        if (cp != 0xdf)
+                cp = (uint32_t)utf8proc_totitle((utf8proc_int32_t)cp);
+        n = utf8proc_decompose_char((utf8proc_int32_t)cp, parts, 32, UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT, NULL);
         if (n <= 0 || n > 32)                           /* it has no such characters; keep what we have */
                 return utf8_put(out, cp);
         for (utf8proc_ssize_t i = 0; i < n; i++)
