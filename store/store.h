@@ -2,6 +2,14 @@
  * store - everything on disk: configuration directory, partitions, database environment, open mailboxes, sync threads.
  * One per process; every other module of store/ is reached from it. store_open() takes the store's lock file: two processes
  * never have one store open.
+ *
+ * In the configuration directory:
+ *   cyrd.lock     locked while a process has the store open
+ *   cyrd.store    what makes the directory ours: version, the store's id, names of its partitions
+ *   cyrd.state    the epoch, and whether the store is running or was stopped cleanly
+ *   db/           Berkeley DB's environment: mailboxes.db, subscriptions.db, log.*
+ *   db.backup/    dumps of the tables, as text; from them they come back when they cannot be recovered
+ * In each partition: cyrd.partition (the store's id), quarantine./, and the mailboxes.
  */
 #ifndef STORE_STORE_H
 #define STORE_STORE_H
@@ -13,6 +21,7 @@
 #include "util/err.h"
 
 struct store;
+struct namespace;
 struct mboxlist;
 struct db_env;
 struct logstore;
@@ -34,7 +43,8 @@ void store_close(struct store **store);
 /* Take over changed options (HUP). */
 void store_reconfigure(struct store *store, struct conf *conf);
 
-struct conf *store_conf(struct store *store);                           /* borrowed; valid until the next reconfigure: conf_ref() it */
+struct conf *store_conf(struct store *store);                           /* borrowed, of now; valid while the store is open */
+struct namespace *store_namespace(struct store *store);                 /* the same: the names' rules of that configuration */
 struct mboxlist *store_mboxlist(struct store *store);
 struct db_env *store_db(struct store *store);
 struct logstore *store_logstore(struct store *store);                   /* store/logstore.h: the open mailboxes and sync threads */
@@ -42,7 +52,15 @@ struct logstore *store_logstore(struct store *store);                   /* store
 uint32_t store_epoch(struct store *store);
 /* The absolute directory of a partition, NULL when there is none of that name. Pointer lives as long as the store. */
 const char *store_partition_dir(struct store *store, const char *partition);
+/* Where a new mailbox goes when nobody says: `defaultpartition`, else the one with the most free space that takes changes. */
 const char *store_default_partition(struct store *store);
+const char *store_configdir(struct store *store);
+/* The last stop was not a clean one. */
+bool store_was_unclean(struct store *store);
+/* Checkpoint the databases and write their dumps (ctl_cyrusdb -c, housekeeping). Blocks. */
+int store_db_checkpoint(struct store *store, struct err *err);
+/* The database takes no changes any more (see store/db.h); *why_r is for the operator. */
+bool store_db_failed(struct store *store, const char **why_r);
 
 /* A partition whose sync failed takes no more changes until the next start. */
 void store_partition_fail(struct store *store, const char *partition_dir, const struct err *why);

@@ -1,0 +1,184 @@
+/*
+ * mboxlist_check - the list against the directories.
+ *
+ * A mailbox's directory is <partition>/<c1>/<c2>/<unique id>, c1 and c2 being the id's first two characters. An orphan – a directory
+ * there whose name is a unique id that no entry has – is what a crash in the middle of a creation or deletion leaves. It is never
+ * deleted: repair renames it to <partition>/quarantine./<unique id>.<hexadecimal time>.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "store/mboxlist_private.h"
+#include "store/store_private.h"
+#include "util/clock.h"
+#include "util/fs.h"
+
+struct checking {
+        struct mboxlist *ml;
+        bool repair;
+        void (*problem)(void *ctx, const char *text);
+        void *ctx;
+        struct str text;
+};
+
+static void report(struct checking *c)
+{
+        if (c->problem)
+                c->problem(c->ctx, c->text.data);
+        str_clear(&c->text);
+}
+
+static bool is_known(struct checking *c, const char *id)
+{
+        const struct mbentry *e = mem_find_id(&c->ml->mem, id);
+        struct mailbox *open = e ? NULL : mailbox_find_open(c->ml->store, id);
+        bool known = e || open;                         /* deleted, but a session still reads it */
+
+        mbentry_unref(&e);
+        if (open)
+                mailbox_unref(&open);
+        return known;
+}
+
+static int quarantine(struct checking *c, const char *partition_dir, const char *path, const char *id, struct err *err)
+{
+        struct str dir = STR_INIT, to = STR_INIT;
+        int ret;
+
+        str_printf(&dir, "%s/quarantine.", partition_dir);
+        ret = fs_mkdir_p_durable(dir.data, 0700, err);
+        if (ret == 0) {
+                str_printf(&to, "%s/%s.%08llX", dir.data, id, (unsigned long long)clock_wall_s());
+                if (rename(path, to.data) < 0)
+                        ret = err_errno(err, errno, "rename %s", path);
+                else
+                        ret = fs_sync_dir(dir.data, err);
+        }
+        if (ret == 0) {
+                str_printf(&c->text, "quarantined %s as %s", path, to.data);
+                report(c);
+        }
+        str_deinit(&dir);
+        str_deinit(&to);
+        return ret;
+}
+
+/* A directory with the name of a unique id. All stripes are held while it is looked at for good, so that no creation is between
+ * making the directory and committing the entry. */
+static int check_directory(struct checking *c, const char *partition_dir, const char *path, const char *id, struct err *err)
+{
+        int ret = 0;
+
+        if (is_known(c, id))
+                return 0;
+        names_lock_all(c->ml);
+        if (!is_known(c, id) && fs_exists(path)) {
+                str_printf(&c->text, "orphan: %s belongs to no mailbox", path);
+                report(c);
+                if (c->repair)
+                        ret = quarantine(c, partition_dir, path, id, err);
+        }
+        names_unlock_all(c->ml);
+        return ret;
+}
+
+/* `prefix` is what the path says so far of the id: 0, 1 or 2 characters. */
+static int walk(struct checking *c, const char *partition_dir, const char *dir, const char *prefix, struct err *err)
+{
+        DIR *d = opendir(dir);
+        struct dirent *e;
+        int ret = 0;
+
+        if (!d)
+                return errno == ENOENT ? 0 : err_errno(err, errno, "opendir %s", dir);
+        while (ret == 0 && (e = readdir(d)) != NULL) {
+                size_t len = strlen(e->d_name);
+                struct str path = STR_INIT;
+                struct stat st;
+
+                if (e->d_name[0] == '.')
+                        continue;
+                str_printf(&path, "%s/%s", dir, e->d_name);
+                if (lstat(path.data, &st) < 0 || !S_ISDIR(st.st_mode)) {
+                        ;
+                } else if (strlen(prefix) == 2) {
+                        if (len > 2 && len < 64 && strncmp(e->d_name, prefix, 2) == 0)
+                                ret = check_directory(c, partition_dir, path.data, e->d_name, err);
+                } else if (len == 1) {
+                        char longer[3];
+
+                        snprintf(longer, sizeof longer, "%s%s", prefix, e->d_name);
+                        ret = walk(c, partition_dir, path.data, longer, err);
+                }
+                str_deinit(&path);
+        }
+        closedir(d);
+        return ret;
+}
+
+static void check_entry(struct checking *c, const struct mbentry *e)
+{
+        const char *dir;
+        struct str path = STR_INIT;
+        const struct mbentry *by_id;
+
+        if (e->type != MBTYPE_NORMAL)
+                return;
+        dir = store_partition_dir(c->ml->store, e->partition);
+        by_id = mem_find_id(&c->ml->mem, e->uniqueid);
+        if (!dir) {
+                str_printf(&c->text, "dangling: %s is on partition %s, which is not configured", e->name, e->partition);
+        } else {
+                str_printf(&path, "%s/%c/%c/%s", dir, e->uniqueid[0], e->uniqueid[1], e->uniqueid);
+                if (!fs_exists(path.data))
+                        str_printf(&c->text, "dangling: %s has no directory %s", e->name, path.data);
+                else if (by_id && strcmp(by_id->name, e->name) != 0)
+                        str_printf(&c->text, "duplicate: %s and %s have one unique id %s", e->name, by_id->name, e->uniqueid);
+        }
+        mbentry_unref(&by_id);
+        str_deinit(&path);
+        if (!c->text.len)
+                return;
+        /* Was it deleted or renamed meanwhile? */
+        by_id = mem_find(&c->ml->mem, e->name);
+        if (by_id == e)
+                report(c);
+        else
+                str_clear(&c->text);
+        mbentry_unref(&by_id);
+}
+
+static void check_entries(struct checking *c)
+{
+        const struct mbentry *found[256];
+        struct str after = STR_INIT;
+        unsigned n;
+
+        while ((n = mem_next(&c->ml->mem, "", after.data, found, 256)) > 0) {
+                str_clear(&after);
+                str_append_str(&after, found[n - 1]->name);
+                for (unsigned i = 0; i < n; i++) {
+                        check_entry(c, found[i]);
+                        mbentry_unref(&found[i]);
+                }
+        }
+        str_deinit(&after);
+}
+
+int mboxlist_check(struct mboxlist *ml, bool repair, void (*problem)(void *ctx, const char *text), void *ctx, struct err *err)
+{
+        struct checking c = { ml, repair, problem, ctx, STR_INIT };
+        int ret = repair ? names_writable(ml, NULL, err) : 0;
+
+        if (ret == 0)
+                check_entries(&c);
+        for (struct store_partition *p = atomic_load(&ml->store->partitions); ret == 0 && p; p = atomic_load(&p->next))
+                if (!repair || !atomic_load(&p->failed))
+                        ret = walk(&c, p->dir, p->dir, "", err);
+        str_deinit(&c.text);
+        return ret;
+}
