@@ -15,6 +15,7 @@ extern struct lock_class mailbox_class ACQUIRED_AFTER(open_class);      /* one m
 extern struct lock_class sync_class ACQUIRED_AFTER(mailbox_class);      /* the queue of logs that want a sync */
 extern struct lock_class quota_class ACQUIRED_AFTER(mailbox_class);     /* a leaf */
 extern struct lock_class change_class ACQUIRED_AFTER(mailbox_class);    /* subscribers of the change feed: a leaf */
+extern struct lock_class watch_class ACQUIRED_AFTER(mailbox_class);     /* who watches a mailbox; held while they are told: a leaf here */
 extern struct lock_class view_class ACQUIRED_AFTER(mailbox_class);      /* loading a view's blocks */
 extern struct lock_class index_class ACQUIRED_AFTER(view_class);        /* an index's blocks in memory, free space in its file: a leaf */
 

@@ -1,0 +1,722 @@
+/*
+ * mailbox_commit - writing to the log, syncing it, showing what is on disk, and failing.
+ *
+ * Under the lock a batch goes into the page cache and is applied to the state; its commit is queued. A sync thread (or, without
+ * threads, the caller) takes all that is written, lets go of the lock, calls fdatasync() once, and publishes: commits leave the queue in
+ * log order, appended UIDs join the published view, expunged ones leave it, waiters are completed and watchers told without the lock.
+ * What was written meanwhile shares the next sync.
+ *
+ * Soft commits (flags) are published at once when no commit stands before them, and synced within a second.
+ *
+ * When a sync fails, what is on disk behind the durable mark is unknown: all waiters of the mailbox fail, memory is read back from the
+ * disk up to the durable mark, the partition takes no more changes.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "store/change.h"
+#include "store/mailbox_private.h"
+#include "util/clock.h"
+#include "util/fs.h"
+#include "util/log.h"
+#include "util/must.h"
+
+#define ALLOCATE_MIN (16u << 10)
+#define ALLOCATE_MAX (4u << 20)
+
+/* ---- commits ---- */
+
+static void list_add(struct commit_list *list, struct commit *c)
+{
+        c->next = NULL;
+        if (list->tail)
+                list->tail->next = c;
+        else
+                list->head = c;
+        list->tail = c;
+}
+
+static struct commit *list_pop(struct commit_list *list)
+{
+        struct commit *c = list->head;
+
+        if (c) {
+                list->head = c->next;
+                if (!list->head)
+                        list->tail = NULL;
+                c->next = NULL;
+        }
+        return c;
+}
+
+static void delta_add(struct totals_delta *to, const struct totals_delta *d, int sign)
+{
+        to->live += sign * d->live;
+        to->seen += sign * d->seen;
+        to->deleted += sign * d->deleted;
+        to->size += sign * d->size;
+        to->deleted_size += sign * d->deleted_size;
+}
+
+void commit_queue_locked(struct mailbox *m, struct commit *from)
+{
+        struct commit *c = xmalloc(sizeof *c);
+
+        *c = *from;
+        c->end = m->end_mark;
+        if (c->modseq > m->durable_modseq + UNSYNCED_MODSEQS_MAX)
+                c->hard = true;                         /* else the jump after a power loss could be too short */
+        if (c->hard)
+                m->hard_pending++;
+        delta_add(&m->pending, &c->delta, 1);
+        list_add(&m->commits, c);
+}
+
+static void show_locked(struct mailbox *m, struct commit *c) REQUIRES(m->lock, mailbox_class)
+{
+        struct view *old = m->view;
+
+        if (c->modseq > m->published_modseq) {
+                m->published_modseq = c->modseq;
+                m->view_stale = true;
+        }
+        if (c->count) {
+                uint32_t *uids = xmalloc((size_t)c->count * sizeof *uids);
+
+                for (uint32_t i = 0; i < c->count; i++)
+                        uids[i] = c->first_uid + i;
+                m->published_uidnext = c->first_uid + c->count;
+                m->view = view_append(old, uids, c->count, m->published_uidnext, m->published_modseq);
+                free(uids);
+                view_unref(&old);
+                m->view_stale = false;
+        }
+        if (!uidset_empty(&c->expunged)) {
+                old = m->view;
+                m->view = view_expunge(old, &c->expunged, m->published_modseq);
+                view_unref(&old);
+                m->view_stale = false;
+        }
+}
+
+/* Show what may be shown; what is done goes to `done`. Returns whether anything is new to see. */
+static bool publish_locked(struct mailbox *m, struct commit_list *done) REQUIRES(m->lock, mailbox_class);
+static bool publish_locked(struct mailbox *m, struct commit_list *done)
+{
+        bool news = false;
+        struct commit *c;
+
+        while ((c = m->commits.head) != NULL) {
+                if (c->held || (c->hard && m->durable_mark < c->end))
+                        break;
+                list_pop(&m->commits);
+                if (c->hard)
+                        m->hard_pending--;
+                delta_add(&m->pending, &c->delta, -1);
+                show_locked(m, c);
+                news = news || c->modseq;
+                list_add(done, c);
+        }
+        return news;
+}
+
+void mailbox_notify(struct mailbox *m)
+{
+        struct change change = { .kind = CHANGE_MAILBOX, .name = atomic_load(&m->name), .uniqueid = m->uniqueid,
+                                 .modseq = mailbox_published_modseq(m) };
+
+        mutex_lock(&m->watch_lock);
+        for (struct mailbox_watch *w = m->watches; w; w = w->next)
+                w->fn(w);
+        mutex_unlock(&m->watch_lock);
+        change_publish(m->store, &change);
+}
+
+void mailbox_complete(struct mailbox *m, struct commit_list *done, bool notify)
+{
+        struct commit *c;
+
+        if (notify)
+                mailbox_notify(m);
+        while ((c = list_pop(done)) != NULL) {
+                const struct err *err = c->failed ? &c->err : NULL;
+
+                if (m->ls)
+                        atomic_fetch_add_explicit(&logstore_counts(m->ls)->commits, 1, memory_order_relaxed);
+                if (c->fn)
+                        c->fn(c->ctx, err);
+                else if (c->waiter)
+                        waiter_done(c->waiter, err);
+                uidset_deinit(&c->expunged);
+                free(c);
+        }
+}
+
+/* ---- writing ---- */
+
+int mailbox_writable_locked(struct mailbox *m, struct err *err)
+{
+        if (atomic_load(&m->deleted))
+                return err_set(err, ERR_NOTFOUND, "mailbox %s was deleted", m->uniqueid);
+        if (m->readonly_store)
+                return err_set(err, ERR_READONLY, "the store was opened for reading");
+        if (m->failed || store_partition_failed(m->store, m->partition_dir))
+                return err_set(err, ERR_READONLY, "mailbox %s takes no changes: %s", m->uniqueid,
+                               m->failed ? m->failure.text : "its partition failed");
+        return 0;
+}
+
+uint64_t mailbox_next_modseq_locked(struct mailbox *m)
+{
+        return index_counters(m->ix)->highestmodseq + 1;
+}
+
+static int writing_fd(struct mailbox *m, struct segment *seg, struct err *err)
+{
+        struct str path = STR_INIT;
+
+        if (seg->fd >= 0)
+                return 0;
+        mlog_segment_path(&path, m->dir, seg->info.id);
+        seg->fd = open(path.data, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+        if (seg->fd < 0 && errno == EMFILE) {
+                file_shed(0);
+                seg->fd = open(path.data, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+        }
+        if (seg->fd < 0)
+                err_errno(err, errno, "open %s", path.data);
+        seg->allocated = seg->end;
+        str_deinit(&path);
+        return seg->fd < 0 ? -1 : 0;
+}
+
+/* Ask for disk space in chunks, so that a small append does not change the file's map of blocks each time. */
+static int allocate(struct segment *seg, uint64_t upto, struct err *err)
+{
+        uint64_t chunk = seg->end / 4, from = seg->allocated;
+
+        if (upto <= from)
+                return 0;
+        chunk = chunk < ALLOCATE_MIN ? ALLOCATE_MIN : chunk > ALLOCATE_MAX ? ALLOCATE_MAX : chunk;
+        if (upto - from > chunk)
+                chunk = upto - from;
+        if (fallocate(seg->fd, FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)chunk) == 0) {
+                seg->allocated = from + chunk;
+                return 0;
+        }
+        if (errno == ENOSPC || errno == EDQUOT) {       /* a chunk is more than is needed */
+                if (fallocate(seg->fd, FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)(upto - from)) == 0) {
+                        seg->allocated = upto;
+                        return 0;
+                }
+                if (errno == ENOSPC || errno == EDQUOT)
+                        return err_errno(err, errno, "allocate %s", file_path(seg->file));
+        }
+        if (errno == EIO)
+                return err_errno(err, errno, "allocate %s", file_path(seg->file));
+        seg->allocated = upto;                          /* a file system that cannot: the write itself will allocate */
+        return 0;
+}
+
+static int write_pieces(int fd, struct iovec *iov, int n, uint64_t at, struct err *err)
+{
+        while (n) {
+                ssize_t done = pwritev(fd, iov, n, (off_t)at);
+
+                if (done < 0 && errno == EINTR)
+                        continue;
+                if (done <= 0)
+                        return err_errno(err, done < 0 ? errno : ENOSPC, "pwritev");
+                at += (uint64_t)done;
+                while (n && (size_t)done >= iov->iov_len) {
+                        done -= (ssize_t)iov->iov_len;
+                        iov++;
+                        n--;
+                }
+                if (n) {
+                        iov->iov_base = (char *)iov->iov_base + done;
+                        iov->iov_len -= (size_t)done;
+                }
+        }
+        return 0;
+}
+
+int segment_write(struct mailbox *m, struct segment *seg, struct iovec *iov, int n, uint64_t at, struct err *err)
+{
+        uint64_t len = 0;
+
+        for (int i = 0; i < n; i++)
+                len += iov[i].iov_len;
+        if (writing_fd(m, seg, err) < 0 || allocate(seg, at + len, err) < 0)
+                return -1;
+        if (write_pieces(seg->fd, iov, n, at, err) == 0)
+                return 0;
+        err_prefix(err, "%s", file_path(seg->file));
+        /* A torn piece behind the end would only be overwritten by the next batch, or sealed off after a crash; shorter is tidier.
+         * Its failing changes nothing. */
+        if (ftruncate(seg->fd, (off_t)at) < 0)
+                log_event(LOG_WARN, NULL, "mailbox.truncate", "path=%s errno=%d", file_path(seg->file), errno);
+        seg->allocated = at;
+        return -1;
+}
+
+/* Seal and write one batch at the end of the active segment. */
+static int put_batch_locked(struct mailbox *m, struct mlog_batch *b, uint64_t modseq, uint32_t first_uid, struct err *err)
+        REQUIRES(m->lock, mailbox_class);
+static int put_batch_locked(struct mailbox *m, struct mlog_batch *b, uint64_t modseq, uint32_t first_uid, struct err *err)
+{
+        struct segment *seg = m->active;
+        struct mlog_pen pen = { .segment = &seg->info, .offset = seg->end, .seq = m->seq, .modseq = modseq, .durable = m->durable_mark,
+                                .time = clock_wall_s(), .epoch = m->epoch, .prev_crc = m->prev_crc, .first_uid = first_uid };
+        uint32_t records = b->records;
+        struct iovec iov[2];
+        int n = mlog_batch_seal(b, &pen, iov);
+
+        if (segment_write(m, seg, iov, n, seg->end, err) < 0)
+                return -1;
+        m->bytes_since_checkpoint += pen.offset - seg->end;
+        m->records_since_checkpoint += records;
+        if (m->ls)
+                atomic_fetch_add_explicit(&logstore_counts(m->ls)->bytes, pen.offset - seg->end, memory_order_relaxed);
+        seg->end = pen.offset;
+        m->seq = pen.seq;
+        m->prev_crc = pen.prev_crc;
+        m->end_mark = mlog_mark(seg->info.id, seg->end);
+        return 0;
+}
+
+static void note_position(struct mailbox *m)
+{
+        index_counters(m->ix)->log = (struct index_position){ .segment = m->active->info.id, .offset = m->active->end, .seq = m->seq - 1,
+                .epoch = m->epoch, .prev_crc = m->prev_crc };
+}
+
+/* Go on in the segment that was prepared. Its first record says where the log before it ended. */
+static int switch_segment_locked(struct mailbox *m, struct err *err) REQUIRES(m->lock, mailbox_class);
+static int switch_segment_locked(struct mailbox *m, struct err *err)
+{
+        struct segment *old = m->active, *seg = m->next_active;
+        uint32_t old_crc = m->prev_crc;
+        struct mlog_batch b;
+        struct mlog_counters c;
+        int rc;
+
+        state_counters(m, &c);
+        c.prev_segment = old->info.id;
+        c.prev_end = old->end;
+        mlog_batch_init(&b);
+        mlog_batch_add(&b, &b.body, MLOG_COUNTERS, &c, sizeof c, NULL, 0, NULL, 0, 0);
+        m->active = seg;
+        m->prev_crc = seg->info.crc;
+        rc = put_batch_locked(m, &b, c.highestmodseq, 0, err);
+        mlog_batch_deinit(&b);
+        if (rc < 0) {
+                m->active = old;
+                m->prev_crc = old_crc;
+                return -1;
+        }
+        old->sealed = true;
+        m->segs = xrealloc(m->segs, (m->segs_n + 1) * sizeof *m->segs);
+        m->segs[m->segs_n++] = seg;
+        m->next_active = NULL;
+        return 0;
+}
+
+int mailbox_write_locked(struct mailbox *m, struct mlog_batch *b, uint64_t modseq, uint32_t first_uid, struct commit *c, struct err *err)
+{
+        struct totals_delta before;
+        struct segment *seg;
+        uint64_t end, seq = m->seq;
+        uint32_t prev_crc;
+
+        mutex_assert_held(&m->lock);
+        if (mailbox_writable_locked(m, err) < 0)
+                goto failed;
+        if (m->options_dirty) {
+                struct mlog_counters counters;
+
+                state_counters(m, &counters);
+                mlog_batch_add(b, &b->head, MLOG_OPTIONS, &counters.options, sizeof counters.options, NULL, 0, NULL, 0, 0);
+        }
+        if (m->next_active && switch_segment_locked(m, err) < 0)
+                goto failed;
+        before = state_totals(m);
+        seg = m->active;
+        end = seg->end;
+        prev_crc = m->prev_crc;
+        if (put_batch_locked(m, b, modseq, first_uid, err) < 0)
+                goto failed;
+        if (state_apply_batch(m, b, err) < 0) {
+                /* The index could not be read: what was just written must not come back when it can. */
+                if (ftruncate(seg->fd, (off_t)end) < 0)
+                        log_event(LOG_ERROR, NULL, "mailbox.truncate", "path=%s errno=%d", file_path(seg->file), errno);
+                seg->end = end;
+                m->seq = seq;
+                m->prev_crc = prev_crc;
+                m->end_mark = mlog_mark(seg->info.id, end);
+                mailbox_fail_locked(m, err, false);
+                goto failed;
+        }
+        m->options_dirty = false;
+        note_position(m);
+        c->delta = state_totals(m);
+        delta_add(&c->delta, &before, -1);
+        if (logstore_options(store_logstore(m->store))->sync_all)
+                c->hard = true;
+        commit_queue_locked(m, c);
+        return 0;
+failed:
+        uidset_deinit(&c->expunged);
+        return -1;
+}
+
+/* ---- syncing ---- */
+
+struct sync_set {
+        struct segment *seg;
+        uint64_t end;
+        int fd;
+};
+
+/* What has to be synced now, oldest first. */
+static uint32_t gather_locked(struct mailbox *m, struct sync_set **set_r, struct err *err) REQUIRES(m->lock, mailbox_class);
+static uint32_t gather_locked(struct mailbox *m, struct sync_set **set_r, struct err *err)
+{
+        uint32_t n = 0;
+
+        *set_r = xmalloc((m->segs_n + 1) * sizeof **set_r);
+        for (uint32_t i = 0; i < m->segs_n; i++) {
+                struct segment *seg = m->segs[i];
+
+                if (seg->durable >= seg->end)
+                        continue;
+                if (writing_fd(m, seg, err) < 0)
+                        continue;
+                (*set_r)[n++] = (struct sync_set){ segment_ref(seg), seg->end, seg->fd };
+        }
+        return n;
+}
+
+static int sync_segments(struct mailbox *m, struct sync_set *set, uint32_t n, struct err *err)
+{
+        uint64_t began = clock_mono_us();
+        int rc = 0;
+
+        for (uint32_t i = 0; i < n && rc == 0; i++)
+                rc = fs_datasync(set[i].fd, file_path(set[i].seg->file), err);
+        if (m->ls) {
+                struct logstore_counts *counts = logstore_counts(m->ls);
+
+                atomic_fetch_add_explicit(&counts->syncs, n, memory_order_relaxed);
+                atomic_fetch_add_explicit(&counts->sync_us, clock_mono_us() - began, memory_order_relaxed);
+        }
+        return rc;
+}
+
+void mailbox_sync(struct mailbox *m)
+{
+        struct commit_list done = { NULL, NULL };
+        struct err err = ERR_INIT;
+        struct sync_set *set;
+        uint64_t mark, modseq;
+        bool news, again, partition_failed = false;
+        uint32_t n;
+        int rc;
+
+        mailbox_lock(m);
+        while (m->syncing)
+                cond_wait(&m->synced, &m->lock);
+        m->syncing = true;
+        n = gather_locked(m, &set, &err);
+        mark = m->end_mark;
+        modseq = index_counters(m->ix)->highestmodseq;
+        rc = err.code ? -1 : 0;
+        mailbox_unlock(m);
+
+        if (rc == 0 && n)
+                rc = sync_segments(m, set, n, &err);
+
+        mailbox_lock(m);
+        m->syncing = false;
+        cond_broadcast(&m->synced);
+        if (rc == 0) {
+                for (uint32_t i = 0; i < n; i++)
+                        if (set[i].end > set[i].seg->durable)
+                                set[i].seg->durable = set[i].end;
+                if (mark > m->durable_mark && !m->failed)
+                        m->durable_mark = mark;
+                if (modseq > m->durable_modseq && !m->failed)
+                        m->durable_modseq = modseq;
+        } else if (!m->failed) {
+                mailbox_fail_locked(m, &err, true);
+                partition_failed = true;
+        }
+        news = publish_locked(m, &done);
+        again = m->hard_pending > 0 && m->durable_mark < m->end_mark && !m->failed;
+        mailbox_unlock(m);
+
+        for (uint32_t i = 0; i < n; i++)
+                segment_unref(&set[i].seg);
+        free(set);
+        if (partition_failed)
+                store_partition_fail(m->store, m->partition_dir, &err);
+        mailbox_complete(m, &done, news || partition_failed);
+        if (again && logstore_threaded(m->ls))
+                logstore_want_sync(m->ls, m, false);
+}
+
+static bool on_disk(struct mailbox *m, uint64_t mark, struct err *err) EXCLUDES(mailbox_class)
+{
+        bool yes;
+
+        mailbox_lock(m);
+        yes = m->failed || m->durable_mark >= mark;
+        if (m->failed && err)
+                err_copy(err, &m->failure);
+        mailbox_unlock(m);
+        return yes;
+}
+
+int mailbox_sync_wait(struct mailbox *m, struct err *err)
+{
+        struct err failure = ERR_INIT;
+        uint64_t mark;
+
+        mailbox_lock(m);
+        mark = m->end_mark;
+        mailbox_unlock(m);
+        while (!on_disk(m, mark, &failure))
+                mailbox_sync(m);
+        if (failure.code == ERR_NONE)
+                return 0;
+        err_copy(err, &failure);
+        return -1;
+}
+
+void mailbox_after(struct mailbox *m)
+{
+        struct commit_list done = { NULL, NULL };
+        bool news, hard, soft, maintain;
+
+        mailbox_lock(m);
+        news = publish_locked(m, &done);
+        hard = m->hard_pending > 0 && m->durable_mark < m->end_mark && !m->failed;
+        soft = m->durable_mark < m->end_mark && !m->failed;
+        maintain = m->records_since_checkpoint >= CHECKPOINT_RECORDS || m->bytes_since_checkpoint >= (1u << 20) ||
+                   (m->active->end >= SEGMENT_ROLL_BYTES && !m->next_active);
+        mailbox_unlock(m);
+        mailbox_complete(m, &done, news);
+        if (!logstore_threaded(m->ls)) {
+                if (hard)
+                        mailbox_sync(m);
+                return;
+        }
+        if (hard || soft)
+                logstore_want_sync(m->ls, m, !hard);
+        if (maintain)
+                logstore_want_maintenance(m->ls, m);
+}
+
+void mailbox_release_held(struct mailbox *m, uint64_t end, const struct err *err)
+{
+        mailbox_lock(m);
+        for (struct commit *c = m->commits.head; c; c = c->next) {
+                if (!c->held || c->end != end)
+                        continue;
+                c->held = false;
+                if (err) {
+                        c->failed = true;
+                        err_copy(&c->err, err);
+                }
+        }
+        mailbox_unlock(m);
+        mailbox_after(m);
+}
+
+void mailbox_wait_published(struct mailbox *m, struct waiter *waiter)
+{
+        struct commit c = { .waiter = waiter };
+
+        mailbox_lock(m);
+        commit_queue_locked(m, &c);
+        mailbox_unlock(m);
+        mailbox_after(m);
+}
+
+void mailbox_wait_synced(struct mailbox *m, struct waiter *waiter)
+{
+        struct commit c = { .waiter = waiter };
+
+        mailbox_lock(m);
+        if (m->failed) {
+                c.failed = true;
+                err_copy(&c.err, &m->failure);
+        } else {
+                c.hard = m->durable_mark < m->end_mark;
+        }
+        commit_queue_locked(m, &c);
+        mailbox_unlock(m);
+        mailbox_after(m);
+}
+
+/* ---- failing ---- */
+
+static void reload_locked(struct mailbox *m) REQUIRES(m->lock, mailbox_class);
+static void reload_locked(struct mailbox *m)
+{
+        struct mailbox_ident ident = { .uniqueid = m->uniqueid, .partition_dir = m->partition_dir, .name = atomic_load(&m->name),
+                                       .uidvalidity = index_counters(m->ix)->uidvalidity };
+        struct err err = ERR_INIT;
+
+        m->reload_wanted = false;
+        mailbox_unload(m);
+        if (mailbox_load(m, &ident, LOAD_ROLLBACK | LOAD_READONLY, NULL, &err) < 0)
+                log_event(LOG_ERROR, NULL, "mailbox.rollback", "uniqueid=%s mailbox=%s reason=\"%s\"", m->uniqueid, ident.name, err.text);
+}
+
+void mailbox_fail_locked(struct mailbox *m, const struct err *why, bool partition)
+{
+        log_event(LOG_ERROR, NULL, "mailbox.failed", "uniqueid=%s mailbox=%s partition_failed=%d reason=\"%s\"", m->uniqueid,
+                  atomic_load(&m->name), partition, why->text);
+        m->failed = true;
+        err_copy(&m->failure, why);
+        for (struct commit *c = m->commits.head; c; c = c->next) {      /* they leave with the next mailbox_after() */
+                if (!c->failed)
+                        err_copy(&c->err, why);
+                c->failed = true;
+                c->hard = c->held = false;
+                c->count = 0;
+                c->modseq = 0;
+                uidset_clear(&c->expunged);
+                memset(&c->delta, 0, sizeof c->delta);
+        }
+        memset(&m->pending, 0, sizeof m->pending);
+        m->hard_pending = 0;
+        /* As far as the disk still obeys: what was refused shall not be found at the next start. */
+        for (uint32_t i = 0; i < m->segs_n; i++) {
+                struct segment *seg = m->segs[i];
+
+                if (seg->durable < seg->end && seg->fd >= 0 && ftruncate(seg->fd, (off_t)seg->durable) < 0)
+                        log_event(LOG_WARN, NULL, "mailbox.truncate", "path=%s errno=%d", file_path(seg->file), errno);
+        }
+        if (m->snapshot_out)
+                m->reload_wanted = true;
+        else
+                reload_locked(m);
+}
+
+/* ---- maintenance ---- */
+
+void mailbox_maintain_begin(struct mailbox *m)
+{
+        mailbox_lock(m);
+        while (m->maintaining)
+                cond_wait(&m->maintained, &m->lock);
+        m->maintaining = true;
+        mailbox_unlock(m);
+}
+
+void mailbox_maintain_end(struct mailbox *m)
+{
+        mailbox_lock(m);
+        m->maintaining = false;
+        cond_broadcast(&m->maintained);
+        mailbox_unlock(m);
+}
+
+int mailbox_roll(struct mailbox *m, struct err *err)
+{
+        struct segment *seg;
+        struct manifest_entry *e;
+        int rc;
+
+        mailbox_lock(m);
+        rc = m->next_active ? 1 : mailbox_writable_locked(m, err);
+        /* What is sealed by now is written down as such with this manifest. */
+        for (uint32_t i = 0; rc == 0 && i < m->segs_n; i++) {
+                int at = manifest_find(&m->manifest, m->segs[i]->info.id);
+
+                if (at >= 0 && m->segs[i]->sealed && m->segs[i]->durable == m->segs[i]->end)
+                        m->manifest.entries[at].valid_len = m->segs[i]->end;
+        }
+        mailbox_unlock(m);
+        if (rc)
+                return rc < 0 ? -1 : 0;
+        if (segment_begin(m, m->manifest.next_id, false, &seg, err) < 0)
+                return -1;
+        m->manifest.next_id++;
+        e = manifest_add(&m->manifest, m->manifest.n);
+        *e = (struct manifest_entry){ .id = seg->info.id, .valid_len = MLOG_OPEN_END, .kind = MLOG_MAIN, .crc = seg->info.crc,
+                                      .salt = seg->info.salt };
+        if (manifest_write(&m->manifest, m->dir, err) < 0) {
+                /* Renamed or not, nobody knows: an empty segment in it does no harm, so it stays listed in memory too. */
+                segment_unref(&seg);
+                return -1;
+        }
+        mailbox_lock(m);
+        m->next_active = seg;
+        mailbox_unlock(m);
+        return 0;
+}
+
+int mailbox_checkpoint_inner(struct mailbox *m, struct err *err)
+{
+        struct index_snapshot *snap;
+        bool ok;
+
+        mailbox_lock(m);
+        if (m->failed || m->readonly_store || atomic_load(&m->deleted)) {
+                mailbox_unlock(m);
+                return 0;
+        }
+        if (!index_dirty(m->ix) && m->durable_mark == m->end_mark) {
+                mailbox_unlock(m);
+                return 0;
+        }
+        if (m->options_dirty)
+                index_touch(m->ix);
+        state_save_blobs(m);
+        snap = index_snapshot(m->ix);
+        m->snapshot_out = true;
+        m->records_since_checkpoint = m->bytes_since_checkpoint = 0;
+        mailbox_unlock(m);
+
+        ok = mailbox_sync_wait(m, err) == 0 && index_snapshot_write(snap, err) == 0;
+
+        mailbox_lock(m);
+        index_snapshot_finish(m->ix, &snap, ok);
+        m->snapshot_out = false;
+        if (m->reload_wanted)
+                reload_locked(m);
+        mailbox_unlock(m);
+        if (ok && m->ls)
+                atomic_fetch_add(&logstore_counts(m->ls)->checkpoints, 1);
+        return ok ? 0 : -1;
+}
+
+int mailbox_checkpoint(struct mailbox *m, struct err *err)
+{
+        int rc;
+
+        mailbox_maintain_begin(m);
+        rc = mailbox_checkpoint_inner(m, err);
+        mailbox_maintain_end(m);
+        return rc;
+}
+
+void mailbox_close_fds(struct mailbox *m)
+{
+        mailbox_lock(m);
+        for (uint32_t i = 0; i < m->segs_n && !m->syncing; i++) {
+                struct segment *seg = m->segs[i];
+
+                if (seg->fd >= 0 && seg->durable >= seg->end) {
+                        close(seg->fd);
+                        seg->fd = -1;
+                }
+        }
+        mailbox_unlock(m);
+}

@@ -1,0 +1,325 @@
+/*
+ * mailbox_private - what the files of a mailbox share: mailbox.c (reading), mailbox_state.c (records → state), mailbox_open.c,
+ * mailbox_commit.c (writing, publishing, failing), mailbox_append.c, mailbox_flags.c, mailbox_copy.c, mailbox_move.c,
+ * mailbox_compact.c, mailbox_check.c, stage.c, blob.c, logstore.c. Nobody else includes it.
+ *
+ * A change goes: build a batch unlocked → lock → mailbox_write_locked() (one pwritev into the page cache, then the very octets that
+ * were written are applied to the state, by the code that replays a log) → a commit is queued → unlock → mailbox_after().
+ * Commits are published in log order by publish_locked(), hard ones after their sync.
+ */
+#ifndef STORE_MAILBOX_PRIVATE_H
+#define STORE_MAILBOX_PRIVATE_H
+
+#include <stdatomic.h>
+
+#include "store/index.h"
+#include "store/lock_order.h"
+#include "store/logstore.h"
+#include "store/mailbox.h"
+#include "store/mime.h"
+#include "store/mlog.h"
+#include "store/store.h"
+#include "util/array.h"
+#include "util/lock.h"
+
+#define BLOB_THRESHOLD (64u << 10)
+#define BATCH_BYTES_MAX (1u << 20)              /* a larger batch is built in a segment of its own */
+#define SEGMENT_ROLL_BYTES (16u << 20)          /* a new segment is prepared when the present one is larger */
+#define KWSETS_MAX 65536
+#define SOFT_SYNC_MS 500                        /* a flag change is on its way to the disk after this */
+#define UNSYNCED_MODSEQS_MAX 65000              /* published but not synced: below the jump of 65,536 after an unclean stop */
+#define MODSEQ_JUMP 65536
+#define CHECKPOINT_RECORDS 1000
+
+struct logstore;
+
+/* ---- keywords: names and sets are only ever added; read without the lock below the published counts ---- */
+
+struct kwtab {
+        _Atomic uint32_t names, sets;           /* sets: ids 1 … sets - 1 exist; 0 is the empty one */
+        const char **name_chunks[64];           /* of 64 */
+        struct kwset **set_chunks[256];         /* of 256 */
+        struct table *by_name;                  /* lower-case name → id + 1 */
+        struct table *by_ids;                   /* ids → set id */
+        bool changed;                           /* since the last checkpoint */
+};
+
+/* ---- segments ---- */
+
+struct segment {
+        atomic_uint refs;
+        struct mlog_segment_info info;          /* immutable */
+        struct file *file;                      /* immutable: for reading */
+        enum mlog_kind kind;                    /* under the mailbox's lock from here on */
+        uint64_t end;                           /* octets that are log */
+        uint64_t durable;                       /* of them, known to be on disk */
+        uint64_t allocated;                     /* fallocate()d up to here */
+        int fd;                                 /* for writing, -1: closed */
+        bool sealed;
+        uint32_t base_uid;                      /* MLOG_ADOPTED */
+        uint64_t base_modseq, seq;
+};
+struct segment *segment_ref(struct segment *s);
+void segment_unref(struct segment **s);
+
+/* ---- moves that are not over ---- */
+
+struct move_note {
+        struct mlog_move move;
+        bool intent;                            /* else an arrival */
+        struct uidset uids;                     /* intent: in the source */
+        char *dir;                              /* intent: the target's partition directory */
+        bool live;                              /* a job of this process is at it: not to be settled */
+};
+
+/* ---- commits: written, not yet published ---- */
+
+struct totals_delta {
+        int64_t live, seen, deleted, size, deleted_size;
+};
+
+struct commit {
+        struct commit *next;
+        uint64_t end;                           /* mlog_mark() behind its last record */
+        bool hard;                              /* published after its sync only */
+        bool held;                              /* MOVE: not before the other mailbox is ready */
+        uint64_t modseq;                        /* 0: shows nothing */
+        uint32_t first_uid, count;              /* appended */
+        struct uidset expunged;
+        struct totals_delta delta;
+        struct waiter *waiter;                  /* may be NULL */
+        void (*fn)(void *ctx, const struct err *err);   /* instead of a waiter: for jobs; err NULL: published */
+        void *ctx;
+        bool at_sync;                           /* complete when synced (wait_synced, jobs), shows nothing */
+        struct err err;                         /* on the way to the waiter */
+        bool failed;
+};
+struct commit_list {
+        struct commit *head, *tail;
+};
+
+struct blob_file {
+        struct file *file;
+        bool checked;
+};
+
+struct mailbox {
+        /* immutable */
+        struct store *store;
+        struct logstore *ls;                    /* NULL: private to a check */
+        char *uniqueid, *partition_dir, *dir, *index_path;
+        bool readonly_store;                    /* look only: nothing is written */
+
+        atomic_uint refs;
+        atomic_bool deleted;
+        _Atomic(char *) name;                   /* for logs; former ones are kept in old_names */
+        ARRAY(char *) old_names;                /* under open_class */
+        struct kwtab kw;                        /* added to under the lock */
+
+        struct mutex lock;                      /* mailbox_class; covers all from here to `watch_lock` */
+        struct index *ix;
+        struct segment **segs;                  /* in order of the log; the last MLOG_MAIN one is written */
+        uint32_t segs_n;
+        struct segment *active;                 /* borrowed from segs */
+        struct segment *next_active;            /* prepared, in the manifest, not yet in segs */
+        struct manifest manifest;               /* as on disk; owned by whoever holds `maintaining`, changed under the lock */
+        bool snapshot_out;                      /* a checkpoint is being written from ix: it may not be replaced now */
+        bool reload_wanted;                     /* … but has to be, then */
+        bool maintaining;                       /* one checkpoint, roll, compaction or adoption at a time */
+        struct cond maintained;
+        uint64_t seq;                           /* of the next record */
+        uint32_t prev_crc;
+        uint32_t epoch;                         /* written into records */
+        uint64_t end_mark, durable_mark;
+        uint64_t durable_modseq;                /* highest modseq known to be on disk */
+        uint64_t options_seq;                   /* of the record that set the options */
+        bool options_dirty;                     /* recent uid and the like: go with the next batch */
+        ARRAY(struct move_note *) moves;
+        struct uidset moving;                   /* UIDs on their way out: not expunged or moved by others meanwhile */
+        struct commit_list commits;
+        struct totals_delta pending;            /* sum of the commits' */
+        uint32_t hard_pending;
+        bool failed;                            /* takes no changes until the next start */
+        struct err failure;
+        struct view *view;                      /* published */
+        bool view_stale;                        /* only its modseq is behind published_modseq */
+        uint64_t published_modseq;
+        uint32_t published_uidnext;
+        uint64_t *checked;                      /* a bit for each UID whose octets were compared with their checksum since load */
+        uint32_t checked_words;
+        struct table *blobs;                    /* file name → struct blob_file: those read since load */
+        struct table *blob_pins;                /* file name → count: linked, record not yet written */
+        uint64_t records_since_checkpoint, bytes_since_checkpoint;
+        bool syncing;                           /* a thread is in fdatasync for this mailbox */
+        struct cond synced;
+        uint64_t damage;                        /* problems found while loading */
+
+        struct mutex watch_lock;                /* watch_class */
+        struct mailbox_watch *watches;
+
+        /* the logstore's, under sync_class */
+        bool sync_queued, soft_queued, maint_queued;
+        uint64_t soft_deadline_ms;
+        struct mailbox *sync_next, *soft_next, *maint_next;
+        /* the logstore's, under open_class */
+        struct mailbox *cold_prev, *cold_next;
+        bool cold;
+};
+
+static inline void mailbox_lock(struct mailbox *m) ACQUIRE(m->lock, mailbox_class);
+static inline void mailbox_lock(struct mailbox *m) NO_TSA
+{
+        mutex_lock(&m->lock);
+}
+static inline void mailbox_unlock(struct mailbox *m) RELEASE(m->lock, mailbox_class);
+static inline void mailbox_unlock(struct mailbox *m) NO_TSA
+{
+        mutex_unlock(&m->lock);
+}
+
+/* ---- mailbox_state.c: nobody else has the mailbox yet, or its lock is held ---- */
+
+void kwtab_init(struct kwtab *kw);
+void kwtab_deinit(struct kwtab *kw);
+const char *kwtab_name(const struct kwtab *kw, uint32_t id);
+const struct kwset *kwtab_set(const struct kwtab *kw, uint32_t id);
+int kwtab_find_name(const struct kwtab *kw, struct span name);                  /* -1: none */
+/* What a batch needs that is not there yet. The ids are only taken when the batch has been written and applied. */
+struct kwneed {
+        ARRAY(struct span) names;               /* borrowed */
+        ARRAY(struct kwset *) sets;
+};
+void kwneed_deinit(struct kwneed *need);
+/* Ids for names, and a set id for ids (sorted here, doubles dropped); for new ones a record is added to b->head. ERR_LIMIT. */
+int kw_need_name(struct mailbox *m, struct kwneed *need, struct span name, struct mlog_batch *b, uint16_t *id_r, struct err *err);
+int kw_need_set(struct mailbox *m, struct kwneed *need, uint16_t *ids, uint32_t n, struct mlog_batch *b, uint32_t *set_r,
+                struct err *err);
+/* Add records for everything that is there (compaction). */
+void kwtab_add_all(struct mailbox *m, struct mlog_batch *b, struct str *part);
+
+struct apply_base {                             /* MLOG_RELATIVE records */
+        uint32_t uid;
+        uint64_t modseq, seq;
+        bool adopted;
+};
+/* Apply one record. ERR_CORRUPT etc. from the index only. */
+int state_apply(struct mailbox *m, const struct mlog_header *h, const void *front, const struct apply_base *base, struct err *err);
+/* Apply the batch just sealed in `b`. */
+int state_apply_batch(struct mailbox *m, const struct mlog_batch *b, struct err *err);
+void state_save_blobs(struct mailbox *m);       /* keywords, moves, extra: into the index, before a snapshot */
+int state_load_blobs(struct mailbox *m, struct err *err);
+struct move_note *state_find_move(struct mailbox *m, const uint8_t id[16], bool intent);
+void state_forget_moves(struct mailbox *m);
+void state_counters(struct mailbox *m, struct mlog_counters *c_r);              /* prev_* are 0 */
+struct totals_delta state_totals(struct mailbox *m);
+
+/* ---- mailbox_open.c ---- */
+
+enum {
+        LOAD_REBUILD = 1,                       /* do not use the index */
+        LOAD_READONLY = 2,                      /* write nothing: neither seal nor settle */
+        LOAD_ROLLBACK = 4,                      /* only up to the mailbox's durable_mark */
+        LOAD_CHECK_BODIES = 8,                  /* all of them */
+};
+void mailbox_dir(struct str *out, const char *partition_dir, const char *uniqueid);
+struct mailbox *mailbox_alloc(struct store *store, struct logstore *ls, const struct mailbox_ident *ident);
+void mailbox_free(struct mailbox **m);
+/* Read manifest, index, log into `m` (empty, or emptied by mailbox_unload()). */
+int mailbox_load(struct mailbox *m, const struct mailbox_ident *ident, unsigned flags, struct check_report *report, struct err *err);
+void mailbox_unload(struct mailbox *m);
+struct segment *mailbox_segment(struct mailbox *m, uint64_t id);                /* NULL: none. Lock held */
+void mailbox_problem(struct mailbox *m, struct check_report *report, uint32_t uid, const char *fmt, ...)
+        __attribute__((format(printf, 4, 5)));
+struct segment *segment_open(struct mailbox *m, const struct manifest_entry *e, const struct mlog_segment_info *info);
+/* Make segment `id`, synced, not yet listed; with a batch of its COUNTERS record if wanted. */
+int segment_begin(struct mailbox *m, uint64_t id, bool counters, struct segment **seg_r, struct err *err);
+void mailbox_set_view(struct mailbox *m);       /* after load: everything is published */
+
+/* ---- mailbox_commit.c ---- */
+
+/* May it be changed now? ERR_READONLY, ERR_NOTFOUND (deleted). */
+int mailbox_writable_locked(struct mailbox *m, struct err *err) REQUIRES(m->lock, mailbox_class);
+uint64_t mailbox_next_modseq_locked(struct mailbox *m) REQUIRES(m->lock, mailbox_class);
+/*
+ * Write a batch, apply it, queue its commit (copied from *c; end, delta and list fields are filled in here). With modseq and first_uid
+ * for records that have none. Takes what `c` owns (expunged) also when it fails. Nothing was changed when it fails.
+ */
+int mailbox_write_locked(struct mailbox *m, struct mlog_batch *b, uint64_t modseq, uint32_t first_uid, struct commit *c, struct err *err)
+        REQUIRES(m->lock, mailbox_class);
+void commit_queue_locked(struct mailbox *m, struct commit *c) REQUIRES(m->lock, mailbox_class);
+/* After unlocking: complete what became publishable, see to it that the rest is synced. With no sync threads: syncs here. */
+void mailbox_after(struct mailbox *m) EXCLUDES(mailbox_class);
+/* Sync the log and publish; from sync threads. */
+void mailbox_sync(struct mailbox *m) EXCLUDES(mailbox_class);
+/* Block until all that was written before is on disk. Job threads. */
+int mailbox_sync_wait(struct mailbox *m, struct err *err) EXCLUDES(mailbox_class);
+/* Write octets at the end of a segment, growing it in chunks. ERR_NOSPACE, ERR_IO: nothing is there then. */
+int segment_write(struct mailbox *m, struct segment *seg, struct iovec *iov, int n, uint64_t at, struct err *err);
+/* Something failed that memory cannot be trusted after: fail waiters, go back to what is on disk. */
+void mailbox_fail_locked(struct mailbox *m, const struct err *why, bool partition) REQUIRES(m->lock, mailbox_class);
+void mailbox_complete(struct mailbox *m, struct commit_list *done, bool notify) EXCLUDES(mailbox_class);
+void mailbox_notify(struct mailbox *m) EXCLUDES(mailbox_class);
+void mailbox_release_held(struct mailbox *m, uint64_t end, const struct err *err) EXCLUDES(mailbox_class);
+/* maintaining */
+void mailbox_maintain_begin(struct mailbox *m) EXCLUDES(mailbox_class);
+void mailbox_maintain_end(struct mailbox *m) EXCLUDES(mailbox_class);
+int mailbox_roll(struct mailbox *m, struct err *err) EXCLUDES(mailbox_class);   /* prepare the next segment; while maintaining */
+int mailbox_checkpoint_inner(struct mailbox *m, struct err *err) EXCLUDES(mailbox_class);       /* while maintaining */
+void mailbox_close_fds(struct mailbox *m);
+
+/* ---- mailbox_append.c: what append, copy and move share ---- */
+
+struct new_message {
+        struct mlog_message fixed;              /* uid 0, kwset filled in under the lock */
+        const void *rest;                       /* strings, parts, header: front behind the fixed part */
+        size_t rest_len;
+        const void *octets;                     /* NULL: a blob */
+        char *blob_name;                        /* of a blob: "b.…", linked and pinned */
+};
+/* The name of a blob's file. */
+void blob_name(struct str *out, const uint8_t guid[GUID_SIZE], uint32_t number);
+/*
+ * Make the octets of `path` (a file that never changes, synced by the caller) the blob with this GUID in the mailbox: link or copy;
+ * an existing one is compared. Synced with its directory. *number_r tells it from others of the same GUID. The name stays pinned
+ * against removal until blob_unpin(). Blocks.
+ */
+int blob_place(struct mailbox *m, const char *path, const uint8_t guid[GUID_SIZE], uint64_t size, uint32_t *number_r,
+               struct err *err) EXCLUDES(mailbox_class);
+void blob_unpin(struct mailbox *m, const uint8_t guid[GUID_SIZE], uint32_t number) EXCLUDES(mailbox_class);
+/* The counted file of a blob. Lock held. */
+struct blob_file *blob_open_locked(struct mailbox *m, const uint8_t guid[GUID_SIZE], uint32_t number) REQUIRES(m->lock, mailbox_class);
+/* Remove the blobs that no record names any more; the log must be synced. */
+int blob_sweep(struct mailbox *m, struct err *err) EXCLUDES(mailbox_class);
+
+/* stage.c */
+struct stage_content {
+        uint64_t size;
+        const uint8_t *guid;
+        uint32_t crc;
+        const void *memory;                     /* NULL: in a file */
+        const char *path;
+        const struct mime_result *mime;
+        struct span header;                     /* the kept header of a blob */
+};
+void stage_content(const struct stage *stage, struct stage_content *c_r);
+int stage_sync(struct stage *stage, struct err *err);                           /* fdatasync of the file, once */
+
+/* ---- logstore.c ---- */
+
+struct job {
+        struct job *next;
+        void (*fn)(struct job *job);            /* ends the job's memory itself */
+};
+/* Run on a job thread (without threads: here and now). */
+void logstore_run(struct logstore *ls, struct job *job);
+void logstore_want_sync(struct logstore *ls, struct mailbox *m, bool soft);     /* takes a reference while queued */
+void logstore_want_maintenance(struct logstore *ls, struct mailbox *m);
+bool logstore_threaded(const struct logstore *ls);
+const struct logstore_options *logstore_options(const struct logstore *ls);
+struct logstore_counts {
+        _Atomic uint64_t commits, syncs, sync_us, bytes, checkpoints, compactions;
+};
+struct logstore_counts *logstore_counts(struct logstore *ls);
+void logstore_unref(struct logstore *ls, struct mailbox *m) EXCLUDES(open_class);
+
+#endif
