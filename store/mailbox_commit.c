@@ -505,8 +505,8 @@ void mailbox_after(struct mailbox *m)
         news = publish_locked(m, &done);
         hard = m->hard_pending > 0 && m->durable_mark < m->end_mark && !m->failed;
         soft = m->durable_mark < m->end_mark && !m->failed;
-        maintain = m->records_since_checkpoint >= CHECKPOINT_RECORDS || m->bytes_since_checkpoint >= (1u << 20) ||
-                   (m->active->end >= SEGMENT_ROLL_BYTES && !m->next_active);
+        maintain = m->records_since_checkpoint >= CHECKPOINT_RECORDS || m->bytes_since_checkpoint >= CHECKPOINT_BYTES ||
+                   (m->active && m->active->end >= SEGMENT_ROLL_BYTES && !m->next_active);
         mailbox_unlock(m);
         mailbox_complete(m, &done, news);
         if (!logstore_threaded(m->ls)) {
@@ -719,4 +719,32 @@ void mailbox_close_fds(struct mailbox *m)
                 }
         }
         mailbox_unlock(m);
+}
+
+void mailbox_shed(struct mailbox *m)
+{
+        mailbox_lock(m);
+        if (!m->snapshot_out)
+                index_shed(m->ix);
+        mailbox_unlock(m);
+}
+
+void mailbox_maintain(struct mailbox *m, bool old)
+{
+        struct err err = ERR_INIT;
+        bool roll, checkpoint;
+
+        mailbox_lock(m);
+        roll = m->active && m->active->end >= SEGMENT_ROLL_BYTES && !m->next_active && !m->failed;
+        checkpoint = old || m->records_since_checkpoint >= CHECKPOINT_RECORDS || m->bytes_since_checkpoint >= CHECKPOINT_BYTES;
+        mailbox_unlock(m);
+        mailbox_maintain_begin(m);
+        if (checkpoint && mailbox_checkpoint_inner(m, &err) < 0)
+                log_event(LOG_WARN, NULL, "mailbox.checkpoint", "mailbox=%s uniqueid=%s reason=\"%s\"", atomic_load(&m->name), m->uniqueid,
+                          err.text);
+        if (roll && mailbox_roll(m, &err) < 0)
+                log_event(LOG_WARN, NULL, "mailbox.roll", "mailbox=%s uniqueid=%s reason=\"%s\"", atomic_load(&m->name), m->uniqueid,
+                          err.text);
+        mailbox_maintain_end(m);
+        mailbox_after(m);
 }

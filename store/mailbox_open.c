@@ -529,6 +529,58 @@ static uint64_t open_size(const struct mailbox *m, const struct segment *s, unsi
         return size < limit ? size : limit;
 }
 
+/* Where does the first record of `s` say that the log before it ended? 0: it does not say, or is not there. */
+static int previous_end(struct replay *r, struct segment *s, uint64_t before_id, uint64_t *end_r, struct err *err)
+{
+        struct mlog_source source = { .file = s->file, .size = file_size(s) };
+        struct mlog_scan scan;
+        struct mlog_record rec;
+        int rc = mlog_scan_begin(&scan, &source, s->info.id, r->m->uniqueid, 0, 0, err);
+
+        *end_r = 0;
+        if (rc == 0) {
+                rc = mlog_scan_next(&scan, &rec, err);
+                if (rc == MLOG_SCAN_RECORD && rec.h.type == MLOG_COUNTERS) {
+                        const struct mlog_counters *c = (const void *)rec.front;
+
+                        if (c->prev_segment == before_id)
+                                *end_r = c->prev_end;
+                }
+        } else if (err->code == ERR_CORRUPT) {
+                err_clear(err);
+                rc = 0;
+        }
+        mlog_scan_deinit(&scan);
+        return rc < 0 ? -1 : 0;
+}
+
+/* Does the log go on behind the open segment just walked, m->segs[i]? 1 yes, 0 no, -1. */
+static int goes_on(struct replay *r, uint32_t i, struct err *err)
+{
+        struct mailbox *m = r->m;
+        struct segment *s = m->segs[i], *next = NULL;
+        uint64_t end;
+
+        for (uint32_t k = i + 1; k < m->segs_n && !next; k++)
+                if (m->segs[k]->kind == MLOG_MAIN)
+                        next = m->segs[k];
+        if (!next)
+                return 0;
+        if (r->mark >> 40 > s->info.id) {               /* all of this one was synced: what is missing is rot */
+                r->ended = false;
+                return 1;
+        }
+        if (r->ended)
+                return 0;
+        if (previous_end(r, next, s->info.id, &end, err) < 0)
+                return -1;
+        if (end == 0)                                   /* prepared, never begun */
+                return 0;
+        if (s->end < end)
+                r->ended = true;                        /* the file lost its last, unsynced piece */
+        return s->end == end;
+}
+
 /* The segments from entry `from` on, in order. Fills r; *last_r is the index in m->segs of the one that the log ends in. */
 static int replay_all(struct replay *r, uint32_t from, uint64_t limit, uint32_t *last_r, struct err *err)
 {
@@ -576,21 +628,25 @@ static int replay_all(struct replay *r, uint32_t from, uint64_t limit, uint32_t 
                 }
                 s->end = r->valid_end;
                 *last_r = i;
-                /* The log goes on in the next segment only if this one is whole up to where that one says, or all of it was synced. */
-                if (r->ended && r->mark >> 40 <= s->info.id)
-                        break;
+                switch (goes_on(r, i, err)) {
+                case 1:
+                        s->sealed = true;
+                        continue;
+                case 0:
+                        return 0;
+                default:
+                        return -1;
+                }
         }
         return 0;
 }
 
-/* A later segment whose first record says that the one before is longer than what was found: nothing in it counts. */
-static int build_segments(struct mailbox *m)
+static void build_segments(struct mailbox *m)
 {
         m->segs = xcalloc(m->manifest.n + 1, sizeof *m->segs);
         m->segs_n = 0;
         for (uint32_t i = 0; i < m->manifest.n; i++)
                 m->segs[m->segs_n++] = segment_open(m, &m->manifest.entries[i], NULL);
-        return 0;
 }
 
 static void drop_segment(struct mailbox *m, uint32_t at, bool unlink_file)
@@ -709,7 +765,8 @@ static int finish_load(struct mailbox *m, struct replay *r, uint32_t last, struc
         if (!readonly) {
                 bool open_behind = end->sealed;         /* cannot be, but for damage */
 
-                for (uint32_t i = 0; i < m->segs_n; i++)
+                /* One that was prepared and never begun is not worth keeping over an unclean stop. */
+                for (uint32_t i = m->segs_n; i-- > 0;)
                         if (m->segs[i]->kind == MLOG_MAIN && m->segs[i]->info.id > end->info.id)
                                 open_behind = true;
                 if (unclean)

@@ -30,6 +30,7 @@
 #define UNSYNCED_MODSEQS_MAX 65000              /* published but not synced: below the jump of 65,536 after an unclean stop */
 #define MODSEQ_JUMP 65536
 #define CHECKPOINT_RECORDS 1000
+#define CHECKPOINT_BYTES (4u << 20)
 
 struct logstore;
 
@@ -163,7 +164,9 @@ struct mailbox {
         struct mailbox *sync_next, *soft_next, *maint_next;
         /* the logstore's, under open_class */
         struct mailbox *cold_prev, *cold_next;
-        bool cold;
+        bool cold, shed;                        /* nobody has it open; its descriptors and blocks were given up */
+        uint64_t cold_since_ms;
+        enum { MB_OPENING, MB_OPEN, MB_CLOSING } phase;
 };
 
 static inline void mailbox_lock(struct mailbox *m) ACQUIRE(m->lock, mailbox_class);
@@ -265,7 +268,13 @@ void mailbox_maintain_begin(struct mailbox *m) EXCLUDES(mailbox_class);
 void mailbox_maintain_end(struct mailbox *m) EXCLUDES(mailbox_class);
 int mailbox_roll(struct mailbox *m, struct err *err) EXCLUDES(mailbox_class);   /* prepare the next segment; while maintaining */
 int mailbox_checkpoint_inner(struct mailbox *m, struct err *err) EXCLUDES(mailbox_class);       /* while maintaining */
-void mailbox_close_fds(struct mailbox *m);
+void mailbox_close_fds(struct mailbox *m) EXCLUDES(mailbox_class);
+void mailbox_shed(struct mailbox *m) EXCLUDES(mailbox_class);           /* a cold one gives up blocks in memory */
+
+/* ---- mailbox_move.c ---- */
+
+/* After load, before the first view: intents that a crash left open are carried out or dropped, as the target's log says. */
+int mailbox_settle_moves(struct mailbox *m, struct err *err);
 
 /* ---- mailbox_append.c: what append, copy and move share ---- */
 
@@ -319,6 +328,14 @@ const struct logstore_options *logstore_options(const struct logstore *ls);
 struct logstore_counts {
         _Atomic uint64_t commits, syncs, sync_us, bytes, checkpoints, compactions;
 };
+struct change_subscriber;
+struct change_feed {
+        struct mutex lock;                      /* change_class */
+        struct change_subscriber *first;
+};
+struct change_feed *logstore_feed(struct logstore *ls);
+/* Is it time for a checkpoint, a new segment, compaction? From housekeeping. */
+void mailbox_maintain(struct mailbox *m, bool old);
 struct logstore_counts *logstore_counts(struct logstore *ls);
 void logstore_unref(struct logstore *ls, struct mailbox *m) EXCLUDES(open_class);
 

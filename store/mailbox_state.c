@@ -244,9 +244,13 @@ static int apply_message(struct mailbox *m, const struct mlog_header *h, const s
         rec.createdmodseq = f->createdmodseq;
         rec.seq = h->seq;
         if (h->flags & MLOG_RELATIVE) {
-                uint64_t uid = (uint64_t)base->uid + f->uid - 1;
+                uint64_t uid;
 
-                if (!base->adopted || uid >= UINT32_MAX)
+                if (!base || !base->adopted)
+                        return 0;
+                uid = (uint64_t)base->uid + f->uid - 1;
+
+                if (uid >= UINT32_MAX)
                         return 0;
                 rec.uid = (uint32_t)uid;
                 rec.modseq += base->modseq;

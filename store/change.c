@@ -1,0 +1,42 @@
+/* change - see change.h. The list of subscribers lives in the log store: a leaf lock, held while they are told. */
+#include "store/change.h"
+
+#include "store/mailbox_private.h"
+
+void change_subscribe(struct store *store, struct change_subscriber *s)
+{
+        struct change_feed *feed = logstore_feed(store_logstore(store));
+
+        mutex_lock(&feed->lock);
+        s->next = feed->first;
+        feed->first = s;
+        mutex_unlock(&feed->lock);
+}
+
+void change_unsubscribe(struct store *store, struct change_subscriber *s)
+{
+        struct change_feed *feed = logstore_feed(store_logstore(store));
+
+        mutex_lock(&feed->lock);
+        for (struct change_subscriber **p = &feed->first; *p; p = &(*p)->next) {
+                if (*p == s) {
+                        *p = s->next;
+                        break;
+                }
+        }
+        mutex_unlock(&feed->lock);
+}
+
+void change_publish(struct store *store, const struct change *change)
+{
+        struct logstore *ls = store_logstore(store);
+        struct change_feed *feed;
+
+        if (!ls)                                        /* names change before the log store is there, and after */
+                return;
+        feed = logstore_feed(ls);
+        mutex_lock(&feed->lock);
+        for (struct change_subscriber *s = feed->first; s; s = s->next)
+                s->fn(s->ctx, change);
+        mutex_unlock(&feed->lock);
+}

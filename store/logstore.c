@@ -1,0 +1,683 @@
+/*
+ * logstore - see logstore.h.
+ *
+ * The table of mailboxes in memory is under open_class. A mailbox whose last reference went stays in it, in the list of cold ones,
+ * oldest first; after some seconds it gives up descriptors and blocks, and it is checkpointed and closed when there are too many. Opening
+ * and closing happen without the lock: an entry in the phase MB_OPENING or MB_CLOSING belongs to one thread, others wait.
+ *
+ * Threads: sync (fdatasync and publishing; flag changes when their time has come), job (blobs, large copies, moves, removal of
+ * directories) and one for housekeeping. Queues are under sync_class; a queued mailbox holds a reference.
+ */
+#include "store/logstore.h"
+
+#include <stdlib.h>
+
+#include "store/change.h"
+#include "store/mailbox_private.h"
+#include "util/clock.h"
+#include "util/fs.h"
+#include "util/log.h"
+#include "util/must.h"
+
+#define SYNC_THREADS_MAX 64
+#define JOB_THREADS 2
+#define COLD_SHED_MS 10000
+#define HOUSEKEEPING_MS 1000
+#define OLD_CHECKPOINT_MS 300000                /* what changed is in a checkpoint after this */
+
+struct logstore {
+        struct store *store;                    /* immutable */
+        struct logstore_options options;        /* immutable */
+        struct logstore_counts counts;
+        struct change_feed feed;
+
+        struct mutex open_lock;                 /* open_class */
+        struct cond open_changed;
+        struct table *mailboxes;                /* unique id → struct mailbox */
+        struct mailbox *cold_oldest, *cold_newest;
+        unsigned cold_count, open_count;
+
+        struct mutex sync_lock;                 /* sync_class */
+        struct cond sync_wake, job_wake, house_wake;
+        struct mailbox *sync_first, *sync_last, *soft_first, *soft_last, *maint_first, *maint_last;
+        struct job *job_first, *job_last;
+        unsigned jobs_running;
+        bool stopping, house_stopping;
+
+        pthread_t sync_threads[SYNC_THREADS_MAX], job_threads[JOB_THREADS], house_thread;
+        unsigned sync_started, jobs_started;
+        bool house_started;
+};
+
+/* ---- small things ---- */
+
+bool logstore_threaded(const struct logstore *ls)
+{
+        return ls && ls->options.sync_threads > 0;
+}
+
+const struct logstore_options *logstore_options(const struct logstore *ls)
+{
+        return &ls->options;
+}
+
+struct logstore_counts *logstore_counts(struct logstore *ls)
+{
+        return &ls->counts;
+}
+
+struct change_feed *logstore_feed(struct logstore *ls)
+{
+        return &ls->feed;
+}
+
+static void open_lock(struct logstore *ls) ACQUIRE(ls->open_lock, open_class);
+static void open_lock(struct logstore *ls) NO_TSA
+{
+        mutex_lock(&ls->open_lock);
+}
+static void open_unlock(struct logstore *ls) RELEASE(ls->open_lock, open_class);
+static void open_unlock(struct logstore *ls) NO_TSA
+{
+        mutex_unlock(&ls->open_lock);
+}
+static void sync_lock(struct logstore *ls) ACQUIRE(ls->sync_lock, sync_class);
+static void sync_lock(struct logstore *ls) NO_TSA
+{
+        mutex_lock(&ls->sync_lock);
+}
+static void sync_unlock(struct logstore *ls) RELEASE(ls->sync_lock, sync_class);
+static void sync_unlock(struct logstore *ls) NO_TSA
+{
+        mutex_unlock(&ls->sync_lock);
+}
+
+/* ---- the table ---- */
+
+static void cold_remove_locked(struct logstore *ls, struct mailbox *m) REQUIRES(ls->open_lock, open_class);
+static void cold_remove_locked(struct logstore *ls, struct mailbox *m)
+{
+        if (!m->cold)
+                return;
+        if (m->cold_prev)
+                m->cold_prev->cold_next = m->cold_next;
+        else
+                ls->cold_oldest = m->cold_next;
+        if (m->cold_next)
+                m->cold_next->cold_prev = m->cold_prev;
+        else
+                ls->cold_newest = m->cold_prev;
+        m->cold_prev = m->cold_next = NULL;
+        m->cold = m->shed = false;
+        ls->cold_count--;
+}
+
+static void cold_add_locked(struct logstore *ls, struct mailbox *m) REQUIRES(ls->open_lock, open_class);
+static void cold_add_locked(struct logstore *ls, struct mailbox *m)
+{
+        m->cold = true;
+        m->cold_since_ms = clock_mono_ms();
+        m->cold_prev = ls->cold_newest;
+        if (ls->cold_newest)
+                ls->cold_newest->cold_next = m;
+        else
+                ls->cold_oldest = m;
+        ls->cold_newest = m;
+        ls->cold_count++;
+}
+
+struct mailbox *mailbox_find_open(struct store *store, const char *uniqueid)
+{
+        struct logstore *ls = store_logstore(store);
+        struct mailbox *m;
+
+        open_lock(ls);
+        m = table_find(ls->mailboxes, span_of(uniqueid));
+        if (m && (m->phase != MB_OPEN || atomic_load(&m->deleted)))
+                m = NULL;
+        if (m) {
+                atomic_fetch_add(&m->refs, 1);
+                cold_remove_locked(ls, m);
+        }
+        open_unlock(ls);
+        return m;
+}
+
+int mailbox_open(struct store *store, const struct mailbox_ident *ident, struct mailbox **mbox_r, struct err *err)
+{
+        struct logstore *ls = store_logstore(store);
+        struct mailbox *m;
+        int rc;
+
+        open_lock(ls);
+        while ((m = table_find(ls->mailboxes, span_of(ident->uniqueid))) != NULL && m->phase != MB_OPEN)
+                cond_wait(&ls->open_changed, &ls->open_lock);
+        if (m) {
+                bool deleted = atomic_load(&m->deleted);
+
+                if (!deleted) {
+                        atomic_fetch_add(&m->refs, 1);
+                        cold_remove_locked(ls, m);
+                        *mbox_r = m;
+                }
+                open_unlock(ls);
+                return deleted ? err_set(err, ERR_NOTFOUND, "mailbox %s was deleted", ident->uniqueid) : 0;
+        }
+        m = mailbox_alloc(store, ls, ident);
+        m->phase = MB_OPENING;
+        table_set(ls->mailboxes, span_of(ident->uniqueid), m);
+        ls->open_count++;
+        open_unlock(ls);
+
+        rc = mailbox_load(m, ident, 0, NULL, err);
+        if (rc == 0)
+                rc = mailbox_settle_moves(m, err);
+        if (rc == 0)
+                mailbox_set_view(m);
+
+        open_lock(ls);
+        if (rc < 0) {
+                table_set(ls->mailboxes, span_of(m->uniqueid), NULL);
+                ls->open_count--;
+        } else {
+                m->phase = MB_OPEN;
+                *mbox_r = m;
+        }
+        cond_broadcast(&ls->open_changed);
+        open_unlock(ls);
+        if (rc < 0)
+                mailbox_free(&m);
+        return rc;
+}
+
+/* Checkpoint and end a mailbox in the phase MB_CLOSING: nobody else has it. */
+static void close_mailbox(struct logstore *ls, struct mailbox *m) EXCLUDES(open_class)
+{
+        struct err err = ERR_INIT;
+        bool deleted = atomic_load(&m->deleted);
+
+        if (!deleted && mailbox_checkpoint(m, &err) < 0)
+                log_event(LOG_WARN, NULL, "mailbox.close", "mailbox=%s uniqueid=%s reason=\"%s\"", atomic_load(&m->name), m->uniqueid,
+                          err.text);
+        if (deleted && fs_remove_tree(m->dir, &err) < 0)
+                log_event(LOG_ERROR, NULL, "mailbox.remove", "mailbox=%s uniqueid=%s reason=\"%s\"", atomic_load(&m->name), m->uniqueid,
+                          err.text);
+        mailbox_after(m);                               /* waiters of a failed last sync */
+        open_lock(ls);
+        table_set(ls->mailboxes, span_of(m->uniqueid), NULL);
+        ls->open_count--;
+        cond_broadcast(&ls->open_changed);
+        open_unlock(ls);
+        mailbox_free(&m);
+}
+
+struct close_job {
+        struct job job;
+        struct logstore *ls;
+        struct mailbox *m;
+};
+
+static void run_close_job(struct job *job)
+{
+        struct close_job *j = (struct close_job *)job;
+
+        close_mailbox(j->ls, j->m);
+        free(j);
+}
+
+static void close_later(struct logstore *ls, struct mailbox *m) EXCLUDES(open_class)
+{
+        struct close_job *j = xcalloc(1, sizeof *j);
+
+        j->job.fn = run_close_job;
+        j->ls = ls;
+        j->m = m;
+        logstore_run(ls, &j->job);
+}
+
+/* Close cold mailboxes until at most `keep` are left. */
+static void evict(struct logstore *ls, unsigned keep) EXCLUDES(open_class)
+{
+        for (;;) {
+                struct mailbox *m;
+
+                open_lock(ls);
+                m = ls->cold_count > keep ? ls->cold_oldest : NULL;
+                if (m) {
+                        cold_remove_locked(ls, m);
+                        m->phase = MB_CLOSING;
+                }
+                open_unlock(ls);
+                if (!m)
+                        return;
+                close_mailbox(ls, m);
+        }
+}
+
+void logstore_unref(struct logstore *ls, struct mailbox *m)
+{
+        bool remove = false, crowded = false;
+        unsigned refs = atomic_load(&m->refs);
+
+        while (refs > 1)                                /* the common case needs no lock */
+                if (atomic_compare_exchange_weak(&m->refs, &refs, refs - 1))
+                        return;
+        open_lock(ls);
+        if (atomic_fetch_sub(&m->refs, 1) == 1) {
+                if (atomic_load(&m->deleted)) {
+                        m->phase = MB_CLOSING;
+                        remove = true;
+                } else {
+                        cold_add_locked(ls, m);
+                        crowded = ls->cold_count > ls->options.cold_mailboxes_max;
+                }
+        }
+        open_unlock(ls);
+        if (remove)
+                close_later(ls, m);
+        else if (crowded && !logstore_threaded(ls))
+                evict(ls, ls->options.cold_mailboxes_max);
+}
+
+/* ---- deletion, renaming ---- */
+
+struct remove_job {
+        struct job job;
+        char *dir;
+};
+
+static void run_remove_job(struct job *job)
+{
+        struct remove_job *j = (struct remove_job *)job;
+        struct err err = ERR_INIT;
+
+        if (fs_remove_tree(j->dir, &err) < 0)
+                log_event(LOG_ERROR, NULL, "mailbox.remove", "path=%s reason=\"%s\"", j->dir, err.text);
+        free(j->dir);
+        free(j);
+}
+
+void mailbox_mark_deleted(struct store *store, const struct mailbox_ident *ident)
+{
+        struct logstore *ls = store_logstore(store);
+        struct mailbox *m;
+        struct remove_job *j;
+        struct str dir = STR_INIT;
+
+        open_lock(ls);
+        while ((m = table_find(ls->mailboxes, span_of(ident->uniqueid))) != NULL && m->phase != MB_OPEN)
+                cond_wait(&ls->open_changed, &ls->open_lock);
+        if (m) {
+                atomic_store(&m->deleted, true);
+                atomic_fetch_add(&m->refs, 1);          /* the unref below removes it if nobody else has it */
+                cold_remove_locked(ls, m);
+        }
+        open_unlock(ls);
+        if (m) {
+                mailbox_notify(m);
+                mailbox_unref(&m);
+                return;
+        }
+        mailbox_dir(&dir, ident->partition_dir, ident->uniqueid);
+        j = xcalloc(1, sizeof *j);
+        j->job.fn = run_remove_job;
+        j->dir = str_take(&dir);
+        logstore_run(ls, &j->job);
+}
+
+void mailbox_set_name(struct store *store, const char *uniqueid, const char *name)
+{
+        struct logstore *ls = store_logstore(store);
+        struct mailbox *m;
+
+        open_lock(ls);
+        m = table_find(ls->mailboxes, span_of(uniqueid));
+        if (m)                                          /* the former name may be in somebody's log line */
+                *ARRAY_PUSH(&m->old_names) = atomic_exchange(&m->name, xstrdup(name));
+        open_unlock(ls);
+}
+
+/* ---- queues ---- */
+
+void logstore_run(struct logstore *ls, struct job *job)
+{
+        bool here = !logstore_threaded(ls);
+
+        if (!here) {
+                sync_lock(ls);
+                here = ls->stopping;
+                if (!here) {
+                        job->next = NULL;
+                        if (ls->job_last)
+                                ls->job_last->next = job;
+                        else
+                                ls->job_first = job;
+                        ls->job_last = job;
+                        cond_signal(&ls->job_wake);
+                }
+                sync_unlock(ls);
+        }
+        if (here)
+                job->fn(job);
+}
+
+void logstore_want_sync(struct logstore *ls, struct mailbox *m, bool soft)
+{
+        if (!logstore_threaded(ls))
+                return;
+        sync_lock(ls);
+        if (!soft && !m->sync_queued) {
+                m->sync_queued = true;
+                mailbox_ref(m);
+                m->sync_next = NULL;
+                if (ls->sync_last)
+                        ls->sync_last->sync_next = m;
+                else
+                        ls->sync_first = m;
+                ls->sync_last = m;
+                cond_signal(&ls->sync_wake);
+        } else if (soft && !m->sync_queued && !m->soft_queued) {
+                m->soft_queued = true;
+                mailbox_ref(m);
+                m->soft_deadline_ms = clock_mono_ms() + SOFT_SYNC_MS;
+                m->soft_next = NULL;
+                if (ls->soft_last)
+                        ls->soft_last->soft_next = m;
+                else
+                        ls->soft_first = m;
+                ls->soft_last = m;
+                cond_signal(&ls->sync_wake);
+        }
+        sync_unlock(ls);
+}
+
+void logstore_want_maintenance(struct logstore *ls, struct mailbox *m)
+{
+        if (!logstore_threaded(ls))
+                return;
+        sync_lock(ls);
+        if (!m->maint_queued && !ls->stopping) {
+                m->maint_queued = true;
+                mailbox_ref(m);
+                m->maint_next = NULL;
+                if (ls->maint_last)
+                        ls->maint_last->maint_next = m;
+                else
+                        ls->maint_first = m;
+                ls->maint_last = m;
+                cond_signal(&ls->house_wake);
+        }
+        sync_unlock(ls);
+}
+
+/* The next mailbox to sync: asked for, or its flag changes are old enough. */
+static struct mailbox *take_sync_locked(struct logstore *ls) REQUIRES(ls->sync_lock, sync_class);
+static struct mailbox *take_sync_locked(struct logstore *ls)
+{
+        struct mailbox *m = ls->soft_first;
+
+        if (m && (ls->stopping || clock_mono_ms() >= m->soft_deadline_ms)) {
+                ls->soft_first = m->soft_next;
+                if (!ls->soft_first)
+                        ls->soft_last = NULL;
+                m->soft_queued = false;
+                return m;
+        }
+        m = ls->sync_first;
+        if (m) {
+                ls->sync_first = m->sync_next;
+                if (!ls->sync_first)
+                        ls->sync_last = NULL;
+                m->sync_queued = false;
+        }
+        return m;
+}
+
+static void *sync_main(void *arg)
+{
+        struct logstore *ls = arg;
+
+        sync_lock(ls);
+        for (;;) {
+                struct mailbox *m = take_sync_locked(ls);
+
+                if (m) {
+                        sync_unlock(ls);
+                        mailbox_sync(m);
+                        mailbox_unref(&m);
+                        sync_lock(ls);
+                } else if (ls->stopping) {
+                        break;
+                } else if (ls->soft_first) {
+                        cond_wait_until(&ls->sync_wake, &ls->sync_lock, ls->soft_first->soft_deadline_ms);
+                } else {
+                        cond_wait(&ls->sync_wake, &ls->sync_lock);
+                }
+        }
+        sync_unlock(ls);
+        return NULL;
+}
+
+static void *job_main(void *arg)
+{
+        struct logstore *ls = arg;
+
+        sync_lock(ls);
+        for (;;) {
+                struct job *job = ls->job_first;
+
+                if (job) {
+                        ls->job_first = job->next;
+                        if (!ls->job_first)
+                                ls->job_last = NULL;
+                        sync_unlock(ls);
+                        job->fn(job);
+                        sync_lock(ls);
+                } else if (ls->stopping) {
+                        break;
+                } else {
+                        cond_wait(&ls->job_wake, &ls->sync_lock);
+                }
+        }
+        sync_unlock(ls);
+        return NULL;
+}
+
+/* ---- housekeeping ---- */
+
+/* Cold for a while: descriptors and blocks go, the object stays. */
+static void shed_cold(struct logstore *ls) EXCLUDES(open_class)
+{
+        uint64_t now = clock_mono_ms();
+
+        open_lock(ls);
+        for (struct mailbox *m = ls->cold_oldest; m && m->cold_since_ms + COLD_SHED_MS <= now; m = m->cold_next) {
+                if (m->shed)
+                        continue;
+                m->shed = true;
+                mailbox_close_fds(m);
+                mailbox_shed(m);
+        }
+        open_unlock(ls);
+}
+
+/* Everything that is open gets its checkpoint now and then, however little changed. */
+static void checkpoint_old(struct logstore *ls) EXCLUDES(open_class)
+{
+        ARRAY(struct mailbox *) list = ARRAY_INIT;
+        struct span key;
+        void *value;
+
+        open_lock(ls);
+        for (size_t pos = 0; table_next(ls->mailboxes, &pos, &key, &value);) {
+                struct mailbox *m = value;
+
+                if (m->phase != MB_OPEN || atomic_load(&m->deleted))
+                        continue;
+                atomic_fetch_add(&m->refs, 1);
+                cold_remove_locked(ls, m);
+                *ARRAY_PUSH(&list) = m;
+        }
+        open_unlock(ls);
+        for (size_t i = 0; i < list.n; i++) {
+                mailbox_maintain(list.v[i], true);
+                mailbox_unref(&list.v[i]);
+        }
+        ARRAY_FREE(&list);
+}
+
+static void *house_main(void *arg)
+{
+        struct logstore *ls = arg;
+        uint64_t old_ms = clock_mono_ms() + OLD_CHECKPOINT_MS;
+
+        sync_lock(ls);
+        while (!ls->house_stopping) {
+                struct mailbox *m = ls->maint_first;
+
+                if (m) {
+                        ls->maint_first = m->maint_next;
+                        if (!ls->maint_first)
+                                ls->maint_last = NULL;
+                        m->maint_queued = false;
+                } else {
+                        cond_wait_until(&ls->house_wake, &ls->sync_lock, clock_mono_ms() + HOUSEKEEPING_MS);
+                        if (ls->house_stopping || ls->maint_first)
+                                continue;
+                }
+                sync_unlock(ls);
+                if (m) {
+                        mailbox_maintain(m, false);
+                        mailbox_unref(&m);
+                } else {
+                        shed_cold(ls);
+                        evict(ls, ls->options.cold_mailboxes_max);
+                        if (clock_mono_ms() >= old_ms) {
+                                checkpoint_old(ls);
+                                old_ms = clock_mono_ms() + OLD_CHECKPOINT_MS;
+                        }
+                }
+                sync_lock(ls);
+        }
+        sync_unlock(ls);
+        return NULL;
+}
+
+/* ---- birth and death ---- */
+
+static int start_threads(struct logstore *ls, struct err *err)
+{
+        int rc = 0;
+
+        for (unsigned i = 0; rc == 0 && i < ls->options.sync_threads; i++) {
+                rc = thread_start(&ls->sync_threads[i], "sync", 0, sync_main, ls);
+                ls->sync_started += rc == 0;
+        }
+        for (unsigned i = 0; rc == 0 && i < JOB_THREADS; i++) {
+                rc = thread_start(&ls->job_threads[i], "store-job", 0, job_main, ls);
+                ls->jobs_started += rc == 0;
+        }
+        if (rc == 0) {
+                rc = thread_start(&ls->house_thread, "housekeeping", 0, house_main, ls);
+                ls->house_started = rc == 0;
+        }
+        return rc ? err_errno(err, rc, "start a thread of the store") : 0;
+}
+
+int logstore_create(struct store *store, const struct logstore_options *options, struct logstore **ls_r, struct err *err)
+{
+        struct logstore *ls = xcalloc(1, sizeof *ls);
+
+        ls->store = store;
+        ls->options = *options;
+        if (ls->options.sync_threads > SYNC_THREADS_MAX)
+                ls->options.sync_threads = SYNC_THREADS_MAX;
+        if (!ls->options.blob_threshold)
+                ls->options.blob_threshold = BLOB_THRESHOLD;
+        if (!ls->options.cold_mailboxes_max)
+                ls->options.cold_mailboxes_max = 1000;
+        mutex_init(&ls->open_lock);
+        mutex_init(&ls->sync_lock);
+        mutex_init(&ls->feed.lock);
+        cond_init(&ls->open_changed);
+        cond_init(&ls->sync_wake);
+        cond_init(&ls->job_wake);
+        cond_init(&ls->house_wake);
+        ls->mailboxes = table_create();
+        if (start_threads(ls, err) < 0) {
+                logstore_destroy(&ls);
+                return -1;
+        }
+        *ls_r = ls;
+        return 0;
+}
+
+static void stop_threads(struct logstore *ls)
+{
+        struct mailbox *m;
+
+        sync_lock(ls);
+        ls->house_stopping = true;
+        cond_broadcast(&ls->house_wake);
+        sync_unlock(ls);
+        if (ls->house_started)
+                pthread_join(ls->house_thread, NULL);
+        sync_lock(ls);
+        ls->stopping = true;
+        cond_broadcast(&ls->sync_wake);
+        cond_broadcast(&ls->job_wake);
+        sync_unlock(ls);
+        for (unsigned i = 0; i < ls->jobs_started; i++)
+                pthread_join(ls->job_threads[i], NULL);
+        for (unsigned i = 0; i < ls->sync_started; i++)
+                pthread_join(ls->sync_threads[i], NULL);
+        ls->options.sync_threads = 0;                   /* from here on everything is done where it is asked for */
+        for (;;) {
+                sync_lock(ls);
+                m = take_sync_locked(ls);
+                if (!m && (m = ls->maint_first) != NULL) {
+                        ls->maint_first = m->maint_next;
+                        m->maint_queued = false;
+                }
+                sync_unlock(ls);
+                if (!m)
+                        break;
+                mailbox_sync(m);
+                mailbox_unref(&m);
+        }
+}
+
+void logstore_destroy(struct logstore **lsp)
+{
+        struct logstore *ls = *lsp;
+
+        *lsp = NULL;
+        if (!ls)
+                return;
+        stop_threads(ls);
+        evict(ls, 0);
+        must(ls->open_count == 0);                      /* somebody kept a reference */
+        table_destroy(&ls->mailboxes);
+        mutex_deinit(&ls->open_lock);
+        mutex_deinit(&ls->sync_lock);
+        mutex_deinit(&ls->feed.lock);
+        cond_deinit(&ls->open_changed);
+        cond_deinit(&ls->sync_wake);
+        cond_deinit(&ls->job_wake);
+        cond_deinit(&ls->house_wake);
+        free(ls);
+}
+
+void logstore_stats(struct logstore *ls, struct logstore_stats *s)
+{
+        open_lock(ls);
+        s->open_mailboxes = ls->open_count;
+        s->cold_mailboxes = ls->cold_count;
+        open_unlock(ls);
+        s->commits = atomic_load(&ls->counts.commits);
+        s->syncs = atomic_load(&ls->counts.syncs);
+        s->sync_us_total = atomic_load(&ls->counts.sync_us);
+        s->bytes_appended = atomic_load(&ls->counts.bytes);
+        s->checkpoints = atomic_load(&ls->counts.checkpoints);
+        s->compactions = atomic_load(&ls->counts.compactions);
+}

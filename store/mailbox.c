@@ -1,0 +1,477 @@
+/*
+ * mailbox - see mailbox.h: what is read of an open mailbox. State is copied out under its lock; octets and rendered structures come
+ * from counted segment files without it.
+ */
+#include <stdlib.h>
+
+#include "store/mailbox_private.h"
+#include "util/clock.h"
+#include "util/must.h"
+
+#define BLOB_CHECK_MAX (4u << 20)               /* larger blobs are only checked for their size when read; cyrctl check reads them */
+#define CHECK_BUFFER (64u << 10)
+#define SCAN_SLICE 4096                         /* records looked at before the lock is given up for a moment */
+
+/* ---- keywords ---- */
+
+uint32_t mailbox_keyword_count(struct mailbox *m)
+{
+        return atomic_load_explicit(&m->kw.names, memory_order_acquire);
+}
+
+const char *mailbox_keyword_name(struct mailbox *m, uint32_t keyword)
+{
+        must(keyword < mailbox_keyword_count(m));
+        return kwtab_name(&m->kw, keyword);
+}
+
+int mailbox_keyword_find(struct mailbox *m, struct span name)
+{
+        int id;
+
+        mailbox_lock(m);
+        id = kwtab_find_name(&m->kw, name);
+        mailbox_unlock(m);
+        return id;
+}
+
+const struct kwset *mailbox_kwset(struct mailbox *m, uint32_t set_id)
+{
+        if (set_id == 0 || set_id >= atomic_load_explicit(&m->kw.sets, memory_order_acquire))
+                return NULL;
+        return kwtab_set(&m->kw, set_id);
+}
+
+/* ---- identity ---- */
+
+const char *mailbox_uniqueid(struct mailbox *m)
+{
+        return m->uniqueid;
+}
+
+struct store *mailbox_store(struct mailbox *m)
+{
+        return m->store;
+}
+
+bool mailbox_is_deleted(struct mailbox *m)
+{
+        return atomic_load(&m->deleted);
+}
+
+struct mailbox *mailbox_ref(struct mailbox *m)
+{
+        must(atomic_fetch_add(&m->refs, 1) > 0);
+        return m;
+}
+
+void mailbox_unref(struct mailbox **mp)
+{
+        struct mailbox *m = *mp;
+
+        *mp = NULL;
+        if (m)
+                logstore_unref(m->ls, m);
+}
+
+/* ---- counters ---- */
+
+static uint32_t first_unseen_locked(struct mailbox *m) REQUIRES(m->lock, mailbox_class);
+static uint32_t first_unseen_locked(struct mailbox *m)
+{
+        struct index_iter it;
+        struct index_rec rec;
+
+        index_iter_init(&it, m->ix, 1);
+        it.expunged = false;
+        it.without_flags = MSG_SEEN;
+        if (m->published_uidnext)
+                it.upto_uid = m->published_uidnext - 1;
+        return index_next(&it, &rec, NULL) == 1 ? rec.uid : 0;
+}
+
+void mailbox_status(struct mailbox *m, struct mailbox_status *s)
+{
+        const struct index_counters *c;
+        const struct index_totals *t;
+        int64_t live;
+
+        memset(s, 0, sizeof *s);
+        mailbox_lock(m);
+        c = index_counters(m->ix);
+        t = index_totals(m->ix);
+        live = (int64_t)t->live - m->pending.live;
+        s->messages = m->view ? view_count(m->view) : (uint32_t)live;
+        s->unseen = (uint32_t)(live - ((int64_t)t->seen - m->pending.seen));
+        s->deleted = (uint32_t)((int64_t)t->deleted - m->pending.deleted);
+        s->size = (uint64_t)((int64_t)t->size - m->pending.size);
+        s->deleted_size = (uint64_t)((int64_t)t->deleted_size - m->pending.deleted_size);
+        s->uidnext = m->published_uidnext;
+        s->uidvalidity = c->uidvalidity;
+        s->highestmodseq = m->published_modseq;
+        s->deletedmodseq = c->deletedmodseq;
+        s->last_append = c->last_append;
+        s->pop3_last_login = c->pop3_last_login;
+        s->recent_time = c->recent_time;
+        s->recentuid = c->recentuid;
+        if (m->view && s->messages)
+                s->recent = s->messages + 1 - view_seqno_from(m->view, c->recentuid == UINT32_MAX ? UINT32_MAX : c->recentuid + 1);
+        s->first_unseen_uid = s->unseen ? first_unseen_locked(m) : 0;
+        s->readonly = m->failed || m->readonly_store || store_partition_failed(m->store, m->partition_dir);
+        mailbox_unlock(m);
+}
+
+uint64_t mailbox_published_modseq(struct mailbox *m)
+{
+        uint64_t modseq;
+
+        mailbox_lock(m);
+        modseq = m->published_modseq;
+        mailbox_unlock(m);
+        return modseq;
+}
+
+uint32_t mailbox_claim_recent(struct mailbox *m)
+{
+        struct index_counters *c;
+        uint32_t was;
+
+        mailbox_lock(m);
+        c = index_counters(m->ix);
+        was = c->recentuid;
+        if (m->published_uidnext > was + 1 && !m->failed && !m->readonly_store) {
+                c->recentuid = m->published_uidnext - 1;
+                c->recent_time = clock_wall_s();
+                m->options_dirty = true;        /* goes with the next batch or checkpoint; after a crash they are recent once more */
+                index_touch(m->ix);
+        }
+        mailbox_unlock(m);
+        return was;
+}
+
+struct view *mailbox_view(struct mailbox *m)
+{
+        struct view *v;
+
+        mailbox_lock(m);
+        if (m->view_stale) {
+                struct view *old = m->view;
+
+                m->view = view_with_modseq(old, m->published_modseq);
+                view_unref(&old);
+                m->view_stale = false;
+        }
+        v = view_ref(m->view);
+        mailbox_unlock(m);
+        return v;
+}
+
+/* ---- messages ---- */
+
+static void copy_out(const struct index_rec *rec, struct msg *msg)
+{
+        msg->uid = rec->uid;
+        msg->flags = rec->flags;
+        msg->kwset = rec->kwset;
+        msg->modseq = rec->modseq;
+        msg->createdmodseq = rec->createdmodseq;
+        msg->last_updated = rec->last_updated;
+        msg->internaldate = rec->internaldate;
+        msg->savedate = rec->savedate;
+        msg->sentdate = rec->sentdate;
+        msg->size = rec->size;
+        msg->header_size = rec->header_size;
+        memcpy(msg->guid, rec->guid, sizeof msg->guid);
+        msg->thrid = rec->thrid;
+        msg->emailid = rec->emailid;
+        msg->segment = (uint32_t)rec->segment;
+        msg->front_len = rec->front_len;
+        msg->offset = rec->offset;
+}
+
+int mailbox_messages(struct mailbox *m, const uint32_t *uids, uint32_t n, struct msg *msgs_r, struct err *err)
+{
+        int rc = 0;
+
+        must(n <= 256);
+        mailbox_lock(m);
+        for (uint32_t i = 0; i < n && rc >= 0; i++) {
+                struct index_rec rec;
+
+                rc = uids[i] < m->published_uidnext ? index_find(m->ix, uids[i], &rec, err) : 0;
+                if (rc == 1)
+                        copy_out(&rec, &msgs_r[i]);
+                else
+                        memset(&msgs_r[i], 0, sizeof msgs_r[i]);
+        }
+        mailbox_unlock(m);
+        return rc < 0 ? -1 : 0;
+}
+
+int mailbox_message(struct mailbox *m, uint32_t uid, struct msg *msg_r, struct err *err)
+{
+        if (mailbox_messages(m, &uid, 1, msg_r, err) < 0)
+                return -1;
+        return msg_r->uid ? 0 : err_set(err, ERR_NOTFOUND, "mailbox %s: no message %u", m->uniqueid, uid);
+}
+
+int mailbox_changed(struct mailbox *m, struct view *view, uint64_t since, uint64_t upto, uint32_t from_uid, uint32_t max,
+                    struct uidset *uids_r, struct err *err)
+{
+        struct index_iter it;
+        struct index_rec rec;
+        uint32_t found = 0, looked = 0;
+        int rc = 0;
+
+        mailbox_lock(m);
+        index_iter_init(&it, m->ix, from_uid ? from_uid : 1);
+        it.modseq_above = since;
+        while (found < max && (rc = index_next(&it, &rec, err)) == 1) {
+                if (rec.modseq <= upto && view_seqno(view, rec.uid)) {
+                        uidset_add(uids_r, rec.uid);
+                        found++;
+                }
+                if (++looked % SCAN_SLICE == 0) {
+                        mailbox_unlock(m);
+                        mailbox_lock(m);
+                        it.ix = m->ix;                  /* it may have been read back from the disk meanwhile */
+                }
+        }
+        mailbox_unlock(m);
+        return rc < 0 ? -1 : 0;
+}
+
+int mailbox_vanished(struct mailbox *m, uint64_t since, struct uidset *uids_r, bool *complete_r, struct err *err)
+{
+        struct index_iter it;
+        struct index_rec rec;
+        uint32_t looked = 0;
+        int rc;
+
+        mailbox_lock(m);
+        *complete_r = index_counters(m->ix)->deletedmodseq <= since;
+        index_iter_init(&it, m->ix, 1);
+        it.modseq_above = since;
+        it.live = false;
+        while ((rc = index_next(&it, &rec, err)) == 1) {
+                if (rec.modseq <= m->published_modseq)
+                        uidset_add(uids_r, rec.uid);
+                if (++looked % SCAN_SLICE == 0) {
+                        mailbox_unlock(m);
+                        mailbox_lock(m);
+                        it.ix = m->ix;
+                }
+        }
+        mailbox_unlock(m);
+        return rc < 0 ? -1 : 0;
+}
+
+/* ---- octets ---- */
+
+static bool is_checked_locked(struct mailbox *m, uint32_t uid) REQUIRES(m->lock, mailbox_class);
+static bool is_checked_locked(struct mailbox *m, uint32_t uid)
+{
+        return uid / 64 < m->checked_words && (m->checked[uid / 64] >> (uid % 64) & 1);
+}
+
+static void set_checked(struct mailbox *m, uint32_t uid) EXCLUDES(mailbox_class)
+{
+        mailbox_lock(m);
+        if (uid / 64 >= m->checked_words) {
+                uint32_t words = uid / 64 + uid / 256 + 16;
+
+                m->checked = xrealloc(m->checked, (size_t)words * sizeof *m->checked);
+                memset(m->checked + m->checked_words, 0, (size_t)(words - m->checked_words) * sizeof *m->checked);
+                m->checked_words = words;
+        }
+        m->checked[uid / 64] |= 1ull << (uid % 64);
+        mailbox_unlock(m);
+}
+
+/* The segment that holds a message, with a reference, and where it is: compaction may have moved it since *msg was copied. */
+static int find_segment(struct mailbox *m, const struct msg *msg, struct segment **seg_r, uint64_t *offset_r, bool *checked_r,
+                        struct err *err) EXCLUDES(mailbox_class)
+{
+        struct index_rec rec;
+        struct segment *seg;
+        int rc = 0;
+
+        mailbox_lock(m);
+        *offset_r = msg->offset;
+        seg = mailbox_segment(m, msg->segment);
+        if (!seg && (rc = index_find(m->ix, msg->uid, &rec, err)) == 1) {
+                *offset_r = rec.offset;
+                seg = mailbox_segment(m, rec.segment);
+        }
+        if (seg)
+                *seg_r = segment_ref(seg);
+        *checked_r = is_checked_locked(m, msg->uid);
+        mailbox_unlock(m);
+        if (seg)
+                return 0;
+        return rc < 0 ? -1 : err_set(err, ERR_NOTFOUND, "mailbox %s: message %u is gone", m->uniqueid, msg->uid);
+}
+
+static int check_octets(struct file *file, uint64_t offset, uint64_t len, uint32_t expected, struct err *err)
+{
+        char *buf = xmalloc(len < CHECK_BUFFER ? len + 1 : CHECK_BUFFER);
+        uint32_t crc = 0;
+        int rc = 0;
+
+        while (rc == 0 && len) {
+                size_t n = len < CHECK_BUFFER ? len : CHECK_BUFFER;
+
+                rc = file_read(file, buf, n, offset, err);
+                crc = crc32c(crc, buf, n);
+                offset += n;
+                len -= n;
+        }
+        free(buf);
+        if (rc == 0 && crc != expected)
+                return err_set(err, ERR_CORRUPT, "%s: the octets do not have their checksum", file_path(file));
+        return rc;
+}
+
+static int damaged(struct mailbox *m, const struct msg *msg, struct err *err)
+{
+        if (err->code == ERR_CORRUPT || err->code == ERR_NOTFOUND) {
+                mailbox_problem(m, NULL, msg->uid, "%s", err->text);
+                err->code = ERR_CORRUPT;
+        }
+        return -1;
+}
+
+static int blob_body(struct mailbox *m, const struct msg *msg, const struct mlog_message *f, bool checked, struct extent *extent_r,
+                     struct err *err) EXCLUDES(mailbox_class)
+{
+        struct file *file;
+        char last;
+        int rc;
+
+        mailbox_lock(m);
+        file = file_ref(blob_open_locked(m, msg->guid, f->blob_number)->file);
+        mailbox_unlock(m);
+        if (checked)
+                rc = 0;
+        else if (msg->size <= BLOB_CHECK_MAX)
+                rc = check_octets(file, 0, msg->size, f->octets_crc, err);
+        else
+                rc = file_read(file, &last, 1, msg->size - 1, err);
+        if (rc < 0) {
+                file_unref(&file);
+                return -1;
+        }
+        *extent_r = (struct extent){ .file = file, .offset = 0, .len = msg->size };
+        return 0;
+}
+
+int mailbox_body(struct mailbox *m, const struct msg *msg, struct extent *extent_r, struct err *err)
+{
+        struct mlog_header h;
+        struct str front = STR_INIT;
+        struct segment *seg;
+        uint64_t offset;
+        bool checked;
+        int rc;
+
+        if (find_segment(m, msg, &seg, &offset, &checked, err) < 0)
+                return -1;
+        if (checked && !(msg->flags & MSG_BLOB)) {
+                *extent_r = (struct extent){ file_ref(seg->file), offset + sizeof h + msg->front_len, msg->size };
+                segment_unref(&seg);
+                return 0;
+        }
+        rc = mlog_read_record(seg->file, &seg->info, offset, &h, &front, err);
+        if (rc == 0 && (h.type != MLOG_MESSAGE || h.front_len != msg->front_len))
+                rc = err_set(err, ERR_CORRUPT, "%s: no message at %llu", file_path(seg->file), (unsigned long long)offset);
+        if (rc == 0 && (msg->flags & MSG_BLOB)) {
+                rc = blob_body(m, msg, (const void *)front.data, checked, extent_r, err);
+        } else if (rc == 0) {
+                rc = check_octets(seg->file, offset + sizeof h + h.front_len, h.body_len, h.body_crc, err);
+                if (rc == 0)
+                        *extent_r = (struct extent){ file_ref(seg->file), offset + sizeof h + h.front_len, h.body_len };
+        }
+        if (rc == 0 && !checked)
+                set_checked(m, msg->uid);
+        str_deinit(&front);
+        segment_unref(&seg);
+        return rc < 0 ? damaged(m, msg, err) : 0;
+}
+
+static struct span copy_span(struct arena *arena, const char *p, uint32_t len)
+{
+        return arena_span(arena, (struct span){ p, len });
+}
+
+int mailbox_front(struct mailbox *m, const struct msg *msg, unsigned want, struct arena *arena, struct msg_front *f_r,
+                  struct err *err)
+{
+        struct mlog_header h;
+        struct str front = STR_INIT;
+        const struct mlog_message *f;
+        struct segment *seg;
+        const char *p;
+        uint64_t offset;
+        bool checked;
+        int rc;
+
+        memset(f_r, 0, sizeof *f_r);
+        if (find_segment(m, msg, &seg, &offset, &checked, err) < 0)
+                return -1;
+        rc = mlog_read_record(seg->file, &seg->info, offset, &h, &front, err);
+        f = (const void *)front.data;
+        if (rc == 0 && (h.type != MLOG_MESSAGE || h.front_len != msg->front_len))
+                rc = err_set(err, ERR_CORRUPT, "%s: no message at %llu", file_path(seg->file), (unsigned long long)offset);
+        segment_unref(&seg);
+        if (rc < 0) {
+                str_deinit(&front);
+                return damaged(m, msg, err);
+        }
+        p = (const char *)(f + 1);
+        if (want & FRONT_ENVELOPE)
+                f_r->envelope = copy_span(arena, p, f->envelope_len);
+        p += f->envelope_len;
+        if (want & FRONT_BODYSTRUCTURE)
+                f_r->bodystructure = copy_span(arena, p, f->bodystructure_len);
+        p += f->bodystructure_len;
+        if (want & FRONT_BODY)
+                f_r->body = copy_span(arena, p, f->body_len);
+        p = front.data + mlog_align((uint64_t)(p - front.data) + f->body_len);
+        if ((want & FRONT_PARTS) && mime_parts_valid((const void *)p, f->parts_n, f->size)) {
+                void *parts = arena_alloc(arena, f->parts_n * sizeof(struct mime_part) + 1);
+
+                memcpy(parts, p, f->parts_n * sizeof(struct mime_part));
+                f_r->parts = parts;
+                f_r->part_count = f->parts_n;
+        }
+        p += f->parts_n * sizeof(struct mime_part);
+        if (want & FRONT_HEADER)
+                f_r->header = copy_span(arena, p, f->header_len);
+        str_deinit(&front);
+        return 0;
+}
+
+/* ---- watching ---- */
+
+void mailbox_watch(struct mailbox *m, struct mailbox_watch *w)
+{
+        mutex_lock(&m->watch_lock);
+        w->prev = NULL;
+        w->next = m->watches;
+        if (m->watches)
+                m->watches->prev = w;
+        m->watches = w;
+        mutex_unlock(&m->watch_lock);
+}
+
+void mailbox_unwatch(struct mailbox *m, struct mailbox_watch *w)
+{
+        mutex_lock(&m->watch_lock);
+        if (w->prev)
+                w->prev->next = w->next;
+        else
+                m->watches = w->next;
+        if (w->next)
+                w->next->prev = w->prev;
+        mutex_unlock(&m->watch_lock);
+}
