@@ -1,0 +1,239 @@
+/*
+ * control - cyrctl's socket: one JSON object a line.
+ *   request   {"op": "mailbox.create", "args": {…}}
+ *   reply     {"row": {…}} …   {"progress": {"done": n, "total": n, "unit": "…"}} …
+ *             {"ok": true}  or  {"ok": false, "code": "notfound", "error": "…"}
+ * Who may connect is the socket's mode (0600, the daemon's user) – there is no other authentication. The operation runs on a
+ * database thread; its rows pass through a bounded buffer, so that one who does not read holds up only its own operation, and not
+ * for longer than STALL_S.
+ */
+#include "server/control/ops.h"
+
+#include <stdlib.h>
+
+#include "server/protocols.h"
+#include "server/service.h"
+#include "server/session.h"
+#include "util/clock.h"
+#include "util/lock.h"
+#include "util/log.h"
+#include "util/must.h"
+
+#define REQUEST_MAX ((size_t)64 * 1024)
+#define BUFFER_MAX  ((size_t)256 * 1024)
+#define STALL_S     30
+#define PROGRESS_MS 200
+
+struct control {
+        struct session *s;
+        struct offload job;
+        bool running;
+        const struct ctl_op *op;
+        json_t *request;
+        struct ctl_call call;
+        struct err err;
+        int rc;
+        uint64_t progress_ms;                   /* when progress was last told; the job's */
+
+        struct mutex lock;
+        struct cond drained;
+        struct str buffer;                      /* under lock: from the job, for the session's rope */
+        bool cancelled;                         /* under lock */
+};
+
+static void emit(struct control *c, json_t *object)
+{
+        char *text = json_dumps(object, JSON_COMPACT);
+        uint64_t deadline = clock_mono_ms() + STALL_S * 1000;
+
+        json_decref(object);
+        if (!text)
+                return;
+        mutex_lock(&c->lock);
+        while (c->buffer.len > BUFFER_MAX && !c->cancelled)
+                if (!cond_wait_until(&c->drained, &c->lock, deadline))
+                        c->cancelled = true;
+        if (!c->cancelled) {
+                str_append_str(&c->buffer, text);
+                str_append_c(&c->buffer, '\n');
+        }
+        mutex_unlock(&c->lock);
+        free(text);
+        session_wake(c->s->id, WAKE_TOUCH);
+}
+
+static void on_row(struct ctl_call *call, json_t *row)
+{
+        must(row != NULL);
+        emit(call->ctx, json_pack("{s:o}", "row", row));
+}
+
+static void on_progress(struct ctl_call *call, uint64_t done, uint64_t total, const char *unit)
+{
+        struct control *c = call->ctx;
+        uint64_t now = clock_mono_ms();
+
+        if (now - c->progress_ms < PROGRESS_MS)
+                return;
+        c->progress_ms = now;
+        emit(c, json_pack("{s:{s:I, s:I, s:s}}", "progress", "done", (json_int_t)done, "total", (json_int_t)total, "unit", unit));
+}
+
+static bool is_cancelled(struct ctl_call *call)
+{
+        struct control *c = call->ctx;
+        bool yes;
+
+        mutex_lock(&c->lock);
+        yes = c->cancelled;
+        mutex_unlock(&c->lock);
+        return yes;
+}
+
+static void run_op(void *arg)
+{
+        struct control *c = arg;
+
+        c->rc = c->op->fn(&c->call, &c->err);
+}
+
+static void reply(struct control *c, json_t *object)
+{
+        char *text = json_dumps(object, JSON_COMPACT);
+
+        json_decref(object);
+        if (text) {
+                rope_append_str(&c->s->out, text);
+                rope_append_str(&c->s->out, "\n");
+        }
+        free(text);
+}
+
+static void reply_error(struct control *c, const char *code, const char *text)
+{
+        reply(c, json_pack("{s:b, s:s, s:s}", "ok", 0, "code", code, "error", text));
+}
+
+static void take_buffer(struct control *c)
+{
+        mutex_lock(&c->lock);
+        if (c->s->out.bytes < ROPE_HIGH && c->buffer.len) {
+                rope_append(&c->s->out, c->buffer.data, c->buffer.len);
+                str_clear(&c->buffer);
+                cond_broadcast(&c->drained);
+        }
+        mutex_unlock(&c->lock);
+}
+
+static void finish(struct control *c)
+{
+        char quoted[LOG_QUOTE_MAX];
+
+        take_buffer(c);
+        if (c->rc == 0)
+                reply(c, json_pack("{s:b}", "ok", 1));
+        else
+                reply_error(c, err_code_name(c->err.code), c->err.text);
+        if (!(c->op->flags & CTL_READS))
+                log_event(LOG_NOTE, c->s->name, "control.done", "op=%s result=%s", c->op->name,
+                          c->rc == 0 ? "ok" : log_quote_str(quoted, c->err.text));
+        conf_unref(&c->call.conf);
+        json_decref(c->request);
+        c->request = NULL;
+        c->running = false;
+}
+
+static void begin(struct control *c, struct span line)
+{
+        json_error_t error;
+        json_t *args;
+        const char *op;
+
+        c->request = json_loadb(line.p, line.len, JSON_REJECT_DUPLICATES, &error);
+        op = json_string_value(json_object_get(c->request, "op"));
+        c->op = op ? ctl_op_find(op) : NULL;
+        args = json_object_get(c->request, "args");
+        if (!c->op || (args && !json_is_object(args))) {
+                reply_error(c, "syntax", !c->request ? error.text : op ? "no such operation" : "no \"op\"");
+                json_decref(c->request);
+                c->request = NULL;
+                return;
+        }
+        if (!args)
+                json_object_set_new(c->request, "args", args = json_object());
+        c->call = (struct ctl_call){ .store = engine_store(), .conf = engine_conf(), .in_daemon = true, .args = args, .row = on_row,
+                                     .progress = on_progress, .cancelled = is_cancelled, .ctx = c };
+        err_clear(&c->err);
+        c->running = true;
+        session_set_status(c->s, NULL, c->op->name);
+        session_offload(c->s, &c->job, OFFLOAD_DB, run_op, c);
+}
+
+static void control_open(struct session *s)
+{
+        struct control *c = s->self;
+
+        c->s = s;
+        mutex_init(&c->lock);
+        cond_init(&c->drained);
+        str_init(&c->buffer);
+        s->authenticated = true;
+        s->idle_ok = true;
+        s->in_max = REQUEST_MAX;
+}
+
+static enum step control_run(struct session *s)
+{
+        struct control *c = s->self;
+        unsigned woken = s->woken;
+
+        s->woken = 0;
+        for (;;) {
+                char *end;
+                size_t len;
+
+                if (c->running) {
+                        s->idle_ok = false;
+                        if (woken & (WAKE_STOP | WAKE_TIMEOUT)) {
+                                mutex_lock(&c->lock);
+                                c->cancelled = true;
+                                cond_broadcast(&c->drained);
+                                mutex_unlock(&c->lock);
+                        }
+                        take_buffer(c);
+                        if (!waiter_is_done(&c->job.waiter))
+                                return s->out.bytes > ROPE_HIGH ? STEP_FLUSH : STEP_WAIT;
+                        finish(c);
+                }
+                if (woken & (WAKE_STOP | WAKE_TIMEOUT))
+                        return STEP_CLOSE;
+                s->idle_ok = true;
+                end = memchr(s->in.data, '\n', s->in.len);
+                if (!end) {
+                        if (s->in.len >= REQUEST_MAX) {
+                                reply_error(c, "limit", "the request is too long");
+                                return STEP_CLOSE;
+                        }
+                        return s->eof ? STEP_CLOSE : STEP_INPUT;
+                }
+                len = (size_t)(end - s->in.data);
+                begin(c, (struct span){ s->in.data, len });
+                str_consume(&s->in, len + 1);
+        }
+}
+
+static void control_close(struct session *s)
+{
+        struct control *c = s->self;
+
+        if (c->running)
+                conf_unref(&c->call.conf);
+        json_decref(c->request);
+        str_deinit(&c->buffer);
+        cond_deinit(&c->drained);
+        mutex_deinit(&c->lock);
+}
+
+const struct session_ops control_ops = {
+        .protocol = "control", .size = sizeof(struct control), .open = control_open, .run = control_run, .close = control_close,
+};

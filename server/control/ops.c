@@ -1,0 +1,87 @@
+/* ops - see ops.h: the table, and what operations share. */
+#include "server/control/ops.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "store/mailname.h"
+#include "util/array.h"
+
+static const struct ctl_op ops[] = {            /* sorted, for bsearch() */
+        { "acl.get", ctl_acl_get, CTL_READS },
+        { "acl.set", ctl_acl_set, 0 },
+        { "check", ctl_check, CTL_READS },
+        { "config", ctl_config, CTL_NO_STORE | CTL_READS },
+        { "list", ctl_list, CTL_READS },
+        { "mailbox.create", ctl_mailbox_create, 0 },
+        { "mailbox.delete", ctl_mailbox_delete, 0 },
+        { "mailbox.info", ctl_mailbox_info, CTL_READS },
+        { "mailbox.rename", ctl_mailbox_rename, 0 },
+        { "mailbox.specialuse", ctl_mailbox_specialuse, 0 },
+        { "reconstruct", ctl_reconstruct, 0 },
+        { "sessions", ctl_sessions, CTL_NEEDS_DAEMON },
+        { "sessions.kick", ctl_sessions_kick, CTL_NEEDS_DAEMON },
+        { "status", ctl_status, CTL_READS },
+        { "user.create", ctl_user_create, 0 },
+        { "user.delete", ctl_user_delete, 0 },
+        { "user.info", ctl_user_info, CTL_READS },
+        { "user.list", ctl_user_list, CTL_READS },
+        { "user.rename", ctl_user_rename, 0 },
+};
+
+static int compare_op(const void *name, const void *op)
+{
+        return strcmp(name, ((const struct ctl_op *)op)->name);
+}
+
+const struct ctl_op *ctl_op_find(const char *name)
+{
+        return bsearch(name, ops, ARRAY_LEN(ops), sizeof ops[0], compare_op);
+}
+
+const char *ctl_arg(struct ctl_call *call, const char *key)
+{
+        return json_string_value(json_object_get(call->args, key));
+}
+
+bool ctl_arg_bool(struct ctl_call *call, const char *key)
+{
+        return json_is_true(json_object_get(call->args, key));
+}
+
+int ctl_arg_mailbox(struct ctl_call *call, const char *key, char buf[512], struct err *err)
+{
+        const char *given = ctl_arg(call, key), *internal;
+        struct arena arena = ARENA_INIT;
+        struct namespace *ns;
+        struct namer admin = { .userid = "", .is_admin = true, .utf8 = true };
+        int rc;
+
+        if (!given || !*given)
+                return err_set(err, ERR_SYNTAX, "%s: a mailbox name is wanted", key);
+        ns = namespace_create(call->conf);
+        admin.ns = ns;
+        rc = mailname_internal(&admin, span_of(given), &arena, &internal, err);
+        if (rc == 0)
+                snprintf(buf, 512, "%s", internal);
+        arena_deinit(&arena);
+        namespace_unref(&ns);
+        return rc;
+}
+
+json_t *ctl_mailbox_json(struct ctl_call *call, const char *internal)
+{
+        struct namespace *ns = namespace_create(call->conf);
+        struct namer admin = { .ns = ns, .userid = "", .is_admin = true, .utf8 = true };
+        struct str out = STR_INIT;
+        json_t *json;
+
+        mailname_external(&admin, internal, &out);
+        json = json_string(out.data);
+        if (!json)
+                json = json_string(internal);
+        str_deinit(&out);
+        namespace_unref(&ns);
+        return json;
+}

@@ -1,0 +1,73 @@
+/*
+ * ops - what an administrator can ask for: operations with JSON arguments and rows of JSON as their answer. cyrctl calls them
+ * through the running daemon's control socket, or, with the daemon down, in its own process on the opened store.
+ * An operation may block; inside the daemon it runs on a database thread.
+ */
+#ifndef SERVER_CONTROL_OPS_H
+#define SERVER_CONTROL_OPS_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "store/store.h"
+#include "util/conf.h"
+#include "util/err.h"
+
+struct ctl_call {
+        struct store *store;
+        struct conf *conf;
+        bool in_daemon;
+        json_t *args;                           /* object, borrowed */
+        /* Hand on one row (the reference is taken). */
+        void (*row)(struct ctl_call *call, json_t *row);
+        /* Long work: `done` of `total` so far (total 0: unknown), in `unit`s. Rate limiting is the callee's. */
+        void (*progress)(struct ctl_call *call, uint64_t done, uint64_t total, const char *unit);
+        /* The one who asked is gone: stop soon. */
+        bool (*cancelled)(struct ctl_call *call);
+        void *ctx;
+};
+
+enum {
+        CTL_NEEDS_DAEMON = 1u << 0,             /* makes no sense on a stopped store */
+        CTL_NO_STORE     = 1u << 1,             /* cyrctl need not open the store */
+        CTL_READS        = 1u << 2,             /* changes nothing: the stopped store is opened read-only */
+};
+
+struct ctl_op {
+        const char *name;                       /* "mailbox.create" */
+        int (*fn)(struct ctl_call *call, struct err *err);
+        unsigned flags;
+};
+/* NULL: no such operation. */
+const struct ctl_op *ctl_op_find(const char *name);
+
+/* ---- for the operations' files ---- */
+const char *ctl_arg(struct ctl_call *call, const char *key);            /* NULL when absent or no string */
+bool ctl_arg_bool(struct ctl_call *call, const char *key);
+/* A mailbox as an administrator writes it → internal name in `buf`. */
+int ctl_arg_mailbox(struct ctl_call *call, const char *key, char buf[512], struct err *err);
+/* As an administrator sees it; a new JSON string. */
+json_t *ctl_mailbox_json(struct ctl_call *call, const char *internal);
+
+int ctl_status(struct ctl_call *call, struct err *err);                 /* ops_status.c */
+int ctl_sessions(struct ctl_call *call, struct err *err);
+int ctl_sessions_kick(struct ctl_call *call, struct err *err);
+int ctl_config(struct ctl_call *call, struct err *err);
+int ctl_list(struct ctl_call *call, struct err *err);                   /* ops_mailbox.c */
+int ctl_mailbox_info(struct ctl_call *call, struct err *err);
+int ctl_mailbox_create(struct ctl_call *call, struct err *err);
+int ctl_mailbox_delete(struct ctl_call *call, struct err *err);
+int ctl_mailbox_rename(struct ctl_call *call, struct err *err);
+int ctl_mailbox_specialuse(struct ctl_call *call, struct err *err);
+int ctl_acl_get(struct ctl_call *call, struct err *err);
+int ctl_acl_set(struct ctl_call *call, struct err *err);
+int ctl_user_list(struct ctl_call *call, struct err *err);              /* ops_user.c */
+int ctl_user_info(struct ctl_call *call, struct err *err);
+int ctl_user_create(struct ctl_call *call, struct err *err);
+int ctl_user_delete(struct ctl_call *call, struct err *err);
+int ctl_user_rename(struct ctl_call *call, struct err *err);
+int ctl_check(struct ctl_call *call, struct err *err);                  /* ops_check.c */
+int ctl_reconstruct(struct ctl_call *call, struct err *err);
+
+#endif

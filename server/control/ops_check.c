@@ -1,0 +1,127 @@
+/* ops_check - check reads everything back and changes nothing; reconstruct rebuilds indexes and counters from the logs. */
+#include <stdio.h>
+#include <string.h>
+
+#include "server/control/ops.h"
+#include "store/mailbox.h"
+#include "store/mailname.h"
+#include "store/mboxlist.h"
+
+struct walk {
+        struct ctl_call *call;
+        uint64_t mailboxes, messages, octets, problems;
+        int (*one)(struct walk *w, const struct mbentry *e, const struct mailbox_ident *ident, struct err *err);
+};
+
+static void problem_row(struct walk *w, const char *mailbox, uint32_t uid, const char *text)
+{
+        w->problems++;
+        w->call->row(w->call, json_pack("{s:s, s:o, s:I, s:s}", "kind", "problem", "mailbox",
+                                        mailbox ? ctl_mailbox_json(w->call, mailbox) : json_string(""), "uid", (json_int_t)uid, "problem",
+                                        text));
+}
+
+static void on_problem(void *ctx, const char *mailbox, uint32_t uid, const char *text)
+{
+        problem_row(ctx, mailbox, uid, text);
+}
+
+static void on_list_problem(void *ctx, const char *text)
+{
+        problem_row(ctx, NULL, 0, text);
+}
+
+static int check_one(struct walk *w, const struct mbentry *e, const struct mailbox_ident *ident, struct err *err)
+{
+        struct check_report report = { .problem = on_problem, .ctx = w };
+
+        (void)e;
+        if (mailbox_check_files(w->call->store, ident, &report, err) < 0)
+                return -1;
+        w->messages += report.messages;
+        w->octets += report.octets;
+        return 0;
+}
+
+static int reconstruct_one(struct walk *w, const struct mbentry *e, const struct mailbox_ident *ident, struct err *err)
+{
+        struct mailbox *mbox;
+        struct mailbox_status st;
+
+        if (mailbox_reconstruct(w->call->store, ident, err) < 0 || mailbox_open(w->call->store, ident, &mbox, err) < 0)
+                return -1;
+        mailbox_status(mbox, &st);
+        mailbox_unref(&mbox);
+        w->messages += st.messages;
+        w->octets += st.size;
+        if (!ctl_arg_bool(w->call, "quiet"))
+                w->call->row(w->call, json_pack("{s:s, s:o, s:I}", "kind", "mailbox", "mailbox", ctl_mailbox_json(w->call, e->name),
+                                                "messages", (json_int_t)st.messages));
+        return 0;
+}
+
+/* Every real mailbox that is `mailbox` or below it; all without that argument. A failure of one is a problem, not the end. */
+static int walk(struct walk *w, struct err *err)
+{
+        struct ctl_call *call = w->call;
+        struct mboxlist *ml = store_mboxlist(call->store);
+        uint64_t total = mboxlist_count(ml);
+        char prefix[512] = "", after[512] = "";
+        bool any = false, more = true;
+
+        if (ctl_arg(call, "mailbox") && ctl_arg_mailbox(call, "mailbox", prefix, err) < 0)
+                return -1;
+        while (more && !call->cancelled(call)) {
+                const struct mbentry *entries[32];
+                unsigned n = mboxlist_next(ml, prefix, after, entries, 32);
+
+                more = n == 32;
+                for (unsigned i = 0; i < n; i++) {
+                        const struct mbentry *e = entries[i];
+                        struct mailbox_ident ident;
+                        struct err one = ERR_INIT;
+
+                        any = true;
+                        snprintf(after, sizeof after, "%s", e->name);
+                        if (e->type == MBTYPE_NORMAL && !e->server) {
+                                if (mbentry_ident(call->store, e, &ident, &one) < 0 || w->one(w, e, &ident, &one) < 0)
+                                        problem_row(w, e->name, 0, one.text);
+                                w->mailboxes++;
+                                call->progress(call, w->mailboxes, prefix[0] ? 0 : total, "mailboxes");
+                        }
+                        mbentry_unref(&entries[i]);
+                }
+        }
+        if (prefix[0] && !any)
+                return err_set(err, ERR_NOTFOUND, "no mailbox %s", ctl_arg(call, "mailbox"));
+        return 0;
+}
+
+static int finish(struct walk *w, struct err *err)
+{
+        w->call->row(w->call, json_pack("{s:s, s:I, s:I, s:I, s:I}", "kind", "summary", "mailboxes", (json_int_t)w->mailboxes, "messages",
+                                        (json_int_t)w->messages, "octets", (json_int_t)w->octets, "problems", (json_int_t)w->problems));
+        if (w->problems)
+                return err_set(err, ERR_CORRUPT, "%llu problems", (unsigned long long)w->problems);
+        return 0;
+}
+
+int ctl_check(struct ctl_call *call, struct err *err)
+{
+        struct walk w = { .call = call, .one = check_one };
+
+        if (!ctl_arg(call, "mailbox") && mboxlist_check(store_mboxlist(call->store), false, on_list_problem, &w, err) < 0)
+                return -1;
+        if (walk(&w, err) < 0)
+                return -1;
+        return finish(&w, err);
+}
+
+int ctl_reconstruct(struct ctl_call *call, struct err *err)
+{
+        struct walk w = { .call = call, .one = reconstruct_one };
+
+        if (walk(&w, err) < 0)
+                return -1;
+        return finish(&w, err);
+}

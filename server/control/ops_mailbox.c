@@ -1,0 +1,190 @@
+/* ops_mailbox - list, mailbox and acl: the mailbox list as an administrator works on it. */
+#include <stdio.h>
+#include <string.h>
+
+#include "server/control/ops.h"
+#include "store/acl.h"
+#include "store/mailbox.h"
+#include "store/mailname.h"
+#include "store/mboxlist.h"
+
+static const char *type_name(enum mbtype t)
+{
+        static const char *const names[] = { "normal", "intermediate", "deleted", "remote", "reserved", "moving" };
+
+        return (unsigned)t < sizeof names / sizeof *names ? names[t] : "unknown";
+}
+
+static json_t *entry_json(struct ctl_call *call, const struct mbentry *e)
+{
+        return json_pack("{s:o, s:s, s:s, s:s, s:s, s:s, s:I, s:I}", "mailbox", ctl_mailbox_json(call, e->name), "type", type_name(e->type),
+                         "uniqueid", e->uniqueid ? e->uniqueid : "", "partition", e->partition ? e->partition : "", "acl",
+                         e->acl ? e->acl : "", "specialuse", e->specialuse ? e->specialuse : "", "uidvalidity", (json_int_t)e->uidvalidity,
+                         "foldermodseq", (json_int_t)e->foldermodseq);
+}
+
+int ctl_list(struct ctl_call *call, struct err *err)
+{
+        struct mboxlist *ml = store_mboxlist(call->store);
+        const char *pattern = ctl_arg(call, "pattern");
+        char after[512] = "";
+        struct namespace *ns = namespace_create(call->conf);
+        char sep = namespace_separator(ns);
+
+        (void)err;
+        namespace_unref(&ns);
+        for (;;) {
+                const struct mbentry *entries[64];
+                unsigned n = mboxlist_next(ml, "", after, entries, 64);
+
+                for (unsigned i = 0; i < n; i++) {
+                        json_t *name = ctl_mailbox_json(call, entries[i]->name);
+
+                        if (!pattern || mailname_match(json_string_value(name), span_of(pattern), sep))
+                                call->row(call, entry_json(call, entries[i]));
+                        json_decref(name);
+                        snprintf(after, sizeof after, "%s", entries[i]->name);
+                        mbentry_unref(&entries[i]);
+                }
+                if (n < 64 || call->cancelled(call))
+                        return 0;
+        }
+}
+
+static const struct mbentry *find(struct ctl_call *call, char name[512], struct err *err)
+{
+        const struct mbentry *e;
+
+        if (ctl_arg_mailbox(call, "mailbox", name, err) < 0)
+                return NULL;
+        e = mboxlist_find(store_mboxlist(call->store), name);
+        if (!e)
+                err_set(err, ERR_NOTFOUND, "no mailbox %s", ctl_arg(call, "mailbox"));
+        return e;
+}
+
+int ctl_mailbox_info(struct ctl_call *call, struct err *err)
+{
+        char name[512];
+        const struct mbentry *e = find(call, name, err);
+        struct mailbox_ident ident;
+        struct mailbox *mbox = NULL;
+        json_t *row;
+
+        if (!e)
+                return -1;
+        row = entry_json(call, e);
+        if (e->type == MBTYPE_NORMAL) {
+                struct mailbox_status st;
+
+                if (mbentry_ident(call->store, e, &ident, err) < 0 || mailbox_open(call->store, &ident, &mbox, err) < 0) {
+                        json_decref(row);
+                        mbentry_unref(&e);
+                        return -1;
+                }
+                mailbox_status(mbox, &st);
+                json_object_set_new(row, "messages", json_integer(st.messages));
+                json_object_set_new(row, "unseen", json_integer(st.unseen));
+                json_object_set_new(row, "uidnext", json_integer(st.uidnext));
+                json_object_set_new(row, "highestmodseq", json_integer((json_int_t)st.highestmodseq));
+                json_object_set_new(row, "octets", json_integer((json_int_t)st.size));
+                json_object_set_new(row, "readonly", json_boolean(st.readonly));
+                json_object_set_new(row, "directory", json_sprintf("%s/%.1s/%.1s/%s", ident.partition_dir, ident.uniqueid,
+                                                                   ident.uniqueid + 1, ident.uniqueid));
+                mailbox_unref(&mbox);
+        }
+        call->row(call, row);
+        mbentry_unref(&e);
+        return 0;
+}
+
+int ctl_mailbox_create(struct ctl_call *call, struct err *err)
+{
+        char name[512];
+        struct mbox_create what = { .name = name, .partition = ctl_arg(call, "partition"), .specialuse = ctl_arg(call, "specialuse") };
+        const struct mbentry *e = NULL;
+
+        if (ctl_arg_mailbox(call, "mailbox", name, err) < 0 || mailname_check_new(name, true, err) < 0)
+                return -1;
+        if (what.partition && !store_partition_dir(call->store, what.partition))
+                return err_set(err, ERR_NOTFOUND, "no partition %s", what.partition);
+        if (mboxlist_create(store_mboxlist(call->store), &what, &e, err) < 0)
+                return -1;
+        call->row(call, entry_json(call, e));
+        mbentry_unref(&e);
+        return 0;
+}
+
+int ctl_mailbox_delete(struct ctl_call *call, struct err *err)
+{
+        char name[512];
+        const struct mbentry *e = find(call, name, err);
+        bool now = ctl_arg_bool(call, "immediately");
+
+        if (!e)
+                return -1;
+        mbentry_unref(&e);
+        return ctl_arg_bool(call, "recursive") ? mboxlist_delete_tree(store_mboxlist(call->store), name, now, err)
+                                               : mboxlist_delete(store_mboxlist(call->store), name, now, err);
+}
+
+int ctl_mailbox_rename(struct ctl_call *call, struct err *err)
+{
+        char name[512], to[512];
+        const struct mbentry *e = find(call, name, err);
+
+        if (!e)
+                return -1;
+        mbentry_unref(&e);
+        if (ctl_arg_mailbox(call, "to", to, err) < 0 || mailname_check_new(to, true, err) < 0)
+                return -1;
+        return mboxlist_rename(store_mboxlist(call->store), name, to, true, ctl_arg(call, "partition"), err);
+}
+
+int ctl_mailbox_specialuse(struct ctl_call *call, struct err *err)
+{
+        char name[512];
+        const struct mbentry *e = find(call, name, err);
+        const char *use = ctl_arg(call, "specialuse");
+
+        if (!e)
+                return -1;
+        mbentry_unref(&e);
+        return mboxlist_set_specialuse(store_mboxlist(call->store), name, use ? use : "", err);
+}
+
+int ctl_acl_get(struct ctl_call *call, struct err *err)
+{
+        char name[512], text[ACL_TEXT_MAX];
+        const struct mbentry *e = find(call, name, err);
+        const char *pos;
+        struct span id;
+        uint32_t rights;
+
+        if (!e)
+                return -1;
+        for (pos = e->acl; pos && acl_next(&pos, &id, &rights);)
+                call->row(call, json_pack("{s:s%, s:s}", "identifier", id.p, id.len, "rights", acl_format_rights(text, rights)));
+        mbentry_unref(&e);
+        return 0;
+}
+
+int ctl_acl_set(struct ctl_call *call, struct err *err)
+{
+        char name[512];
+        const char *id = ctl_arg(call, "identifier"), *text = ctl_arg(call, "rights");
+        const struct mbentry *e = find(call, name, err);
+        enum acl_mode mode = ACL_SET;
+        uint32_t rights;
+
+        if (!e)
+                return -1;
+        mbentry_unref(&e);
+        if (!id || !*id || !text)
+                return err_set(err, ERR_SYNTAX, "an identifier and rights are wanted");
+        if (*text == '+' || *text == '-')
+                mode = *text++ == '+' ? ACL_ADD : ACL_REMOVE;
+        if (acl_parse_rights(span_of(text), &rights, err) < 0)
+                return -1;
+        return mboxlist_set_acl(store_mboxlist(call->store), name, id, mode, rights, err);
+}

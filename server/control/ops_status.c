@@ -1,0 +1,120 @@
+/* ops_status - status, sessions, config: what the daemon is and does. */
+#include <unistd.h>
+
+#include "server/control/ops.h"
+#include "server/service.h"
+#include "server/version.h"
+#include "store/logstore.h"
+#include "store/mboxlist.h"
+#include "util/clock.h"
+
+static void partition_row(void *ctx, const char *name, const char *dir, bool readonly, const char *why)
+{
+        struct ctl_call *call = ctx;
+
+        call->row(call, json_pack("{s:s, s:s, s:s, s:b, s:s}", "kind", "partition", "name", name, "directory", dir, "readonly", readonly,
+                                  "reason", readonly && why ? why : ""));
+}
+
+static void service_row(void *ctx, const char *name, const char *protocol, unsigned connections, uint64_t total)
+{
+        struct ctl_call *call = ctx;
+
+        call->row(call, json_pack("{s:s, s:s, s:s, s:i, s:I}", "kind", "service", "name", name, "protocol", protocol, "connections",
+                                  (int)connections, "connections_total", (json_int_t)total));
+}
+
+static void store_row(struct ctl_call *call)
+{
+        struct logstore_stats ls = { 0 };
+
+        if (store_logstore(call->store))
+                logstore_stats(store_logstore(call->store), &ls);
+        call->row(call, json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "kind", "store",
+                                  "mailboxes", (json_int_t)mboxlist_count(store_mboxlist(call->store)),
+                                  "epoch", (json_int_t)store_epoch(call->store),
+                                  "open", (json_int_t)ls.open_mailboxes, "cold", (json_int_t)ls.cold_mailboxes,
+                                  "commits", (json_int_t)ls.commits, "syncs", (json_int_t)ls.syncs,
+                                  "checkpoints", (json_int_t)ls.checkpoints, "compactions", (json_int_t)ls.compactions));
+}
+
+int ctl_status(struct ctl_call *call, struct err *err)
+{
+        (void)err;
+        if (call->in_daemon) {
+                struct engine_stats st;
+
+                engine_stats(&st);
+                call->row(call, json_pack("{s:s, s:s, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "kind", "daemon",
+                                          "version", CYRD_VERSION, "pid", (int)getpid(),
+                                          "sessions", (json_int_t)st.sessions, "parked", (json_int_t)st.parked,
+                                          "queued", (json_int_t)st.queued, "workers", (json_int_t)st.workers,
+                                          "workers_busy", (json_int_t)st.workers_busy,
+                                          "accepted_total", (json_int_t)st.accepted_total,
+                                          "refused_total", (json_int_t)st.refused_total));
+        } else {
+                call->row(call, json_pack("{s:s, s:s, s:s}", "kind", "daemon", "version", CYRD_VERSION, "state", "stopped"));
+        }
+        store_row(call);
+        store_each_partition(call->store, partition_row, call);
+        if (call->in_daemon)
+                engine_each_service(service_row, call);
+        return 0;
+}
+
+static void session_row(void *ctx, const struct session_info *s)
+{
+        struct ctl_call *call = ctx;
+        int64_t age = clock_wall_s() - s->started;
+
+        call->row(call, json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:I}", "session", s->name, "service", s->service,
+                                  "protocol", s->protocol, "peer", s->peer, "user", s->user, "mailbox", s->mailbox, "command", s->command,
+                                  "tls", s->tls, "age_s", (json_int_t)age, "idle_s", (json_int_t)s->idle_s,
+                                  "bytes_in", (json_int_t)s->bytes_in, "bytes_out", (json_int_t)s->bytes_out));
+}
+
+int ctl_sessions(struct ctl_call *call, struct err *err)
+{
+        (void)err;
+        engine_each_session(session_row, call);
+        return 0;
+}
+
+int ctl_sessions_kick(struct ctl_call *call, struct err *err)
+{
+        const char *name = ctl_arg(call, "session");
+
+        if (!name)
+                return err_set(err, ERR_SYNTAX, "which session?");
+        if (!engine_kick(name))
+                return err_set(err, ERR_NOTFOUND, "no session %s", name);
+        return 0;
+}
+
+static const char *handled_name(enum conf_handled h)
+{
+        return h == CONF_HONOURED ? "honoured" : h == CONF_LATER ? "not built yet" : "ignored";
+}
+
+int ctl_config(struct ctl_call *call, struct err *err)
+{
+        const char *wanted = ctl_arg(call, "option");
+        bool all = ctl_arg_bool(call, "all");
+        size_t n, shown = 0;
+        const struct conf_option *options = conf_options(&n);
+
+        for (size_t i = 0; i < n; i++) {
+                const struct conf_option *o = &options[i];
+                bool set = conf_is_set(call->conf, NULL, o->name);
+                const char *value = conf_raw(call->conf, NULL, o->name);
+
+                if (wanted ? strcmp(wanted, o->name) != 0 : !all && !set)
+                        continue;
+                shown++;
+                call->row(call, json_pack("{s:s, s:s, s:b, s:s, s:s}", "option", o->name, "value", value ? value : "", "set", set,
+                                          "handled", handled_name(o->handled), "purpose", o->purpose ? o->purpose : ""));
+        }
+        if (wanted && !shown)
+                return err_set(err, ERR_NOTFOUND, "no option %s", wanted);
+        return 0;
+}
