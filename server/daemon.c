@@ -538,6 +538,15 @@ static int check_only(const struct diag *diag)
         return 0;
 }
 
+static void list_programs(void)
+{
+        size_t n;
+        const struct program *p = program_table(&n);
+
+        for (size_t i = 0; i < n; i++)
+                printf("%s\n", p[i].name);
+}
+
 /* Options that print something and end. Returns -1 when there was none. */
 static int print_and_end(const struct daemon_options *o)
 {
@@ -547,6 +556,8 @@ static int print_and_end(const struct daemon_options *o)
                 manual_dump_options();
         else if (o->manual_options)
                 manual_write_options();
+        else if (o->list_programs)
+                list_programs();
         else
                 return -1;
         return fflush(stdout) == 0 ? 0 : 1;

@@ -17,6 +17,7 @@ struct daemon_options {
         bool test_only;                         /* -t */
         bool verbose;                           /* -v */
         bool print_version;                     /* -V */
+        bool list_programs;                     /* --list-programs: the names of Cyrus we answer to */
         bool dump_options, manual_options;      /* --dump-options, --manual-options: the option table as text, as roff */
 };
 

@@ -1,0 +1,33 @@
+# make run, make install, make man.
+
+deps:
+	@etc/install-deps
+
+# A second make: what was just installed decides how the rest is built.
+RUNDIR ?= run
+run: deps
+	@$(MAKE) --no-print-directory all
+	@exec $B/cyrd --demo $(RUNDIR) $(if $(PORTBASE),--portbase $(PORTBASE))
+
+man: $B/cyrd
+	$B/cyrd --manual-options > man/imapd.conf.5.tmp && mv man/imapd.conf.5.tmp man/imapd.conf.5
+
+# Everything finds everything else relative to its own executable: the tree runs in place under DESTDIR.
+# NAMES are the programs of Cyrus that the binary answers to.
+SBINDIR  := $(DESTDIR)$(PREFIX)/sbin
+CYRUSBIN := $(DESTDIR)$(PREFIX)/lib/cyrus/bin
+MANDIR   := $(DESTDIR)$(PREFIX)/share/man
+DOCDIR   := $(DESTDIR)$(PREFIX)/share/doc/cyrd
+install: all
+	install -d $(SBINDIR) $(CYRUSBIN) $(MANDIR)/man5 $(MANDIR)/man8 $(DOCDIR)/examples
+	install -m 755 $B/cyrd $(SBINDIR)/cyrd
+	$(if $(wildcard server/ctl/main.c),install -m 755 $B/cyrctl $(SBINDIR)/cyrctl)
+	ln -sf cyrd $(SBINDIR)/master
+	ln -sf ../../../sbin/cyrd $(CYRUSBIN)/master
+	set -e; for n in $$($B/cyrd --list-programs); do \
+		ln -sf ../../../sbin/cyrd $(CYRUSBIN)/$$n; ln -sf cyrd $(SBINDIR)/$$n; done
+	install -m 644 $(wildcard man/*.5) $(MANDIR)/man5
+	install -m 644 $(wildcard man/*.8) $(MANDIR)/man8
+	install -m 644 etc/imapd.conf etc/cyrus.conf etc/cyrd.service etc/cyrd.init $(DOCDIR)/examples
+
+.PHONY: deps man

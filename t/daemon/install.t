@@ -1,0 +1,53 @@
+#!/usr/bin/perl
+# make install DESTDIR: what is put where, and that the tree runs in place; the manual is current; the samples are right.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::Bin;
+use Daemon;
+use Cwd qw(abs_path);
+use File::Temp qw(tempdir);
+use Test::More;
+
+chdir $Daemon::top or die;
+my ($b) = $Daemon::build =~ m{([^/]+)\z};
+my $dest = tempdir('cyrdinstXXXXXX', DIR => $ENV{TMPDIR} || '/tmp', CLEANUP => 1);
+chmod 0755, $dest;
+my $out = `make -s B=$b install DESTDIR=$dest PREFIX=/opt/x 2>&1`;
+is($?, 0, 'make install') or diag $out;
+my $p = "$dest/opt/x";
+ok(-x "$p/sbin/$_", "sbin/$_") for 'cyrd', 'master', (-e 'server/ctl/main.c' ? 'cyrctl' : ());
+my @missing = grep { !-x "$p/lib/cyrus/bin/$_" || !-x "$p/sbin/$_" } qw(imapd ctl_cyrusdb quota reconstruct cyr_buildinfo mbpath
+    deliver lmtpd sievec timsieved sync_client sync_server sync_reset mupdate ctl_mboxlist cyr_expire cyr_info cyr_deny
+    ctl_conversationsdb cyr_dbtool cvt_cyrusdb ipurge unexpunge idled pop3d backupd ctl_backups cyr_backup squatter relocate_by_id
+    smmapd promstatsd);
+is("@missing", '', 'every program of Cyrus is in lib/cyrus/bin and in sbin');
+ok(!(grep { readlink($_) =~ m{^/} } grep { -l } glob "$p/sbin/* $p/lib/cyrus/bin/*"), 'links are relative');
+is(abs_path("$p/lib/cyrus/bin/imapd"), "$p/sbin/cyrd", '... and lead to the binary');
+is(`$p/lib/cyrus/bin/master -V`, "cyrus-imapd 3.6.1-cyrd\n", 'master runs in place');
+ok(-f "$p/share/man/man8/cyrd.8" && -f "$p/share/man/man5/imapd.conf.5", 'manual pages');
+
+# A program of the tree is found relative to the executable, by one found anywhere.
+my $port = Daemon::port();
+open my $f, '>', "$p/lib/cyrus/bin/helper" or die;
+print $f "#!/bin/sh\necho helper >>\$1\n";
+close $f;
+chmod 0755, "$p/lib/cyrus/bin/helper";
+my $d = Daemon->new(master => "START {\n  h cmd=\"helper \@DIR\@/conf/said\"\n  r cmd=\"$p/lib/cyrus/bin/ctl_cyrusdb -C \@DIR\@/imapd.conf -r\"\n}\n"
+    . "SERVICES {\n  imap cmd=\"$p/lib/cyrus/bin/imapd -C \@DIR\@/imapd.conf\" listen=127.0.0.1:$port\n}\n");
+{
+    no warnings 'redefine';
+    local *Daemon::command = sub { my ($self, @more) = @_; return ("$p/sbin/cyrd", '-C', "$self->{dir}/imapd.conf", '-M', "$self->{dir}/cyrus.conf", @more) };
+    ok($d->start, 'the installed daemon starts') or diag $d->slurp('log');
+}
+is($d->slurp('conf/said'), "helper\n", '... finds programs of its own tree');
+ok(Daemon::tcp($port), '... and serves');
+$d->stop;
+
+is(`$Daemon::build/cyrd --manual-options`, do { open my $h, '<', 'man/imapd.conf.5'; local $/; <$h> },
+    'man/imapd.conf.5 is what the option table says (make man)');
+is(system("$Daemon::build/cyrd -t -C etc/imapd.conf -M etc/cyrus.conf 2>$dest/err"), 0, 'the sample configuration is right');
+is(do { open my $h, '<', "$dest/err"; local $/; <$h> }, "both files are fine\n", '... without a warning');
+is(system('sh -n etc/cyrd.init && sh -n etc/install-deps && bash -n .ci/run'), 0, 'the scripts parse');
+like(`etc/install-deps --list`, qr/libgnutls28-dev/, 'install-deps lists');
+done_testing;
