@@ -183,7 +183,8 @@ bool mime_address_next(struct span s, size_t *pos, bool *in_group, struct mime_a
 
         while (!found) {
                 address_clear(a);
-                mime_skip_cfws(s, pos, NULL);
+                str_clear(&b.comment);
+                mime_skip_cfws(s, pos, &b.comment);             /* "(Joe) joe@x" */
                 if (*pos >= s.len || s.p[*pos] == ';') {
                         bool end = *pos >= s.len;
 
@@ -201,7 +202,6 @@ bool mime_address_next(struct span s, size_t *pos, bool *in_group, struct mime_a
                 } else {
                         str_clear(&b.phrase);
                         str_clear(&b.local);
-                        str_clear(&b.comment);
                         found = one(s, pos, in_group, a, &b);
                 }
         }

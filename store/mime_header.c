@@ -1,6 +1,7 @@
 /* mime_header - header fields as octets, and the grammar that structured fields share; see mime.h */
 #include "store/mime_private.h"
 
+#include "util/hash.h"
 #include "util/must.h"
 
 static bool is_wsp(char c)
@@ -66,23 +67,64 @@ bool mime_field_find(struct span header, const char *name, struct mime_field *fi
         return false;
 }
 
+/* The names a client asked for: hostile lists and hostile headers are both long, so many names go into a table. */
+#define NAMES_FEW 8
+
+struct name_set {
+        const struct span *names;
+        size_t n;
+        struct table *lower;                    /* NULL when they are few */
+};
+
+static void lower_case(struct span s, struct str *out)
+{
+        str_clear(out);
+        for (size_t i = 0; i < s.len; i++)
+                str_append_c(out, ascii_lower(s.p[i]));
+}
+
+static void name_set_init(struct name_set *set, const struct span *names, size_t n)
+{
+        struct str lower = STR_INIT;
+
+        *set = (struct name_set){ names, n, n > NAMES_FEW ? table_create() : NULL };
+        for (size_t i = 0; set->lower && i < n; i++) {
+                lower_case(names[i], &lower);
+                table_set(set->lower, str_span(&lower), set);
+        }
+        str_deinit(&lower);
+}
+
+static bool name_set_has(const struct name_set *set, struct span name, struct str *scratch)
+{
+        if (set->lower) {
+                lower_case(name, scratch);
+                return table_find(set->lower, str_span(scratch)) != NULL;
+        }
+        for (size_t i = 0; i < set->n; i++)
+                if (span_ieq(name, set->names[i]))
+                        return true;
+        return false;
+}
+
 void mime_header_fields(struct span header, const struct span *names, size_t n, bool not, struct str *out)
 {
         struct mime_field field;
+        struct name_set set;
+        struct str scratch = STR_INIT;
         size_t pos = 0;
 
+        name_set_init(&set, names, n);
         while (mime_field_next(header, &pos, &field)) {
-                bool listed = false;
-
-                for (size_t i = 0; i < n && !listed; i++)
-                        listed = span_ieq(field.name, names[i]);
-                if (listed == not)
+                if (name_set_has(&set, field.name, &scratch) == not)
                         continue;
                 str_append_span(out, field.whole);
                 if (out->data[out->len - 1] != '\n')            /* the message ends in the header */
                         str_append_str(out, "\r\n");
         }
         str_append_str(out, "\r\n");
+        table_destroy(&set.lower);
+        str_deinit(&scratch);
 }
 
 void mime_unfold(struct span raw, struct str *out)

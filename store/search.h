@@ -113,7 +113,8 @@ struct search_message {
 
 enum search_result { SEARCH_NO, SEARCH_YES, SEARCH_MORE, SEARCH_ERROR };
 
-/* An evaluator holds buffers of some 32 KiB plus 12 times the longest needle while it reads; search_eval_idle() gives them back. */
+/* An evaluator holds buffers of some 50 KiB plus the longest needle while it reads, in contrived text (each character decomposes to many) up
+ * to 400 KiB; search_eval_idle() gives back all but what the message being read needs. */
 struct search_eval;
 struct search_eval *search_eval_create(const struct search_program *p);
 void search_eval_destroy(struct search_eval **e);

@@ -12,6 +12,7 @@
 #include "util/must.h"
 
 #define RAW_MAX 16384                           /* octets read at a time */
+#define PIECE_COST 100                          /* beginning with a piece counts as much as this many octets */
 #define PART_HEADER_MAX 65536                   /* looked at for a part's charset */
 
 struct search_eval *search_eval_create(const struct search_program *p)
@@ -110,8 +111,13 @@ static int raw_at(struct search_eval *e, uint64_t offset, uint64_t want, struct 
         return 0;
 }
 
+static void spend(uint64_t *budget, uint64_t cost)
+{
+        *budget = *budget > cost ? *budget - cost : 0;
+}
+
 /* The charset that a part's header names, or "". */
-static int part_charset(struct search_eval *e, const struct mime_part *part, struct str *charset, struct err *err)
+static int part_charset(struct search_eval *e, const struct mime_part *part, struct str *charset, uint64_t *budget, struct err *err)
 {
         uint64_t at = part->header_off, end = at + (part->header_len < PART_HEADER_MAX ? part->header_len : PART_HEADER_MAX);
         struct str header = STR_INIT;
@@ -123,6 +129,7 @@ static int part_charset(struct search_eval *e, const struct mime_part *part, str
                 if (ret == 0) {
                         str_append_span(&header, piece);
                         at += piece.len;
+                        spend(budget, piece.len);
                 }
         }
         if (ret == 0)
@@ -133,7 +140,7 @@ static int part_charset(struct search_eval *e, const struct mime_part *part, str
 
 /* ---- where to read next ---- */
 
-static int text_begin(struct search_eval *e, const struct mime_part *part, struct err *err)
+static int text_begin(struct search_eval *e, const struct mime_part *part, uint64_t *budget, struct err *err)
 {
         struct str charset = STR_INIT;
         bool decode = part->encoding == TRANSFER_BASE64 || part->encoding == TRANSFER_QUOTED_PRINTABLE;
@@ -143,7 +150,7 @@ static int text_begin(struct search_eval *e, const struct mime_part *part, struc
         e->at = part->body_off;
         e->end = e->at + part->body_len;
         if (part->charset == MIME_CHARSET_OTHER)
-                ret = part_charset(e, part, &charset, err);
+                ret = part_charset(e, part, &charset, budget, err);
         if (ret == 0 && (decode || charset.len))
                 e->stream = text_stream_create((enum transfer_encoding)part->encoding, str_span(&charset), true);
         e->casemap = (struct casemap)CASEMAP_INIT;
@@ -159,7 +166,7 @@ static void header_begin(struct search_eval *e, const struct mime_part *part, en
 }
 
 /* The segment that e->where named is done; find the next that matters. WHERE_NOTHING: all was read. */
-static int next_segment(struct search_eval *e, struct err *err)
+static int next_segment(struct search_eval *e, uint64_t *budget, struct err *err)
 {
         enum where was = e->where;
 
@@ -167,7 +174,7 @@ static int next_segment(struct search_eval *e, struct err *err)
                 const struct mime_part *part = &e->msg.parts[e->part];
 
                 if (was != WHERE_TEXT && part->kind == MIME_TEXT && (e->bodies.n || e->texts.n))
-                        return text_begin(e, part, err);
+                        return text_begin(e, part, budget, err);
                 if (++e->part >= e->msg.parts_n || (!e->bodies.n && !e->texts.n)) {
                         e->where = WHERE_NOTHING;
                         return 0;
@@ -254,7 +261,7 @@ static bool text_feed(struct search_eval *e, struct span in, bool last)
 /* Read and look at one piece of the present segment. Returns -1, or whether a key got its answer. */
 static int one_piece(struct search_eval *e, uint64_t *budget, struct err *err)
 {
-        uint64_t want = e->end - e->at, cost;
+        uint64_t want = e->end - e->at;
         struct span piece = { "", 0 };
         unsigned needles = e->headers.n + e->bodies.n + e->texts.n;
         bool last;
@@ -265,8 +272,7 @@ static int one_piece(struct search_eval *e, uint64_t *budget, struct err *err)
                 return -1;
         e->at += piece.len;
         last = e->at == e->end;
-        cost = 1 + piece.len + piece.len * (needles / 4);
-        *budget = *budget > cost ? *budget - cost : 0;
+        spend(budget, PIECE_COST + piece.len * (1 + needles / 4));
         if (e->where == WHERE_TEXT)
                 return text_feed(e, piece, last);
         return search_header_feed(e, piece, last, e->where == WHERE_HEADER);
@@ -300,7 +306,7 @@ enum search_result search_step(struct search_eval *e, uint64_t *budget, struct e
                                 return finished(e, root);
                         search_collect(e);
                 }
-                if (done && next_segment(e, err) < 0)
+                if (done && next_segment(e, budget, err) < 0)
                         goto failed;
                 if (e->where == WHERE_NOTHING) {
                         settle_all(e);

@@ -1,4 +1,5 @@
 #include <criterion/criterion.h>
+#include <stdio.h>
 
 #include "store/mime.h"
 #include "util/array.h"
@@ -213,6 +214,8 @@ Test(mime, addresses)                                                           
                 { "\"Doe, Joe\" <joe@x.org>", "Doe, Joe|joe|x.org" },
                 { "\"a \\\"b\\\"\" <c@d>", "a \"b\"|c|d" },
                 { "joe@x.org (Joe (the) Doe)", "Joe (the) Doe|joe|x.org" },
+                { "(Joe) joe@x.org", "Joe|joe|x.org" },
+                { "a@x (A), b@y", "A|a|x -|b|y" },
                 { "<@a,@b:joe@x>", "-|@a,@b|joe|x" },
                 { "J. R. Doe <j@x>", "J. R. Doe|j|x" },
                 { "\"j doe\"@x", "-|j doe|x" },
@@ -312,6 +315,33 @@ Test(mime, header_subsets_keep_folds_and_end_with_an_empty_line)               /
         mime_header_fields(SPAN("A: no end"), names, 2, false, &out);
         text_is("cut", &out, "A: no end\r\n\r\n");
         str_deinit(&out);
+}
+
+Test(mime, header_subsets_by_many_names)
+{
+        struct str header = STR_INIT, out = STR_INIT, want = STR_INIT, rest = STR_INIT;
+        char texts[100][12];
+        struct span names[100];
+
+        for (int i = 0; i < 300; i++) {
+                str_printf(&header, "Name-%d: %d\r\n", i, i);
+                str_printf(i % 3 ? &rest : &want, "Name-%d: %d\r\n", i, i);
+        }
+        str_append_str(&want, "\r\n");
+        str_append_str(&rest, "\r\n");
+        for (int i = 0; i < 100; i++) {
+                snprintf(texts[i], sizeof texts[i], "nAmE-%d", 3 * i);
+                names[i] = span_of(texts[i]);
+        }
+        mime_header_fields(str_span(&header), names, 100, false, &out);
+        text_is("FIELDS", &out, want.data);
+        str_clear(&out);
+        mime_header_fields(str_span(&header), names, 100, true, &out);
+        text_is("FIELDS.NOT", &out, rest.data);
+        str_deinit(&header);
+        str_deinit(&out);
+        str_deinit(&want);
+        str_deinit(&rest);
 }
 
 Test(mime, unfolding_drops_line_ends_before_blanks)
