@@ -114,10 +114,11 @@ static void reply_error(struct control *c, const char *code, const char *text)
         reply(c, json_pack("{s:b, s:s, s:s}", "ok", 0, "code", code, "error", text));
 }
 
-static void take_buffer(struct control *c)
+/* `all`: the operation is over, so what is left goes out before its last line. */
+static void take_buffer(struct control *c, bool all)
 {
         mutex_lock(&c->lock);
-        if (c->s->out.bytes < ROPE_HIGH && c->buffer.len) {
+        if ((all || c->s->out.bytes < ROPE_HIGH) && c->buffer.len) {
                 rope_append(&c->s->out, c->buffer.data, c->buffer.len);
                 str_clear(&c->buffer);
                 cond_broadcast(&c->drained);
@@ -129,7 +130,7 @@ static void finish(struct control *c)
 {
         char quoted[LOG_QUOTE_MAX];
 
-        take_buffer(c);
+        take_buffer(c, true);
         if (c->rc == 0)
                 reply(c, json_pack("{s:b}", "ok", 1));
         else
@@ -200,7 +201,7 @@ static enum step control_run(struct session *s)
                                 cond_broadcast(&c->drained);
                                 mutex_unlock(&c->lock);
                         }
-                        take_buffer(c);
+                        take_buffer(c, false);
                         if (!waiter_is_done(&c->job.waiter))
                                 return s->out.bytes > ROPE_HIGH ? STEP_FLUSH : STEP_WAIT;
                         finish(c);

@@ -1,0 +1,170 @@
+/* client - see client.h */
+#include "server/ctl/client.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "server/control/ops.h"
+#include "store/store.h"
+#include "util/fs.h"
+#include "util/must.h"
+
+/* 0 with a descriptor; -1 and *absent_r true when nobody listens there. */
+static int connect_daemon(const char *path, int *fd_r, bool *absent_r, struct err *err)
+{
+        struct sockaddr_un sun = { .sun_family = AF_UNIX };
+        int fd;
+
+        *absent_r = false;
+        if (strlen(path) >= sizeof sun.sun_path)
+                return err_set(err, ERR_CONFIG, "control_socket %s: the path is too long", path);
+        memcpy(sun.sun_path, path, strlen(path) + 1);
+        fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (fd < 0)
+                return err_errno(err, errno, "socket");
+        if (connect(fd, (struct sockaddr *)&sun, sizeof sun) < 0) {
+                int e = errno;
+
+                close(fd);
+                *absent_r = e == ENOENT || e == ECONNREFUSED;
+                return err_errno(err, e, "connect %s", path);
+        }
+        *fd_r = fd;
+        return 0;
+}
+
+static enum err_code code_by_name(const char *name)
+{
+        for (int c = 1; name && c < ERR_CODE_MAX; c++)
+                if (strcmp(err_code_name((enum err_code)c), name) == 0)
+                        return (enum err_code)c;
+        return ERR_INTERNAL;
+}
+
+/* One reply line. 1: the last one was good; -1: it was an error; 0: go on. */
+static int take_reply(struct ctl_client *client, const char *line, size_t len, struct err *err)
+{
+        json_error_t error;
+        json_t *reply = json_loadb(line, len, 0, &error), *part;
+        int rc = 0;
+
+        if (!reply)
+                return err_set(err, ERR_INTERNAL, "the daemon's answer is not JSON: %s", error.text);
+        if ((part = json_object_get(reply, "row"))) {
+                client->row(client->ctx, part);
+        } else if ((part = json_object_get(reply, "progress"))) {
+                if (client->progress)
+                        client->progress(client->ctx, (uint64_t)json_integer_value(json_object_get(part, "done")),
+                                         (uint64_t)json_integer_value(json_object_get(part, "total")),
+                                         json_string_value(json_object_get(part, "unit")));
+        } else if (json_is_true(json_object_get(reply, "ok"))) {
+                rc = 1;
+        } else {
+                const char *text = json_string_value(json_object_get(reply, "error"));
+
+                rc = err_set(err, code_by_name(json_string_value(json_object_get(reply, "code"))), "%s", text ? text : "failed");
+        }
+        json_decref(reply);
+        return rc;
+}
+
+static int call_daemon(struct ctl_client *client, int fd, const char *op, json_t *args, struct err *err)
+{
+        json_t *request = json_pack("{s:s, s:o}", "op", op, "args", args);
+        char *text = json_dumps(request, JSON_COMPACT);
+        struct str in = STR_INIT;
+        int rc = 0;
+
+        json_decref(request);
+        must(text != NULL);
+        if (fs_write_all(fd, text, strlen(text), err) < 0 || fs_write_all(fd, "\n", 1, err) < 0)
+                rc = -1;
+        free(text);
+        while (rc == 0) {
+                char *end = memchr(in.data, '\n', in.len);
+                ssize_t n;
+
+                if (end) {
+                        rc = take_reply(client, in.data, (size_t)(end - in.data), err);
+                        str_consume(&in, (size_t)(end - in.data) + 1);
+                        continue;
+                }
+                str_reserve(&in, 65536);
+                n = read(fd, in.data + in.len, 65536);
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n <= 0)
+                        rc = err_set(err, ERR_CLOSED, "the daemon hung up");
+                else
+                        in.len += (size_t)n;
+        }
+        str_deinit(&in);
+        return rc > 0 ? 0 : -1;
+}
+
+static void local_row(struct ctl_call *call, json_t *row)
+{
+        struct ctl_client *client = call->ctx;
+
+        must(row != NULL);
+        client->row(client->ctx, row);
+        json_decref(row);
+}
+
+static void local_progress(struct ctl_call *call, uint64_t done, uint64_t total, const char *unit)
+{
+        struct ctl_client *client = call->ctx;
+
+        if (client->progress)
+                client->progress(client->ctx, done, total, unit);
+}
+
+static bool never_cancelled(struct ctl_call *call)
+{
+        (void)call;
+        return false;
+}
+
+static int call_local(struct ctl_client *client, const struct ctl_op *op, json_t *args, struct err *err)
+{
+        struct store_options options = { .conf = client->conf, .readonly = op->flags & CTL_READS, .no_threads = true };
+        struct ctl_call call = { .conf = client->conf, .args = args, .row = local_row, .progress = local_progress,
+                                 .cancelled = never_cancelled, .ctx = client };
+        int rc;
+
+        if (!(op->flags & CTL_NO_STORE) && store_open(&options, &call.store, err) < 0) {
+                json_decref(args);
+                return -1;
+        }
+        rc = op->fn(&call, err);
+        if (call.store)
+                store_close(&call.store);
+        json_decref(args);
+        return rc;
+}
+
+int ctl_client_call(struct ctl_client *client, const char *name, json_t *args, struct err *err)
+{
+        const struct ctl_op *op = ctl_op_find(name);
+        const char *path = client->socket ? client->socket : conf_str(client->conf, NULL, "control_socket");
+        bool absent = false;
+        int fd = -1, rc;
+
+        must(op != NULL);
+        if (connect_daemon(path, &fd, &absent, err) == 0) {
+                rc = call_daemon(client, fd, name, args, err);
+                close(fd);
+                return rc;
+        }
+        if (!absent || op->flags & CTL_NEEDS_DAEMON) {
+                json_decref(args);
+                return absent ? err_set(err, ERR_UNAVAILABLE, "the daemon is not running (nobody listens on %s)", path) : -1;
+        }
+        err_clear(err);
+        return call_local(client, op, args, err);
+}

@@ -1,0 +1,137 @@
+/* commands - see commands.h */
+#include "server/ctl/commands.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "util/array.h"
+
+#define ENTRY_COLUMNS "mailbox=Mailbox type=Type partition=Partition specialuse=Use acl=ACL"
+
+const struct ctl_command ctl_commands[] = {
+        { "status", "status", "", "", NULL, "what the daemon, its services and its partitions do" },
+        { "sessions", "sessions", "", "",
+          "session=Session service=Service user=User peer=Peer tls=TLS age_s=Age idle_s=Idle mailbox=Mailbox command=Command",
+          "who is connected" },
+        { "sessions kick", "sessions.kick", "session", "", NULL, "end a session" },
+        { "list", "list", "[pattern]", "", ENTRY_COLUMNS, "mailboxes; * and % in the pattern as in IMAP" },
+        { "mailbox list", "list", "[pattern]", "", ENTRY_COLUMNS, "the same" },
+        { "mailbox info", "mailbox.info", "mailbox", "", NULL, "everything about a mailbox" },
+        { "mailbox create", "mailbox.create", "mailbox", "-p:=partition -u:=specialuse", ENTRY_COLUMNS, "make a mailbox" },
+        { "mailbox delete", "mailbox.delete", "mailbox", "-r=recursive -n=immediately", NULL,
+          "delete a mailbox (-r: and all below it; -n: now, whatever delete_mode says)" },
+        { "mailbox rename", "mailbox.rename", "mailbox to", "-p:=partition", NULL, "rename a mailbox and all below it" },
+        { "mailbox specialuse", "mailbox.specialuse", "mailbox [specialuse]", "", NULL, "set \\Sent, \\Trash …, or nothing" },
+        { "acl get", "acl.get", "mailbox", "", "identifier=Identifier rights=Rights", "who may do what" },
+        { "acl list", "acl.get", "mailbox", "", "identifier=Identifier rights=Rights", "the same" },
+        { "acl set", "acl.set", "mailbox identifier rights", "", NULL, "set (lrs), add (+lrs) or take away (-lrs) rights" },
+        { "acl delete", "acl.set", "mailbox identifier", "", NULL, "take all rights of an identifier away" },
+        { "user list", "user.list", "", "", "user=User mailboxes=Mailboxes", "all users with mailboxes" },
+        { "user info", "user.info", "user", "", "mailbox=Mailbox messages=Messages unseen=Unseen octets=Octets", "a user's mailboxes" },
+        { "user create", "user.create", "user", "-p:=partition", NULL, "make a user's INBOX" },
+        { "user delete", "user.delete", "user", "-n=immediately", NULL, "delete all mailboxes of a user" },
+        { "user rename", "user.rename", "user to", "", NULL, "give all mailboxes of a user to a new name" },
+        { "check", "check", "[mailbox]", "", NULL, "read everything back and compare; changes nothing" },
+        { "reconstruct", "reconstruct", "[mailbox]", "-q=quiet", NULL, "rebuild index and counters from the log" },
+        { "config", "config", "[option]", "-a=all", "option=Option value=Value handled=Handled purpose=Purpose",
+          "options in force (-a: with defaults)" },
+        { "config show", "config", "[option]", "-a=all", "option=Option value=Value handled=Handled purpose=Purpose", "the same" },
+};
+const size_t ctl_commands_n = ARRAY_LEN(ctl_commands);
+
+static int words_match(const char *words, int argc, char *const *argv)
+{
+        int n = 0;
+
+        while (*words) {
+                size_t len = strcspn(words, " ");
+
+                if (n >= argc || strlen(argv[n]) != len || memcmp(argv[n], words, len) != 0)
+                        return 0;
+                n++;
+                words += len + (words[len] == ' ');
+        }
+        return n;
+}
+
+const struct ctl_command *ctl_command_find(int argc, char *const *argv, int *used_r)
+{
+        const struct ctl_command *best = NULL;
+
+        *used_r = 0;
+        for (size_t i = 0; i < ctl_commands_n; i++) {
+                int n = words_match(ctl_commands[i].words, argc, argv);
+
+                if (n > *used_r) {
+                        *used_r = n;
+                        best = &ctl_commands[i];
+                }
+        }
+        return best;
+}
+
+/* The key of flag `letter`; *value_r: it takes a value. false: no such flag. */
+static bool find_flag(const char *flags, char letter, char key[32], bool *value_r)
+{
+        for (const char *p = flags; *p;) {
+                size_t len = strcspn(p, " ");
+                const char *eq = memchr(p, '=', len);
+
+                if (p[1] == letter && eq) {
+                        *value_r = p[2] == ':';
+                        snprintf(key, 32, "%.*s", (int)(p + len - eq - 1), eq + 1);
+                        return true;
+                }
+                p += len + (p[len] == ' ');
+        }
+        return false;
+}
+
+json_t *ctl_command_args(const struct ctl_command *cmd, int argc, char *const *argv, char *why, size_t size)
+{
+        json_t *args = json_object();
+        const char *want = cmd->args;
+        bool only_words = false;
+
+        for (int i = 0; i < argc; i++) {
+                const char *word = argv[i];
+                char key[32];
+                size_t len;
+                bool value = false;
+
+                if (!only_words && strcmp(word, "--") == 0) {
+                        only_words = true;
+                        continue;
+                }
+                if (!only_words && word[0] == '-' && word[1] && !word[2] && find_flag(cmd->flags, word[1], key, &value)) {
+                        if (value && ++i >= argc) {
+                                snprintf(why, size, "%s needs a value", word);
+                                goto fail;
+                        }
+                        json_object_set_new(args, key, value ? json_string(argv[i]) : json_true());
+                        continue;
+                }
+                len = strcspn(want, " ");
+                if (len == 0) {
+                        snprintf(why, size, "unexpected argument \"%s\"", word);
+                        goto fail;
+                }
+                snprintf(key, sizeof key, "%.*s", (int)(want[0] == '[' ? len - 2 : len), want + (want[0] == '['));
+                if (json_object_set_new(args, key, json_string(word)) < 0) {
+                        snprintf(why, size, "\"%s\" is not UTF-8", word);
+                        goto fail;
+                }
+                want += len + (want[len] == ' ');
+        }
+        if (*want && *want != '[') {
+                snprintf(why, size, "%.*s is missing", (int)strcspn(want, " "), want);
+                goto fail;
+        }
+        if (strcmp(cmd->words, "acl delete") == 0)
+                json_object_set_new(args, "rights", json_string(""));
+        return args;
+fail:
+        json_decref(args);
+        return NULL;
+}

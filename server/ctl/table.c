@@ -1,0 +1,137 @@
+/* table - see table.h */
+#include "server/ctl/table.h"
+
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "util/array.h"
+#include "util/str.h"
+
+struct column { char *key, *heading; size_t width; bool right; };
+
+struct ctl_table {
+        ARRAY(struct column) columns;
+        ARRAY(char *) cells;                    /* rows of columns.n */
+        size_t rows;
+};
+
+struct ctl_table *ctl_table_create(const char *columns)
+{
+        struct ctl_table *t = xcalloc(1, sizeof *t);
+
+        for (const char *p = columns; p && *p;) {
+                size_t len = strcspn(p, " "), eq = strcspn(p, "=");
+                struct column *c = ARRAY_PUSH(&t->columns);
+
+                *c = (struct column){ xstrndup(p, eq), xstrndup(p + eq + 1, len - eq - 1), 0, true };
+                p += len + (p[len] == ' ');
+        }
+        return t;
+}
+
+/* How wide UTF-8 text is on a terminal, near enough: characters. */
+static size_t text_width(const char *s)
+{
+        size_t n = 0;
+
+        for (; *s; s++)
+                n += ((unsigned char)*s & 0xc0) != 0x80;
+        return n;
+}
+
+static char *cell_text(const json_t *v)
+{
+        char *text;
+
+        if (json_is_string(v))
+                text = xstrdup(json_string_value(v));
+        else if (json_is_boolean(v))
+                text = xstrdup(json_is_true(v) ? "yes" : "no");
+        else if (!v)
+                text = xstrdup("");
+        else
+                text = json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
+        for (char *p = text; *p; p++)
+                if ((unsigned char)*p < 0x20 || *p == 0x7f)
+                        *p = ' ';                       /* an ACL has TABs; nothing may move the cursor */
+        return text;
+}
+
+void ctl_table_add(struct ctl_table *t, const json_t *row)
+{
+        bool any = false;
+
+        if (t->columns.n == 0) {
+                const char *key;
+                json_t *value;
+
+                json_object_foreach((json_t *)row, key, value)
+                        *ARRAY_PUSH(&t->columns) = (struct column){ xstrdup(key), xstrdup(key), 0, true };
+        }
+        for (size_t i = 0; i < t->columns.n; i++)
+                any = any || json_object_get(row, t->columns.v[i].key);
+        if (!any)
+                return;
+        for (size_t i = 0; i < t->columns.n; i++) {
+                struct column *c = &t->columns.v[i];
+                const json_t *v = json_object_get(row, c->key);
+                char *text = cell_text(v);
+                size_t width = text_width(text);
+
+                if (v && !json_is_number(v))
+                        c->right = false;
+                if (width > c->width)
+                        c->width = width;
+                *ARRAY_PUSH(&t->cells) = text;
+        }
+        t->rows++;
+}
+
+static void put_cell(const struct column *c, const char *text, bool last, FILE *out)
+{
+        int pad = (int)(c->width - text_width(text));
+
+        if (c->right)
+                fprintf(out, "%*s%s", pad, "", text);
+        else if (last)
+                fputs(text, out);
+        else
+                fprintf(out, "%s%*s", text, pad, "");
+        fputs(last ? "\n" : "  ", out);
+}
+
+void ctl_table_print(struct ctl_table *t, FILE *out)
+{
+        if (t->rows == 0)
+                return;
+        for (size_t i = 0; i < t->columns.n; i++) {
+                size_t width = text_width(t->columns.v[i].heading);
+
+                if (t->columns.v[i].width < width)
+                        t->columns.v[i].width = width;
+        }
+        for (size_t i = 0; i < t->columns.n; i++)
+                put_cell(&t->columns.v[i], t->columns.v[i].heading, i + 1 == t->columns.n, out);
+        for (size_t r = 0; r < t->rows; r++)
+                for (size_t i = 0; i < t->columns.n; i++)
+                        put_cell(&t->columns.v[i], t->cells.v[r * t->columns.n + i], i + 1 == t->columns.n, out);
+}
+
+void ctl_table_destroy(struct ctl_table **tp)
+{
+        struct ctl_table *t = *tp;
+
+        *tp = NULL;
+        if (!t)
+                return;
+        for (size_t i = 0; i < t->columns.n; i++) {
+                free(t->columns.v[i].key);
+                free(t->columns.v[i].heading);
+        }
+        for (size_t i = 0; i < t->cells.n; i++)
+                free(t->cells.v[i]);
+        ARRAY_FREE(&t->columns);
+        ARRAY_FREE(&t->cells);
+        free(t);
+}

@@ -1,0 +1,17 @@
+/*
+ * table - rows of JSON objects as a table for people: columns as wide as what is in them, numbers to the right.
+ */
+#ifndef SERVER_CTL_TABLE_H
+#define SERVER_CTL_TABLE_H
+
+#include <jansson.h>
+#include <stdio.h>
+
+struct ctl_table;
+/* `columns`: "key=Heading key=Heading …"; rows without any of them are not shown. NULL: the keys of the first row. */
+struct ctl_table *ctl_table_create(const char *columns);
+void ctl_table_add(struct ctl_table *t, const json_t *row);
+void ctl_table_print(struct ctl_table *t, FILE *out);
+void ctl_table_destroy(struct ctl_table **t);
+
+#endif
