@@ -25,7 +25,7 @@ enum flavour {
         FLAVOUR_SINGLE,                         /* one octet a character, ASCII is ASCII: ASCII may bypass iconv */
         FLAVOUR_OTHER,
         FLAVOUR_STATEFUL,                       /* escape sequences or look-ahead: what iconv makes of broken text depends on where it
-                                                   is cut, so it gets one octet at a time */
+                                                   is cut, so it gets whole lines, or UNIT_MAX octets of a longer one */
 };
 
 /* Names that mail uses for what iconv calls otherwise, and names of subsets in whose place mail means the superset. */
@@ -270,12 +270,13 @@ bool charset_known(struct span name)
 /* ---- a stream of one charset ---- */
 
 #define HELD_MAX 32
+#define UNIT_MAX 512
 
 struct charset_stream {
         enum flavour flavour;                   /* FLAVOUR_UTF8 for unknown ones, too */
         iconv_t cd;                             /* unless FLAVOUR_UTF8 */
         char name[NAME_MAX_LEN];
-        char held[HELD_MAX];                    /* an incomplete character */
+        char held[UNIT_MAX];                    /* an incomplete character; of FLAVOUR_STATEFUL an incomplete unit */
         size_t held_n;
 };
 
@@ -363,9 +364,39 @@ static size_t decode_run(struct charset_stream *s, const char *p, size_t n, bool
         return iconv_run(s, p, n, out);
 }
 
+static void unit_done(struct charset_stream *s, struct str *out)
+{
+        size_t left = iconv_run(s, s->held, s->held_n, out);
+
+        memmove(s->held, s->held + s->held_n - left, left);
+        s->held_n = left;
+}
+
+/* Where the units end depends on the text alone. */
+static void feed_units(struct charset_stream *s, struct span in, struct str *out)
+{
+        while (in.len) {
+                size_t room = UNIT_MAX - s->held_n, n = in.len < room ? in.len : room;
+                const char *lf = memchr(in.p, '\n', n);
+
+                if (lf)
+                        n = (size_t)(lf - in.p) + 1;
+                memcpy(s->held + s->held_n, in.p, n);
+                s->held_n += n;
+                if (lf || s->held_n == UNIT_MAX)
+                        unit_done(s, out);
+                in.p += n;
+                in.len -= n;
+        }
+}
+
 void charset_stream_feed(struct charset_stream *s, struct span in, struct str *out)
 {
-        while (in.len && (s->held_n || s->flavour == FLAVOUR_STATEFUL)) {       /* complete the cut character, octet by octet */
+        if (s->flavour == FLAVOUR_STATEFUL) {
+                feed_units(s, in, out);
+                return;
+        }
+        while (in.len && s->held_n) {                   /* complete the cut character, octet by octet */
                 char joined[HELD_MAX];
                 size_t n = s->held_n, left;
 
@@ -386,6 +417,8 @@ void charset_stream_feed(struct charset_stream *s, struct span in, struct str *o
 
 void charset_stream_finish(struct charset_stream *s, struct str *out)
 {
+        if (s->flavour == FLAVOUR_STATEFUL && s->held_n)
+                unit_done(s, out);
         if (s->held_n) {                                /* cut by the end: one replacement for what there is of it */
                 str_append_str(out, UTF8_REPLACEMENT);
                 s->held_n = 0;
