@@ -22,9 +22,11 @@ int sub_set(struct store *store, const char *userid, const char *name, bool subs
 enum autocreate_why { AUTOCREATE_LOGIN, AUTOCREATE_POST };
 /* Would autocreation make this user's INBOX (options autocreate_*)? Cheap, never blocks. */
 bool user_autocreate_wanted(struct store *store, const char *userid, enum autocreate_why why);
-/* Make INBOX, its folders with special uses and ACLs, subscriptions. Blocks. Doing it twice at once is fine. */
+/* Make INBOX, its folders with special uses and ACLs, subscriptions. Blocks. Doing it twice at once is fine; where it is not wanted
+ * (see above) nothing is done and 0 returned. Quota roots come with the quota module. */
 int user_autocreate(struct store *store, const char *userid, enum autocreate_why why, struct err *err);
 
+#define USERID_MAX 255
 /* Canonical user id from what a client gave: username_tolower, virtdomains, defaultdomain, character rules. ERR_BADNAME. */
 int user_canonify(struct store *store, const char *given, struct arena *arena, const char **userid_r, struct err *err);
 
