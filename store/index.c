@@ -9,12 +9,10 @@
  */
 #include "store/index_private.h"
 
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "store/mailbox.h"
-#include "util/log.h"
 #include "util/must.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "records are used as they are on the disk");
@@ -290,8 +288,7 @@ static int repair_block(struct index *ix, size_t i, struct index_rec *recs, stru
         struct index_repair *repair = &ix->shared->repair;
         uint32_t first = b->sum.first_uid, last = b->sum.last_uid, n = 0;
 
-        log_event(LOG_ERROR, NULL, "index.damaged", "path=%s first_uid=%" PRIu32 " last_uid=%" PRIu32 " reason=\"%s\"", ix->path,
-                  first, last, err ? err->text : "");
+        index_log_damage(b, err);
         if (!repair->fn || repair->fn(repair->ctx, first, last, recs, INDEX_BLOCK_RECORDS, &n, err) < 0)
                 return -1;
         must(n <= INDEX_BLOCK_RECORDS);
@@ -649,7 +646,7 @@ void index_iter_init(struct index_iter *it, struct index *ix, uint32_t from_uid)
 
 static bool record_fits(const struct index_iter *it, const struct index_rec *rec)
 {
-        return rec->modseq > it->modseq_above && (rec->flags & MSG_EXPUNGED ? it->expunged : it->live)
+        return (!it->modseq_above || rec->modseq > it->modseq_above) && (rec->flags & MSG_EXPUNGED ? it->expunged : it->live)
                 && (rec->flags & it->without_flags) == 0 && (rec->flags & it->with_flags) == it->with_flags;
 }
 

@@ -153,6 +153,13 @@ static int check_records(const struct index_rec *recs, const struct index_summar
         return 0;
 }
 
+void index_log_damage(struct index_block *b, const struct err *err)
+{
+        if (log_once(&b->shared->logged, 10))
+                log_event(LOG_ERROR, NULL, "index.damaged", "path=%s first_uid=%" PRIu32 " last_uid=%" PRIu32 " reason=\"%s\"",
+                          b->shared->path, b->sum.first_uid, b->sum.last_uid, err ? err->text : "");
+}
+
 int index_block_read(struct index_block *b, struct index_extent *extent, struct index_rec *recs, struct err *err)
 {
         size_t len = b->sum.records * sizeof *recs;
@@ -225,8 +232,7 @@ int index_block_live_uids(struct index_block *b, uint32_t live, uint64_t modseq,
                 ret = 0;
                 goto out;
         }
-        log_event(LOG_ERROR, NULL, "index.damaged", "path=%s first_uid=%" PRIu32 " last_uid=%" PRIu32 " reason=\"%s\"",
-                  b->shared->path, b->sum.first_uid, b->sum.last_uid, err ? err->text : "");
+        index_log_damage(b, err);
         ret = repaired_uids(b, live, modseq, recs, uids, err);
 out:
         free(recs);

@@ -495,6 +495,8 @@ static int find_holes(struct index *ix, struct err *err)
         struct index_file *f = ix->file;
         int ret = 0;
 
+        if (ix->durable.n == 0)
+                return 0;
         qsort(ix->durable.v, ix->durable.n, sizeof *ix->durable.v, compare_extents);
         file_lock(f);
         for (size_t i = 0; i < ix->durable.n; i++) {

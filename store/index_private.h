@@ -60,6 +60,7 @@ struct index_shared {
         struct mutex lock;                      /* of index_class: `recs` and `extent` of all blocks change under it */
         struct index_repair repair;             /* set before blocks are shared */
         char *path;                             /* for logs */
+        uint64_t logged;                        /* log_once(): damage of one index is one line in 10 s */
 };
 
 struct index_block {
@@ -115,6 +116,7 @@ void index_summary_of(const struct index_rec *recs, uint32_t n, struct index_sum
  * first_uid, last_uid. */
 void index_summary_add(struct index_summary *sum, const struct index_rec *rec);
 void index_summary_subtract(struct index_summary *sum, const struct index_rec *rec);
+void index_log_damage(struct index_block *b, const struct err *err);
 /* Read the records of a block from its extent and check them against checksum and summary. ERR_CORRUPT, ERR_IO. Any thread. */
 int index_block_read(struct index_block *b, struct index_extent *extent, struct index_rec *recs, struct err *err) EXCLUDES(index_class);
 

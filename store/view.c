@@ -147,10 +147,12 @@ static uint32_t *load_locked(struct view_block *b, struct source *src)
 {
         uint32_t *uids = xmalloc(src->live * sizeof *uids);
         struct err err = ERR_INIT;
+        static uint64_t logged;                 /* log_once(): a full disk or no descriptors is not a line for each look */
 
         if (index_block_live_uids(src->block, src->live, src->modseq, uids, &err) < 0) {
-                log_event(LOG_ERROR, NULL, "view.unreadable", "first_uid=%" PRIu32 " last_uid=%" PRIu32 " reason=\"%s\"", b->first,
-                          src->last, err.text);
+                if (log_once(&logged, 10))
+                        log_event(LOG_ERROR, NULL, "view.unreadable", "first_uid=%" PRIu32 " last_uid=%" PRIu32 " reason=\"%s\"",
+                                  b->first, src->last, err.text);
                 if (err.code != ERR_CORRUPT) {
                         free(uids);
                         return NULL;
