@@ -469,6 +469,7 @@ static void lmtp_close(struct session *s)
 {
         struct lmtp *l = lmtp_of(s);
 
+        telemetry_stop(s, &l->telemetry);
         lmtp_reset(l);
         lmtp_auth_deinit(l);
         str_deinit(&l->auth_input);

@@ -15,6 +15,7 @@
 #include "server/sasl.h"
 #include "server/service.h"
 #include "server/session.h"
+#include "server/telemetry.h"
 #include "store/acl.h"
 #include "store/mailbox.h"
 #include "store/mailname.h"
@@ -94,6 +95,7 @@ struct lmtp {
         struct sasl_conn *sasl;
         struct sasl_step step;
         bool step_valid;
+        struct telemetry *telemetry;
         char auth_mech[24];
         struct str auth_input;                  /* decoded response of the client */
         bool auth_has_input, auth_started;
