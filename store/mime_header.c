@@ -17,8 +17,9 @@ static bool is_lwsp(char c)
 /* Past the line that begins at `pos`. */
 static size_t line_end(struct span s, size_t pos)
 {
-        return pos + span_index((struct span){ s.p + pos, s.len - pos }, '\n') < s.len ?
-               pos + span_index((struct span){ s.p + pos, s.len - pos }, '\n') + 1 : s.len;
+        size_t end = pos + span_index((struct span){ s.p + pos, s.len - pos }, '\n');
+
+        return end < s.len ? end + 1 : s.len;
 }
 
 static size_t without_line_end(struct span s, size_t from, size_t to)

@@ -34,7 +34,6 @@ struct mime_parser {
         char last_octet;
         bool any_octet;
         struct str line;                        /* header: the line so far. body: its prefix, as long as it may be a boundary */
-        bool line_cut;                          /* header: there was more of it */
         bool line_plain;                        /* body: it does not begin with "--" */
         struct field_set fields;
         int field;                              /* enum field_id that continuation lines belong to, or -1 */
@@ -101,7 +100,6 @@ static void node_open(struct mime_parser *p, uint16_t parent, uint64_t offset, b
         p->in_header = true;
         p->default_message = default_message;
         p->field = -1;
-        p->line_cut = false;
         for (int i = 0; i < FIELD_N; i++) {
                 str_clear(&p->fields.v[i].value);
                 p->fields.v[i].present = false;
@@ -537,7 +535,6 @@ static void line_begin(struct mime_parser *p, unsigned eol)
         p->line_start = p->offset;
         p->eol_before = eol;
         str_clear(&p->line);
-        p->line_cut = false;
         p->line_plain = false;
 }
 
@@ -559,7 +556,6 @@ static void take(struct mime_parser *p, const char *s, size_t n, bool complete)
                 } else {
                         size_t room = MIME_LINE_MAX - p->line.len;
 
-                        p->line_cut |= n > room;
                         str_append(&p->line, s, n < room ? n : room);
                         if (complete)
                                 header_line(p, str_span(&p->line));
