@@ -21,11 +21,11 @@
 #include "server/pidfile.h"
 #include "server/schedule.h"
 #include "server/serving.h"
+#include "server/version.h"
 #include "util/array.h"
 #include "util/clock.h"
 #include "util/log.h"
 #include "util/must.h"
-#include "util/version.h"
 
 #define EXIT_CONFIG 78                          /* EX_CONFIG of sysexits.h */
 #define EXIT_USAGE 64
@@ -551,7 +551,7 @@ static void list_programs(void)
 static int print_and_end(const struct daemon_options *o)
 {
         if (o->print_version)
-                printf("cyrus-imapd %s\n", CYRD_CYRUS_VERSION);
+                printf("cyrus-imapd %s-cyrd\n", CYRUS_COMPAT);
         else if (o->dump_options)
                 manual_dump_options();
         else if (o->manual_options)

@@ -139,6 +139,18 @@ $d->{name} = 'cyrd';
 is($rc, 1, 'an impossible pid file is an error for the caller');
 like($out, qr{/nonexistent/pid}, '... and named');
 
+# -- a real Cyrus's files
+for my $case (['mailboxes.db', "\241\002\213\015twoskip file\0\0\0\0" . "\0" x 44], ['mailboxes.db', "\241\002\213\015skiplist file\0\0\0" . "\0" x 44]) {
+    my $f = Daemon->new(master => "START {\n  s cmd=\"/usr/bin/touch \@DIR\@/conf/started\"\n}\n");
+    $f->write('cyrus.conf', $f->slurp('cyrus.conf'));
+    $f->write("conf/$case->[0]", $case->[1]);
+    my $before = `cd $f->{dir} && find conf spool -ls`;
+    ($rc, $out) = $f->run;
+    is($rc, 1, "pointed at a real Cyrus's $case->[0] it does not start");
+    like($out, qr/migrat/, '... and says what to do');
+    is(`cd $f->{dir} && find conf spool -ls`, $before, '... and touched nothing, START included');
+}
+
 # -- a daemon whose configdirectory is out of reach
 SKIP: {
     skip 'not root', 2 if $> != 0;
