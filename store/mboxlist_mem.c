@@ -503,14 +503,26 @@ void entries_free(struct entries *entries)
         ARRAY_FREE(&entries->list);
 }
 
+/* A lock that does not let a stream of readers keep a writer out for ever, as the default kind does (measured: 20 changes a second
+ * beside four threads that list everything). No thread takes it twice for reading, and all take shards in order of their numbers. */
+static void init_fair(struct rwlock *lock)
+{
+        pthread_rwlockattr_t attr;
+
+        must(pthread_rwlockattr_init(&attr) == 0);
+        must(pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP) == 0);
+        must(pthread_rwlock_init(&lock->l, &attr) == 0);
+        pthread_rwlockattr_destroy(&attr);
+}
+
 void mem_init(struct mem *mem)
 {
         memset(mem, 0, sizeof *mem);
         for (unsigned i = 0; i < MEM_SHARDS; i++) {
                 mutex_init(&mem->shards[i].writing);
-                rwlock_init(&mem->shards[i].lock);
+                init_fair(&mem->shards[i].lock);
         }
-        rwlock_init(&mem->ids_lock);
+        init_fair(&mem->ids_lock);
         mem->ids = table_create();
         atomic_init(&mem->count, 0);
 }

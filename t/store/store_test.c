@@ -1,0 +1,469 @@
+/* A store's life: whose files these are, one process at a time, epochs, recovery, dumps, partitions. */
+#include <criterion/criterion.h>
+#include <ftw.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "store/mailname.h"
+#include "store/user.h"
+#include "t/store/scratch.h"
+#include "t/store/stubs.h"
+#include "util/array.h"
+
+TestSuite(store, .init = scratch_make, .fini = scratch_remove, .timeout = 60);
+
+static struct err err;
+
+/* ---- a listing of everything with its times ---- */
+
+static struct str listing = STR_INIT;
+
+static int list_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+        (void)type;
+        (void)ftw;
+        str_printf(&listing, "%s %o %lld %lld.%09ld %lld.%09ld\n", path, (unsigned)st->st_mode, (long long)st->st_size,
+                   (long long)st->st_mtim.tv_sec, st->st_mtim.tv_nsec, (long long)st->st_ctim.tv_sec, st->st_ctim.tv_nsec);
+        return 0;
+}
+
+static char *everything(void)
+{
+        str_clear(&listing);
+        nftw(scratch_dir, list_one, 16, FTW_PHYS);
+        return str_take(&listing);
+}
+
+static void put(const char *path, const char *content)
+{
+        char full[300], dir[300];
+
+        snprintf(full, sizeof full, "%s/%s", scratch_dir, path);
+        snprintf(dir, sizeof dir, "%s", full);
+        *strrchr(dir, '/') = '\0';
+        cr_assert_eq(fs_mkdir_p(dir, 0700, NULL), 0);
+        cr_assert_eq(fs_replace(full, content, strlen(content), 0600, NULL), 0);
+}
+
+Test(store, what_belongs_to_cyrus_is_refused_and_not_touched)
+{
+        static const char *const files[] = {
+                "conf/mailboxes.db", "conf/annotations.db", "conf/quotas.db", "conf/deliver.db", "conf/db/skipstamp", "conf/db/log.1",
+                "conf/quota/user.joe", "conf/quota/j/user.joe", "conf/user/uuid/a/b/abc/seen.db", "conf/user/j/joe.sub",
+                "conf/sieve/j/joe/x.bc", "conf/db.backup1/mailboxes.db", "conf/user_deny.db", "conf/backups.db",
+                "mail/uuid/a/b/abcdef/cyrus.header", "mail/uuid/a/b/abcdef/cyrus.index", "mail/user/joe/cyrus.header", "mail/user/joe/1.",
+                "mail/j/user/joe/Sent/cyrus.cache", "mail/domain/e/example.org/j/user/joe/cyrus.index", "mail/x/y/4711.",
+        };
+
+        for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+                char *before, *after;
+
+                fs_remove_tree(scratch_dir, NULL);
+                fs_mkdir_p(scratch_dir, 0700, NULL);
+                put(files[i], "x");
+                before = everything();
+                err_clear(&err);
+                cr_expect_null(scratch_try(NULL, false, &err), "%s", files[i]);
+                cr_expect_eq(err.code, ERR_FOREIGN, "%s: %s", files[i], err.text);
+                cr_expect(strstr(err.text, "migration") && strstr(err.text, scratch_dir), "%s", err.text);
+                cr_expect_null(scratch_try(NULL, true, &err));
+                after = everything();
+                cr_expect_str_eq(after, before, "%s", files[i]);
+                free(before);
+                free(after);
+        }
+}
+
+Test(store, empty_directories_of_a_package_are_no_foreign_store)
+{
+        static const char *const dirs[] = { "conf/quota", "conf/user", "conf/db", "conf/log", "conf/msg", "conf/proc", "conf/socket",
+                                            "mail/stage.", "mail/a", "mail/b", "mail/lost+found" };
+        struct store *s;
+
+        for (size_t i = 0; i < ARRAY_LEN(dirs); i++) {
+                char path[300];
+
+                snprintf(path, sizeof path, "%s/%s", scratch_dir, dirs[i]);
+                cr_assert_eq(fs_mkdir_p(path, 0700, NULL), 0);
+        }
+        s = scratch_open(NULL);
+        cr_assert_not_null(s);
+        store_close(&s);
+        s = scratch_open(NULL);
+        store_close(&s);
+}
+
+Test(store, cyrus_files_that_come_later_are_refused_too)
+{
+        struct store *s = scratch_open(NULL);
+
+        store_close(&s);
+        put("conf/mailboxes.db", "x");
+        cr_expect_null(scratch_try(NULL, false, &err));
+        cr_expect_eq(err.code, ERR_FOREIGN);
+}
+
+Test(store, one_process_at_a_time)
+{
+        struct store *s = scratch_open(NULL);
+
+        cr_expect_null(scratch_try(NULL, false, &err));
+        cr_expect_eq(err.code, ERR_BUSY, "%s", err.text);
+        store_close(&s);
+        s = scratch_open(NULL);
+        store_close(&s);
+}
+
+Test(store, unclean_stops_are_counted)
+{
+        struct store *s = scratch_open(NULL);
+
+        cr_expect_eq(store_epoch(s), 1);
+        cr_expect_not(store_was_unclean(s));
+        store_close(&s);
+        s = scratch_open(NULL);
+        cr_expect_eq(store_epoch(s), 1);
+        store_close(&s);
+        for (uint32_t i = 0; i < 3; i++) {
+                int status;
+                pid_t pid = fork();
+
+                if (pid == 0) {
+                        s = scratch_open(NULL);
+                        kill(getpid(), SIGKILL);
+                }
+                waitpid(pid, &status, 0);
+                cr_assert(WIFSIGNALED(status));
+                s = scratch_open(NULL);
+                cr_expect_eq(store_epoch(s), 2 + i);
+                cr_expect(store_was_unclean(s));
+                store_close(&s);
+        }
+        s = scratch_open(NULL);
+        cr_expect_eq(store_epoch(s), 4);
+        cr_expect_not(store_was_unclean(s));
+        store_close(&s);
+        /* A lost or damaged state file: an epoch above all that were. */
+        put("conf/cyrd.state", "cyrd-sta");
+        s = scratch_open(NULL);
+        cr_expect_gt(store_epoch(s), 400000);
+        cr_expect(store_was_unclean(s));
+        store_close(&s);
+}
+
+Test(store, a_failed_partition_takes_nothing_and_makes_the_stop_unclean)
+{
+        struct store *s = scratch_open(NULL);
+        const char *dir = store_partition_dir(s, "Default");
+        struct err why = { ERR_IO, "fdatasync: Input/output error" };
+        uint32_t epoch = store_epoch(s);
+
+        cr_assert_not_null(dir);
+        cr_expect_not(store_partition_failed(s, dir));
+        store_partition_fail(s, dir, &why);
+        cr_expect(store_partition_failed(s, dir));
+        cr_expect_eq(mboxlist_create(store_mboxlist(s), &(struct mbox_create){ .name = "user.joe" }, NULL, &err), -1);
+        cr_expect_eq(err.code, ERR_READONLY);
+        store_close(&s);
+        s = scratch_open(NULL);
+        cr_expect_eq(store_epoch(s), epoch + 1);
+        cr_expect_not(store_partition_failed(s, store_partition_dir(s, "default")));
+        store_close(&s);
+}
+
+Test(store, newer_formats_are_refused)
+{
+        static const char *const files[] = { "conf/cyrd.store", "conf/cyrd.state", "mail/cyrd.partition" };
+        static const char *const heads[] = { "cyrd-store", "cyrd-state", "cyrd-partition" };
+
+        for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+                struct store *s;
+                char text[100], path[300];
+                struct str kept = STR_INIT;
+
+                fs_remove_tree(scratch_dir, NULL);
+                s = scratch_open(NULL);
+                store_close(&s);
+                snprintf(path, sizeof path, "%s/%s", scratch_dir, files[i]);
+                cr_assert_eq(fs_slurp(path, 10000, &kept, NULL), 0);
+                snprintf(text, sizeof text, "%s 2\n", heads[i]);
+                put(files[i], text);
+                cr_expect_null(scratch_try(NULL, false, &err));
+                cr_expect_eq(err.code, ERR_UNSUPPORTED, "%s: %s", files[i], err.text);
+                cr_expect(strstr(err.text, "newer"), "%s", err.text);
+                put(files[i], kept.data);
+                s = scratch_open(NULL);
+                store_close(&s);
+                str_deinit(&kept);
+        }
+}
+
+Test(store, what_configuration_must_have)
+{
+        static const struct { const char *text, *message; } rows[] = {
+                { "partition-default: /tmp/x\n", "configdirectory option not specified in configuration file" },
+                { "configdirectory: /tmp/x\n", "partition-default option not specified in configuration file" },
+                { "configdirectory: /tmp/x\ndefaultpartition: big\npartition-default: /tmp/y\n",
+                  "partition-big option not specified in configuration file" },
+                { "configdirectory: x\npartition-default: /tmp/y\n", "configdirectory: x is not an absolute path" },
+        };
+
+        for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+                struct conf *conf = conf_text(rows[i].text);
+                struct store_options options = { .conf = conf };
+                struct store *s;
+
+                cr_expect_eq(store_open(&options, &s, &err), -1);
+                cr_expect_eq(err.code, ERR_CONFIG);
+                cr_expect_str_eq(err.text, rows[i].message);
+                conf_unref(&conf);
+        }
+}
+
+Test(store, a_partition_that_is_not_mounted_is_noticed)
+{
+        struct store *s = scratch_open(NULL);
+        char path[300];
+
+        store_close(&s);
+        snprintf(path, sizeof path, "%s/mail", scratch_dir);
+        fs_remove_tree(path, NULL);
+        fs_mkdir_p(path, 0700, NULL);
+        cr_expect_null(scratch_try(NULL, false, &err));
+        cr_expect_eq(err.code, ERR_CORRUPT);
+        cr_expect(strstr(err.text, "mounted"), "%s", err.text);
+}
+
+Test(store, a_partition_of_another_store_is_refused)
+{
+        struct store *s = scratch_open(NULL);
+        char path[300];
+
+        store_close(&s);
+        snprintf(path, sizeof path, "%s/conf", scratch_dir);
+        fs_remove_tree(path, NULL);
+        cr_expect_null(scratch_try(NULL, false, &err));
+        cr_expect_eq(err.code, ERR_FOREIGN);
+        cr_expect(strstr(err.text, "another store"), "%s", err.text);
+}
+
+Test(store, partitions_are_added_by_a_new_configuration)
+{
+        struct store *s = scratch_open(NULL);
+        char text[1000];
+        struct conf *conf;
+        const struct mbentry *e;
+
+        snprintf(text, sizeof text, "configdirectory: %s/conf\npartition-default: %s/mail\npartition-Big: %s/big/\ndefaultpartition: big\n",
+                 scratch_dir, scratch_dir, scratch_dir);
+        cr_expect_str_eq(store_default_partition(s), "default");
+        cr_expect_null(store_partition_dir(s, "big"));
+        conf = conf_text(text);
+        store_reconfigure(s, conf);
+        conf_unref(&conf);
+        cr_expect_str_eq(store_default_partition(s), "big");
+        cr_assert_eq(mboxlist_create(store_mboxlist(s), &(struct mbox_create){ .name = "user.joe" }, &e, &err), 0, "%s", err.text);
+        cr_expect_str_eq(e->partition, "big");
+        mbentry_unref(&e);
+        cr_assert_eq(mboxlist_create(store_mboxlist(s), &(struct mbox_create){ .name = "user.bob", .partition = "default" }, &e, &err), 0);
+        cr_expect_str_eq(e->partition, "default");
+        mbentry_unref(&e);
+        cr_expect_eq(mboxlist_create(store_mboxlist(s), &(struct mbox_create){ .name = "user.ann", .partition = "no" }, NULL, &err), -1);
+        cr_expect_eq(err.code, ERR_NOTFOUND);
+        store_close(&s);
+}
+
+static void create_many(struct store *s, unsigned from, unsigned n)
+{
+        for (unsigned i = from; i < from + n; i++) {
+                char name[40];
+
+                snprintf(name, sizeof name, "user.joe.f%05u", i);
+                if (mboxlist_create(store_mboxlist(s), &(struct mbox_create){ .name = name }, NULL, &err) < 0)
+                        _exit(3);
+        }
+}
+
+Test(store, what_was_acknowledged_survives_kill)
+{
+        struct store *s;
+        int status;
+        pid_t pid = fork();
+
+        if (pid == 0) {
+                s = scratch_open("delete_mode: immediate\n");
+                create_many(s, 0, 200);
+                if (mboxlist_delete(store_mboxlist(s), "user.joe.f00007", true, &err) < 0 ||
+                    mboxlist_rename(store_mboxlist(s), "user.joe.f00008", "user.joe.z", true, NULL, &err) < 0)
+                        _exit(4);
+                _exit(0);                       /* nothing is closed */
+        }
+        waitpid(pid, &status, 0);
+        cr_assert_eq(status, 0);
+        s = scratch_open(NULL);
+        cr_expect_eq(mboxlist_count(store_mboxlist(s)), 200, "with the intermediate user.joe");
+        cr_expect_null(mboxlist_find(store_mboxlist(s), "user.joe.f00007"));
+        cr_expect_null(mboxlist_find(store_mboxlist(s), "user.joe.f00008"));
+        {
+                const struct mbentry *e = mboxlist_find(store_mboxlist(s), "user.joe.z");
+
+                cr_expect_not_null(e);
+                mbentry_unref(&e);
+        }
+        store_close(&s);
+}
+
+/* kill -9 in the middle of things: each acknowledged name is there, with its directory, and the list is whole. */
+Test(store, killed_at_random_moments)
+{
+        for (unsigned round = 0; round < 12; round++) {
+                unsigned done[2] = { 0, 0 };
+                int pipes[2], status;
+                struct store *s;
+                pid_t pid;
+                char byte;
+
+                cr_assert_eq(pipe(pipes), 0);
+                pid = fork();
+                if (pid == 0) {
+                        s = scratch_open(NULL);
+                        for (unsigned i = 0;; i++) {
+                                create_many(s, round * 10000 + i, 1);
+                                if (write(pipes[1], "c", 1) != 1)
+                                        _exit(1);
+                        }
+                }
+                close(pipes[1]);
+                while (done[0] < 5 + round * 7 && read(pipes[0], &byte, 1) == 1)
+                        done[0]++;
+                kill(pid, SIGKILL);
+                while (read(pipes[0], &byte, 1) == 1)
+                        done[0]++;
+                close(pipes[0]);
+                waitpid(pid, &status, 0);
+                cr_assert(WIFSIGNALED(status));
+                s = scratch_open(NULL);
+                for (unsigned i = 0; i < done[0]; i++) {
+                        char name[40];
+                        const struct mbentry *e;
+
+                        snprintf(name, sizeof name, "user.joe.f%05u", round * 10000 + i);
+                        e = mboxlist_find(store_mboxlist(s), name);
+                        cr_assert_not_null(e, "%s", name);
+                        mbentry_unref(&e);
+                }
+                cr_assert_eq(mboxlist_check(store_mboxlist(s), true, NULL, NULL, &err), 0, "%s", err.text);
+                store_close(&s);
+        }
+}
+
+static void damage(const char *path)
+{
+        char full[300];
+
+        snprintf(full, sizeof full, "%s/%s", scratch_dir, path);
+        cr_assert(fs_exists(full), "%s", full);
+        put(path, "this is not a database, whatever it says it is, and it is long enough to be read as a page of one.........."
+                  ".........................................................................................................");
+}
+
+Test(store, tables_come_back_from_dumps)
+{
+        static const char *const ways[] = { "damaged", "removed", "environment removed", "damaged with a damaged dump", "log removed" };
+
+        for (size_t way = 0; way < ARRAY_LEN(ways); way++) {
+                struct store *s;
+                char path[300];
+                const struct mbentry *e;
+                bool yes;
+
+                fs_remove_tree(scratch_dir, NULL);
+                s = scratch_open(NULL);
+                create_many(s, 0, 50);
+                cr_assert_eq(sub_set(s, "joe", "user.joe", true, &err), 0);
+                cr_assert_eq(store_db_checkpoint(s, &err), 0, "%s", err.text);
+                create_many(s, 50, 1);
+                store_close(&s);
+                snprintf(path, sizeof path, "%s/conf/%s", scratch_dir, way == 2 ? "db" : "db/mailboxes.db");
+                if (way == 4)
+                        snprintf(path, sizeof path, "%s/conf/db/log.0000000001", scratch_dir);
+                cr_assert(fs_exists(path), "%s", path);
+                if (way == 0 || way == 3)
+                        damage("conf/db/mailboxes.db");
+                else
+                        fs_remove_tree(path, NULL);
+                if (way == 3)
+                        put("conf/db.backup/mailboxes.db.jsonl", "{\"cyrd-dump\":1,\"table\":\"mailboxes.db\"}\n{\"k\":");
+                s = scratch_open(NULL);
+                cr_expect_eq(mboxlist_count(store_mboxlist(s)), way == 3 ? 51 : 52, "%s", ways[way]);
+                e = mboxlist_find(store_mboxlist(s), "user.joe.f00049");
+                cr_expect_not_null(e, "%s", ways[way]);
+                mbentry_unref(&e);
+                cr_expect_eq(sub_has(s, "joe", "user.joe", &yes, &err), 0);
+                cr_expect(yes, "%s", ways[way]);
+                create_many(s, 900, 3);
+                store_close(&s);
+                s = scratch_open(NULL);
+                cr_expect_eq(mboxlist_count(store_mboxlist(s)), way == 3 ? 54 : 55, "%s", ways[way]);
+                store_close(&s);
+        }
+}
+
+Test(store, a_damaged_record_does_not_take_the_others_with_it)
+{
+        struct store *s = scratch_open(NULL);
+        char path[300];
+        struct str file = STR_INIT;
+        char *at;
+
+        create_many(s, 0, 20);
+        store_close(&s);
+        snprintf(path, sizeof path, "%s/conf/db/mailboxes.db", scratch_dir);
+        cr_assert_eq(fs_slurp(path, 10 << 20, &file, NULL), 0);
+        at = memmem(file.data, file.len, "partition=default", 17);
+        cr_assert_not_null(at);
+        at[12] = 'X';
+        cr_assert_eq(fs_replace(path, file.data, file.len, 0600, NULL), 0);
+        str_deinit(&file);
+        s = scratch_open(NULL);
+        cr_expect_eq(mboxlist_count(store_mboxlist(s)), 20);
+        store_close(&s);
+}
+
+Test(store, readonly_looks_and_changes_nothing)
+{
+        struct store *s = scratch_open(NULL);
+        char *before, *after;
+
+        create_many(s, 0, 5);
+        store_close(&s);
+        before = everything();
+        s = scratch_try(NULL, true, &err);
+        cr_assert_not_null(s, "%s", err.text);
+        cr_expect_eq(mboxlist_count(store_mboxlist(s)), 6);
+        cr_expect_eq(mboxlist_create(store_mboxlist(s), &(struct mbox_create){ .name = "user.bob" }, NULL, &err), -1);
+        cr_expect_eq(err.code, ERR_READONLY);
+        cr_expect_eq(mboxlist_check(store_mboxlist(s), false, NULL, NULL, &err), 0);
+        store_close(&s);
+        after = everything();
+        cr_expect_str_eq(after, before);
+        free(before);
+        free(after);
+        fs_remove_tree(scratch_dir, NULL);
+        cr_expect_null(scratch_try(NULL, true, &err));
+        cr_expect_eq(err.code, ERR_NOTFOUND, "%s", err.text);
+        cr_expect_not(fs_exists(scratch_dir));
+}
+
+Test(store, a_directory_without_permission_is_an_error_and_no_crash)
+{
+        char path[300];
+
+        if (geteuid() == 0)
+                cr_skip_test("root may do anything");
+        snprintf(path, sizeof path, "%s/conf", scratch_dir);
+        cr_assert_eq(fs_mkdir_p(path, 0500, NULL), 0);
+        cr_expect_null(scratch_try(NULL, false, &err));
+        cr_expect_eq(err.code, ERR_IO, "%s", err.text);
+}
