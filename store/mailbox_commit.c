@@ -67,6 +67,7 @@ void commit_queue_locked(struct mailbox *m, struct commit *from)
 
         *c = *from;
         c->end = m->end_mark;
+        c->also = NULL;
         if (c->modseq > m->durable_modseq + UNSYNCED_MODSEQS_MAX)
                 c->hard = true;                         /* else the jump after a power loss could be too short */
         if (c->hard)
@@ -349,7 +350,7 @@ int mailbox_write_locked(struct mailbox *m, struct mlog_batch *b, uint64_t modse
         prev_crc = m->prev_crc;
         if (put_batch_locked(m, b, modseq, first_uid, err) < 0)
                 goto failed;
-        if (state_apply_batch(m, b, err) < 0) {
+        if (state_apply_batch(m, b, err) < 0 || (c->also && c->also(m, c->also_ctx, m->seq - 1, err) < 0)) {
                 /* The index could not be read: what was just written must not come back when it can. */
                 if (ftruncate(seg->fd, (off_t)end) < 0)
                         log_event(LOG_ERROR, NULL, "mailbox.truncate", "path=%s errno=%d", file_path(seg->file), errno);

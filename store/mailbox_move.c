@@ -1,2 +1,406 @@
+/*
+ * mailbox_move - messages go from one mailbox to another: never lost, never in both for good.
+ *
+ * Two logs cannot be written in one piece. In order, each synced before the next is written:
+ *   1  source   MOVE_INTENT: id, target, UIDs. Nothing is shown; these messages are now on their way out, nobody else moves or expunges them
+ *   2  target   MOVE_ARRIVAL with that id and the messages, one batch; its commit is held back
+ *   3  source   EXPUNGE and MOVE_DONE, one batch; when it is on disk it is shown, and with it the target's commit
+ *   4  target   MOVE_DONE, not waited for: the arrival may be forgotten
+ *
+ * After a crash an intent that is still open is settled when the source is next opened, before its first view, by looking into the
+ * target's log: with the arrival the move is finished (3), without it or with an arrival that was undone (MOVE_ABORTED) it is
+ * dropped. The target shows an arrival as soon as it is on disk: the source cannot show the messages any more before it has settled.
+ *
+ * What fails alive: nothing arrived – the intent is closed as aborted. The target's sync failed – what is on its disk is not known, the
+ * intent stays open, its messages stay reserved until the next start settles it. The source cannot be written for 3 – the arrival is
+ * expunged again and marked aborted before anything was shown. The sync of 3 failed – the arrival is shown: the messages may be in both
+ * until the next start, but they are not lost.
+ */
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
 #include "store/mailbox_private.h"
-int mailbox_settle_moves(struct mailbox *m, struct err *err) { (void)m; (void)err; return 0; }
+#include "util/clock.h"
+#include "util/fs.h"
+#include "util/log.h"
+#include "util/must.h"
+
+static void fill_move(struct mlog_move *move, const uint8_t id[16], const char *other, uint32_t outcome)
+{
+        memset(move, 0, sizeof *move);
+        memcpy(move->id, id, sizeof move->id);
+        must(strlen(other) < sizeof move->other);
+        memcpy(move->other, other, strlen(other));
+        move->outcome = outcome;
+}
+
+static void add_done(struct mlog_batch *b, const uint8_t id[16], const char *other, uint32_t outcome)
+{
+        struct mlog_move move;
+
+        fill_move(&move, id, other, outcome);
+        mlog_batch_add(b, &b->body, MLOG_MOVE_DONE, &move, sizeof move, NULL, 0, NULL, 0, 0);
+}
+
+static void add_expunge(struct mlog_batch *b, const struct uidset *uids)
+{
+        struct mlog_uids u = { .last_updated = clock_wall_s(), .n = uids->n };
+
+        mlog_batch_add(b, &b->body, MLOG_EXPUNGE, &u, sizeof u, uids->ranges, uids->n * sizeof *uids->ranges, NULL, 0, 0);
+}
+
+/* ---- alive ---- */
+
+static int write_intent(struct carry *t, struct err *err)
+{
+        struct mailbox *m = t->from;
+        struct commit c = { .hard = true };
+        struct mlog_batch b;
+        struct mlog_move move;
+        struct str rest = STR_INIT;
+        struct uidset mine = UIDSET_INIT;
+        struct uidset_iter it;
+        uint64_t bytes;
+        uint32_t uid;
+        bool blobs;
+        int rc;
+
+        mlog_batch_init(&b);
+        mailbox_lock(t->from);
+        carry_select_locked(t, &bytes, &blobs);
+        mailbox_unlock(t->from);
+        mailbox_lock(m);                                /* what goes between the two is left out when it is read */
+        for (it = uidset_iter(&t->uids); uidset_next(&it, &uid);)
+                if (!uidset_has(&m->moving, uid))       /* not another's already */
+                        uidset_add(&mine, uid);
+        uidset_deinit(&t->uids);
+        t->uids = mine;
+        rc = mailbox_writable_locked(m, err);
+        if (rc == 0 && !uidset_empty(&t->uids)) {
+                fill_move(&move, t->move_id, t->to->uniqueid, 0);
+                move.n = t->uids.n;
+                move.dir_len = (uint32_t)strlen(t->to->partition_dir);
+                str_append(&rest, t->uids.ranges, t->uids.n * sizeof *t->uids.ranges);
+                str_append(&rest, t->to->partition_dir, move.dir_len);
+                mlog_batch_add(&b, &b.body, MLOG_MOVE_INTENT, &move, sizeof move, rest.data, rest.len, NULL, 0, 0);
+                rc = mailbox_write_locked(m, &b, index_counters(m->ix)->highestmodseq, 0, &c, err);
+                if (rc == 0)
+                        uidset_add_set(&m->moving, &t->uids);
+        }
+        mailbox_unlock(m);
+        str_deinit(&rest);
+        mlog_batch_deinit(&b);
+        return rc < 0 ? -1 : mailbox_sync_wait(m, err);
+}
+
+static void not_moving_locked(struct mailbox *m, const struct uidset *uids) REQUIRES(m->lock, mailbox_class);
+static void not_moving_locked(struct mailbox *m, const struct uidset *uids)
+{
+        for (uint32_t i = 0; i < uids->n; i++)
+                uidset_remove_range(&m->moving, uids->ranges[i].first, uids->ranges[i].last);
+}
+
+/* Nothing arrived. Should even this not be written, the next start settles it. */
+static void close_intent(struct carry *t, const struct uidset *reserved) EXCLUDES(mailbox_class)
+{
+        struct mailbox *m = t->from;
+        struct commit c = { .waiter = NULL };
+        struct mlog_batch b;
+        struct err err = ERR_INIT;
+
+        mlog_batch_init(&b);
+        add_done(&b, t->move_id, t->to->uniqueid, MOVE_ABORTED);
+        mailbox_lock(m);
+        if (mailbox_write_locked(m, &b, index_counters(m->ix)->highestmodseq, 0, &c, &err) == 0)
+                not_moving_locked(m, reserved);
+        mailbox_unlock(m);
+        mailbox_after(m);
+        mlog_batch_deinit(&b);
+}
+
+/* Take the arrival back: expunged and marked in one batch, synced, then shown together with it, which is: never. */
+static void undo_arrival(struct carry *t, const struct err *why) EXCLUDES(mailbox_class)
+{
+        struct mailbox *m = t->to;
+        struct commit c = { .hard = true };
+        struct mlog_batch b;
+        struct err err = ERR_INIT;
+        int rc;
+
+        mlog_batch_init(&b);
+        uidset_init(&c.expunged);
+        uidset_add_range(&c.expunged, t->result->first_uid, t->result->first_uid + t->result->count - 1);
+        add_expunge(&b, &c.expunged);
+        add_done(&b, t->move_id, t->from->uniqueid, MOVE_ABORTED);
+        mailbox_lock(m);
+        c.modseq = mailbox_next_modseq_locked(m);
+        rc = mailbox_write_locked(m, &b, c.modseq, 0, &c, &err);
+        mailbox_unlock(m);
+        if (rc == 0)
+                rc = mailbox_sync_wait(m, &err);
+        if (rc < 0)
+                log_event(LOG_ERROR, NULL, "mailbox.move", "from=%s to=%s reason=\"%s\" undo=\"%s\"", t->from->uniqueid, m->uniqueid,
+                          why->text, err.text);
+        mailbox_release_held(m, t->held_end, why);
+        mlog_batch_deinit(&b);
+}
+
+/* Step 4, and the end. From the thread that published the source's expunge; err: its sync failed. */
+static void source_published(void *ctx, const struct err *err)
+{
+        struct carry *t = ctx;
+        struct mailbox *m = t->to;
+        struct commit c = { .waiter = NULL };
+        struct mlog_batch b;
+        struct err ignored = ERR_INIT;
+
+        mailbox_release_held(m, t->held_end, err);
+        if (!err) {
+                mlog_batch_init(&b);
+                add_done(&b, t->move_id, t->from->uniqueid, MOVE_MOVED);
+                mailbox_lock(m);
+                (void)mailbox_write_locked(m, &b, index_counters(m->ix)->highestmodseq, 0, &c, &ignored);
+                mailbox_unlock(m);
+                mlog_batch_deinit(&b);
+                mailbox_after(m);
+        }
+        carry_free(t);
+}
+
+static int write_expunge(struct carry *t, struct err *err) EXCLUDES(mailbox_class)
+{
+        struct mailbox *m = t->from;
+        struct commit c = { .hard = true, .fn = source_published, .ctx = t };
+        struct mlog_batch b;
+        int rc;
+
+        mlog_batch_init(&b);
+        uidset_init(&c.expunged);
+        uidset_copy(&c.expunged, &t->uids);
+        add_expunge(&b, &t->uids);
+        add_done(&b, t->move_id, t->to->uniqueid, MOVE_MOVED);
+        mailbox_lock(m);
+        c.modseq = mailbox_next_modseq_locked(m);
+        rc = mailbox_write_locked(m, &b, c.modseq, 0, &c, err);
+        if (rc == 0)
+                not_moving_locked(m, &t->uids);
+        mailbox_unlock(m);
+        mlog_batch_deinit(&b);
+        return rc;
+}
+
+/* 0: the waiter's commit is on its way, and t with it. -1: the waiter has to be told; the move did not happen. */
+static int move_now(struct carry *t, struct uidset *reserved, struct err *err)
+{
+        struct commit c = { .waiter = t->waiter, .held = true };
+        struct mlog_move arrival;
+        struct mailbox *from = t->from;
+
+        if (write_intent(t, err) < 0)
+                return -1;
+        uidset_copy(reserved, &t->uids);
+        if (uidset_empty(&t->uids)) {
+                *t->result = (struct append_result){ 0, 0, 0, 0 };
+                if (t->copied_r)
+                        uidset_clear(t->copied_r);
+                waiter_done(t->waiter, NULL);
+                carry_free(t);
+                return 0;
+        }
+        if (carry_build(t, err) < 0) {
+                close_intent(t, reserved);
+                return -1;
+        }
+        fill_move(&arrival, t->move_id, t->from->uniqueid, 0);
+        mlog_batch_add(&t->batch, &t->batch.head, MLOG_MOVE_ARRIVAL, &arrival, sizeof arrival, NULL, 0, NULL, 0, 0);
+        if (carry_commit(t, &c, err) < 0) {
+                close_intent(t, reserved);
+                return -1;
+        }
+        if (mailbox_sync_wait(t->to, err) < 0) {
+                /* The held commit failed with the mailbox: its waiter is completed by whoever publishes next. */
+                carry_settle(t);
+                mailbox_after(t->to);
+                carry_free(t);
+                return 0;
+        }
+        carry_settle(t);
+        if (write_expunge(t, err) < 0) {
+                undo_arrival(t, err);                   /* completes the waiter */
+                close_intent(t, reserved);
+                carry_free(t);
+                return 0;
+        }
+        from = mailbox_ref(from);                       /* t may be gone any moment */
+        mailbox_after(from);
+        mailbox_unref(&from);
+        return 0;
+}
+
+static void run_move_job(struct job *job)
+{
+        struct carry *t = (struct carry *)job;
+        struct waiter *waiter = t->waiter;
+        struct uidset reserved = UIDSET_INIT;
+        struct err err = ERR_INIT;
+
+        if (move_now(t, &reserved, &err) < 0) {
+                mailbox_after(t->from);
+                mailbox_after(t->to);
+                carry_free(t);
+                waiter_done(waiter, &err);
+        }
+        uidset_deinit(&reserved);
+}
+
+int mailbox_move(struct mailbox *from, const struct uidset *uids, struct mailbox *to, const struct copy_mask *mask,
+                 struct uidset *copied_r, struct append_result *result_r, struct waiter *waiter, struct err *err)
+{
+        struct carry *t;
+        int rc;
+
+        if (from == to)
+                return err_set(err, ERR_UNSUPPORTED, "a move of messages to their own mailbox");
+        mailbox_lock(from);
+        rc = mailbox_writable_locked(from, err);
+        mailbox_unlock(from);
+        if (rc == 0) {
+                mailbox_lock(to);
+                rc = mailbox_writable_locked(to, err);
+                mailbox_unlock(to);
+        }
+        if (rc < 0)
+                return -1;
+        t = carry_create(from, uids, to, mask, copied_r, result_r, waiter);
+        random_bytes(t->move_id, sizeof t->move_id);
+        t->job.fn = run_move_job;
+        logstore_run(from->ls, &t->job);
+        return 0;
+}
+
+/* ---- after a crash ---- */
+
+enum peeked { PEEK_ABSENT, PEEK_ARRIVED, PEEK_ABORTED };
+
+static enum peeked arrival_state(struct mailbox *m, const uint8_t id[16])
+{
+        const struct move_note *note = state_find_move(m, id, false);
+
+        return !note ? PEEK_ABSENT : note->move.outcome == MOVE_ABORTED ? PEEK_ABORTED : PEEK_ARRIVED;
+}
+
+/* What was read may be in the page cache only: on disk before anything is built on it. */
+static int sync_files(struct mailbox *m, struct err *err)
+{
+        for (uint32_t i = 0; i < m->segs_n; i++) {
+                struct str path = STR_INIT;
+                int fd, rc = 0;
+
+                if (m->segs[i]->sealed || m->segs[i]->kind != MLOG_MAIN)
+                        continue;
+                mlog_segment_path(&path, m->dir, m->segs[i]->info.id);
+                fd = open(path.data, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+                if (fd < 0) {
+                        rc = err_set(err, ERR_IO, "cannot open %s", path.data);
+                } else {
+                        rc = fs_datasync(fd, path.data, err);
+                        close(fd);
+                }
+                str_deinit(&path);
+                if (rc < 0)
+                        return -1;
+        }
+        return 0;
+}
+
+/* The target's files, read without opening it: its own opening may be going on in another thread, so it is read again until its manifest
+ * stayed the same meanwhile. */
+static int peek_files(struct mailbox *m, const struct move_note *note, enum peeked *state_r, struct err *err)
+{
+        struct mailbox_ident ident = { .uniqueid = note->move.other, .partition_dir = note->dir && *note->dir ? note->dir : m->partition_dir,
+                                       .name = note->move.other };
+        int rc = -1;
+
+        for (int attempt = 0; attempt < 5; attempt++) {
+                struct mailbox *other = mailbox_alloc(m->store, NULL, &ident);
+                struct manifest again;
+                bool same = false;
+
+                err_clear(err);
+                rc = mailbox_load(other, &ident, LOAD_READONLY, NULL, err);
+                if (rc == 0 && manifest_read(&again, other->dir, other->uniqueid, err) == 0) {
+                        same = again.generation == other->manifest.generation;
+                        manifest_deinit(&again);
+                }
+                if (rc == 0) {
+                        *state_r = arrival_state(other, note->move.id);
+                        if (same && *state_r == PEEK_ARRIVED && !m->readonly_store)
+                                rc = sync_files(other, err);
+                }
+                mailbox_free(&other);
+                if (rc < 0 && err->code == ERR_NOTFOUND) {      /* deleted since: then nothing can have arrived for good */
+                        *state_r = PEEK_ABSENT;
+                        return 0;
+                }
+                if (rc == 0 && same)
+                        return 0;
+        }
+        return rc < 0 ? -1 : err_set(err, ERR_BUSY, "mailbox %s does not hold still", note->move.other);
+}
+
+static int peek(struct mailbox *m, const struct move_note *note, enum peeked *state_r, struct err *err)
+{
+        struct mailbox *other = mailbox_find_open(m->store, note->move.other);
+
+        if (!other)
+                return peek_files(m, note, state_r, err);
+        mailbox_lock(other);
+        *state_r = arrival_state(other, note->move.id);
+        mailbox_unlock(other);
+        mailbox_unref(&other);
+        return 0;
+}
+
+static int settle(struct mailbox *m, const struct move_note *note, enum peeked state, struct err *err) EXCLUDES(mailbox_class)
+{
+        struct commit c = { .hard = true };
+        struct mlog_batch b;
+        uint8_t id[16];
+        int rc;
+
+        log_event(LOG_NOTE, NULL, "mailbox.settle", "uniqueid=%s target=%s messages=%llu moved=%d", m->uniqueid, note->move.other,
+                  (unsigned long long)uidset_count(&note->uids), state == PEEK_ARRIVED);
+        mlog_batch_init(&b);
+        memcpy(id, note->move.id, sizeof id);           /* the note goes when its record is applied */
+        if (state == PEEK_ARRIVED)
+                add_expunge(&b, &note->uids);
+        add_done(&b, id, note->move.other, state == PEEK_ARRIVED ? MOVE_MOVED : MOVE_ABORTED);
+        mailbox_lock(m);
+        c.modseq = mailbox_next_modseq_locked(m);
+        rc = mailbox_write_locked(m, &b, c.modseq, 0, &c, err);
+        mailbox_unlock(m);
+        mlog_batch_deinit(&b);
+        return rc;
+}
+
+int mailbox_settle_moves(struct mailbox *m, struct err *err)
+{
+        bool wrote = false;
+
+        for (size_t i = 0; i < m->moves.n;) {
+                enum peeked state = PEEK_ABSENT;
+
+                if (!m->moves.v[i]->intent) {
+                        i++;
+                        continue;
+                }
+                if (m->failed || m->readonly_store || store_partition_failed(m->store, m->partition_dir))
+                        return 0;                       /* not now: nothing of it can be changed anyway */
+                if (peek(m, m->moves.v[i], &state, err) < 0 || settle(m, m->moves.v[i], state, err) < 0)
+                        return -1;
+                wrote = true;
+                i = 0;                                  /* the list has changed */
+        }
+        return wrote ? mailbox_sync_wait(m, err) : 0;
+}

@@ -728,8 +728,14 @@ static void drop_unused(struct mailbox *m)
                         m->manifest.entries[at].base_modseq = s->base_modseq;
                         m->manifest.entries[at].seq = s->seq;
                 }
-                if (s->kind == MLOG_RETIRED || (s->kind == MLOG_ADOPTED && !s->base_uid))
-                        drop_segment(m, i, false);      /* the files go after the next manifest: compaction removes what is not listed */
+                if (s->kind == MLOG_ADOPTED && !s->base_uid) {
+                        if (at >= 0)
+                                manifest_remove(&m->manifest, (uint32_t)at);
+                        drop_segment(m, i, true);
+                } else if (s->kind == MLOG_RETIRED) {
+                        m->retired_left = true;         /* stays listed until a checkpoint of the index that was rebuilt: compaction */
+                        drop_segment(m, i, false);
+                }
         }
 }
 

@@ -91,9 +91,11 @@ struct commit {
         struct waiter *waiter;                  /* may be NULL */
         void (*fn)(void *ctx, const struct err *err);   /* instead of a waiter: for jobs; err NULL: published */
         void *ctx;
-        bool at_sync;                           /* complete when synced (wait_synced, jobs), shows nothing */
         struct err err;                         /* on the way to the waiter */
         bool failed;
+        /* Called while the batch is applied, for what an ADOPT record brings; NULL: nothing. Not kept. */
+        int (*also)(struct mailbox *m, void *also_ctx, uint64_t seq, struct err *err);
+        void *also_ctx;
 };
 struct commit_list {
         struct commit *head, *tail;
@@ -153,6 +155,7 @@ struct mailbox {
         uint64_t records_since_checkpoint, bytes_since_checkpoint;
         bool syncing;                           /* a thread is in fdatasync for this mailbox */
         struct cond synced;
+        bool retired_left;                      /* compaction was interrupted: finish it */
         uint64_t damage;                        /* problems found while loading */
 
         struct mutex watch_lock;                /* watch_class */
@@ -271,6 +274,52 @@ int mailbox_checkpoint_inner(struct mailbox *m, struct err *err) EXCLUDES(mailbo
 void mailbox_close_fds(struct mailbox *m) EXCLUDES(mailbox_class);
 void mailbox_shed(struct mailbox *m) EXCLUDES(mailbox_class);           /* a cold one gives up blocks in memory */
 
+/* ---- mailbox_copy.c: what copy and move share ---- */
+
+struct job {
+        struct job *next;
+        void (*fn)(struct job *job);            /* ends the job's memory itself */
+};
+
+struct blob_pin {
+        uint8_t guid[GUID_SIZE];
+        uint32_t number;
+};
+struct side_message {
+        struct mlog_header h;
+        struct mlog_message f;
+};
+struct carry {
+        struct job job;
+        struct mailbox *from, *to;              /* with references */
+        struct uidset uids;                     /* asked for; then: those that are taken */
+        struct copy_mask mask;
+        struct uidset *copied_r;
+        struct append_result *result;
+        struct waiter *waiter;
+        struct mlog_batch batch;                /* for `to` */
+        ARRAY(size_t) fronts;                   /* places of struct mlog_message in batch.body; kwset is the source's */
+        ARRAY(struct blob_pin) pins;      /* blobs placed in `to` */
+        uint32_t *setmap;                       /* source set id → target set id + 1, 0: not yet known */
+        uint32_t setmap_n;
+        struct segment *side;                   /* in `to`, for a large set */
+        ARRAY(struct side_message) side_messages;
+        uint32_t side_seq;
+        uint8_t move_id[16];
+        uint64_t held_end;                      /* move: of the target's commit */
+};
+struct carry *carry_create(struct mailbox *from, const struct uidset *uids, struct mailbox *to, const struct copy_mask *mask,
+                                 struct uidset *copied_r, struct append_result *result_r, struct waiter *waiter);
+void carry_free(struct carry *t);
+/* Leave in t->uids what is there; returns how many messages, *bytes_r their octets, *blobs_r whether one is a blob. */
+uint32_t carry_select_locked(struct carry *t, uint64_t *bytes_r, bool *blobs_r) REQUIRES(t->from->lock, mailbox_class);
+/* Read the source, lay down the target's records (aside, when they are many). No lock held; may block. */
+int carry_build(struct carry *t, struct err *err);
+/* Write them; `c` as for mailbox_write_locked(), with first_uid, count and modseq filled in here. No lock held. */
+int carry_commit(struct carry *t, struct commit *c, struct err *err);
+/* After that: what has to be written down about a segment built aside (blocks). */
+void carry_settle(struct carry *t);
+
 /* ---- mailbox_move.c ---- */
 
 /* After load, before the first view: intents that a crash left open are carried out or dropped, as the target's log says. */
@@ -315,10 +364,6 @@ int stage_sync(struct stage *stage, struct err *err);                           
 
 /* ---- logstore.c ---- */
 
-struct job {
-        struct job *next;
-        void (*fn)(struct job *job);            /* ends the job's memory itself */
-};
 /* Run on a job thread (without threads: here and now). */
 void logstore_run(struct logstore *ls, struct job *job);
 void logstore_want_sync(struct logstore *ls, struct mailbox *m, bool soft);     /* takes a reference while queued */

@@ -1,6 +1,7 @@
 /* mailbox - appended, flagged, expunged, reopened: what was acknowledged is there, what was not is not. */
 #include <criterion/criterion.h>
 
+#include "store/mailbox_private.h"
 #include "t/store/fake_store.h"
 
 static struct store st;
@@ -143,4 +144,130 @@ Test(mailbox, is_the_same_when_the_index_is_lost)
         str_deinit(&before);
         str_deinit(&after);
         str_deinit(&path);
+}
+
+static struct append_result copy_or_move(struct mailbox *from, struct mailbox *to, const char *set, bool move, struct uidset *copied)
+{
+        struct uidset uids = UIDSET_INIT;
+        struct append_result r = { 0, 0, 0, 0 };
+        struct waiter w;
+        struct err err = ERR_INIT;
+        int rc;
+
+        cr_assert_eq(uidset_parse(span_of(set), 1000000, &uids, &err), 0);
+        waiter_init_blocking(&w);
+        if (move)
+                rc = mailbox_move(from, &uids, to, NULL, copied, &r, &w, &err);
+        else
+                rc = mailbox_copy(from, &uids, to, NULL, copied, &r, &w, &err);
+        cr_assert_eq(rc, 0, "%s", err.text);
+        cr_assert_eq(waiter_block(&w, &err), 0, "%s", err.text);
+        uidset_deinit(&uids);
+        return r;
+}
+
+static void check_reopens_equal(const char *id)
+{
+        struct mailbox *m = fake_open(&st, id);
+        struct str before = STR_INIT, after = STR_INIT, rebuilt = STR_INIT, path = STR_INIT;
+
+        dump(m, &before);
+        mailbox_unref(&m);
+        restart(false);
+        m = fake_open(&st, id);
+        dump(m, &after);
+        mailbox_unref(&m);
+        logstore_destroy(&st.ls);
+        str_printf(&path, "%s/%c/%c/%s/index", st.dir, id[0], id[1], id);
+        unlink(path.data);
+        fake_store_start(&st, 0);
+        m = fake_open(&st, id);
+        dump(m, &rebuilt);
+        mailbox_unref(&m);
+        cr_expect_str_eq(after.data, before.data);
+        cr_expect_str_eq(rebuilt.data, before.data);
+        str_deinit(&before);
+        str_deinit(&after);
+        str_deinit(&rebuilt);
+        str_deinit(&path);
+}
+
+Test(mailbox, copies_with_flags_keywords_and_dates)
+{
+        struct mailbox *a = fake_create(&st, ID_A), *b = fake_create(&st, ID_B);
+        struct uidset copied = UIDSET_INIT;
+        struct append_result r;
+        struct msg msg;
+        struct err err = ERR_INIT;
+        char *big = malloc(100000);
+
+        memset(big, 'y', 100000);
+        for (int i = 0; i < 10; i++)
+                fake_append(&st, a, text, sizeof text - 1, MSG_SEEN, i % 2 ? "odd" : NULL, &err);
+        fake_append(&st, a, big, 100000, MSG_FLAGGED, "big", &err);
+        fake_append(&st, b, text, sizeof text - 1, 0, "first", &err);
+        r = copy_or_move(a, b, "3:5,11,99", false, &copied);
+        cr_expect_eq(r.first_uid, 2);
+        cr_expect_eq(r.count, 4);
+        cr_expect_eq(uidset_count(&copied), 4);
+        cr_assert_eq(mailbox_message(b, 3, &msg, &err), 0);
+        cr_expect_eq(msg.flags, MSG_SEEN);
+        cr_expect_eq(msg.internaldate, 1000000);
+        cr_assert_not_null(mailbox_kwset(b, msg.kwset));
+        cr_expect_str_eq(mailbox_keyword_name(b, mailbox_kwset(b, msg.kwset)->ids[0]), "odd");
+        cr_expect_eq(view_count(b->view), 5);
+        mailbox_unref(&a);
+        mailbox_unref(&b);
+        check_reopens_equal(ID_A);
+        check_reopens_equal(ID_B);
+        uidset_deinit(&copied);
+        free(big);
+}
+
+Test(mailbox, a_large_copy_is_adopted)
+{
+        struct mailbox *a = fake_create(&st, ID_A), *b = fake_create(&st, ID_B);
+        struct append_result r;
+        struct err err = ERR_INIT;
+        char *body = malloc(30000);
+
+        memset(body, 'z', 30000);
+        fake_append(&st, b, text, sizeof text - 1, 0, "first", &err);
+        for (int i = 0; i < 120; i++) {
+                body[0] = (char)i;
+                cr_assert(fake_append(&st, a, body, 30000, i % 2 ? MSG_SEEN : 0, i % 3 ? "third" : "other", &err) > 0);
+        }
+        r = copy_or_move(a, b, "1:*", false, NULL);
+        cr_expect_eq(r.first_uid, 2);
+        cr_expect_eq(r.count, 120);
+        store_flags(b, "5:50", FLAGS_ADD, MSG_DELETED, "x");
+        fake_append(&st, b, text, sizeof text - 1, 0, "last", &err);
+        expunge(b);
+        mailbox_unref(&a);
+        mailbox_unref(&b);
+        check_reopens_equal(ID_B);
+        free(body);
+}
+
+Test(mailbox, a_move_takes_messages_from_one_to_the_other)
+{
+        struct mailbox *a = fake_create(&st, ID_A), *b = fake_create(&st, ID_B);
+        struct mailbox_status s;
+        struct append_result r;
+        struct err err = ERR_INIT;
+
+        for (int i = 0; i < 10; i++)
+                fake_append(&st, a, text, sizeof text - 1, 0, "k", &err);
+        r = copy_or_move(a, b, "2:4", true, NULL);
+        cr_expect_eq(r.count, 3);
+        mailbox_status(a, &s);
+        cr_expect_eq(s.messages, 7);
+        mailbox_status(b, &s);
+        cr_expect_eq(s.messages, 3);
+        cr_expect_eq(a->moves.n, 0);
+        cr_expect_eq(b->moves.n, 0);
+        mailbox_unref(&a);
+        mailbox_unref(&b);
+        check_reopens_equal(ID_A);
+        check_reopens_equal(ID_B);
 }

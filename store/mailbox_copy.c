@@ -1,0 +1,519 @@
+/*
+ * mailbox_copy - messages from one mailbox into another, as one batch.
+ *
+ * The source's records are read without any lock (they never change, their segments are counted); rendered structures are taken over,
+ * nothing is parsed again. Blobs are linked. A small set without blobs is done in the caller's thread, any other on a job thread.
+ *
+ * What is larger than BATCH_BYTES_MAX would hold the target's lock too long for one write. It is built in a segment of its own, with UIDs
+ * counted from 1 and modseqs from 0, synced, and listed in the manifest (as adopted, with base UID 0: not yet part of the log). Then one
+ * small batch with an ADOPT record gives it its base, and only then the messages exist. A crash before that leaves a segment that no
+ * ADOPT record names: it is dropped. Until the manifest knows the base, too, no checkpoint is made (`maintaining`), so that replay
+ * meets the ADOPT record.
+ */
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "store/mailbox_private.h"
+#include "util/clock.h"
+#include "util/fs.h"
+#include "util/log.h"
+#include "util/must.h"
+
+#define INLINE_MESSAGES 32
+#define INLINE_BYTES (256u << 10)
+
+struct carry *carry_create(struct mailbox *from, const struct uidset *uids, struct mailbox *to, const struct copy_mask *mask,
+                                 struct uidset *copied_r, struct append_result *result_r, struct waiter *waiter)
+{
+        struct carry *t = xcalloc(1, sizeof *t);
+
+        t->from = mailbox_ref(from);
+        t->to = mailbox_ref(to);
+        uidset_init(&t->uids);
+        uidset_copy(&t->uids, uids);
+        if (mask)
+                t->mask = *mask;
+        t->copied_r = copied_r;
+        t->result = result_r;
+        t->waiter = waiter;
+        mlog_batch_init(&t->batch);
+        return t;
+}
+
+void carry_free(struct carry *t)
+{
+        for (size_t i = 0; i < t->pins.n; i++)
+                blob_unpin(t->to, t->pins.v[i].guid, t->pins.v[i].number);
+        ARRAY_FREE(&t->pins);
+        ARRAY_FREE(&t->fronts);
+        ARRAY_FREE(&t->side_messages);
+        mlog_batch_deinit(&t->batch);
+        uidset_deinit(&t->uids);
+        segment_unref(&t->side);
+        free(t->setmap);
+        mailbox_unref(&t->from);
+        mailbox_unref(&t->to);
+        free(t);
+}
+
+uint32_t carry_select_locked(struct carry *t, uint64_t *bytes_r, bool *blobs_r)
+{
+        struct mailbox *m = t->from;
+        struct uidset there = UIDSET_INIT;
+        uint32_t count = 0;
+
+        *bytes_r = 0;
+        *blobs_r = false;
+        for (uint32_t i = 0; i < t->uids.n; i++) {
+                struct index_iter it;
+                struct index_rec rec;
+
+                index_iter_init(&it, m->ix, t->uids.ranges[i].first);
+                it.upto_uid = t->uids.ranges[i].last < m->published_uidnext ? t->uids.ranges[i].last : m->published_uidnext - 1;
+                it.expunged = false;
+                if (it.upto_uid < t->uids.ranges[i].first)
+                        break;
+                while (index_next(&it, &rec, NULL) == 1) {
+                        uidset_add(&there, rec.uid);
+                        *bytes_r += rec.record_len;
+                        *blobs_r = *blobs_r || (rec.flags & MSG_BLOB);
+                        count++;
+                }
+        }
+        uidset_deinit(&t->uids);
+        t->uids = there;
+        return count;
+}
+
+/* ---- reading the source ---- */
+
+struct source_message {
+        uint32_t uid, flags, kwset;
+        int64_t internaldate;
+        uint64_t offset;
+        struct segment *seg;                    /* with a reference */
+};
+
+/* The state of a message and where it is. 1, 0: gone, -1. */
+static int locate(struct mailbox *m, uint32_t uid, struct source_message *s, struct err *err) EXCLUDES(mailbox_class)
+{
+        struct index_rec rec;
+        int rc;
+
+        mailbox_lock(m);
+        rc = index_find(m->ix, uid, &rec, err);
+        if (rc == 1) {
+                struct segment *seg = mailbox_segment(m, rec.segment);
+
+                *s = (struct source_message){ .uid = uid, .flags = rec.flags, .kwset = rec.kwset, .internaldate = rec.internaldate,
+                                              .offset = rec.offset, .seg = seg ? segment_ref(seg) : NULL };
+        }
+        mailbox_unlock(m);
+        if (rc == 1 && !s->seg)
+                return err_set(err, ERR_CORRUPT, "mailbox %s: the segment of message %u is missing", m->uniqueid, uid);
+        return rc;
+}
+
+static int copy_blob(struct carry *t, const struct mlog_message *f, uint32_t *number_r, struct err *err)
+{
+        struct str path = STR_INIT;
+        struct blob_pin *pin;
+        int rc;
+
+        str_printf(&path, "%s/", t->from->dir);
+        blob_name(&path, f->guid, f->blob_number);
+        rc = blob_place(t->to, path.data, f->guid, f->size, number_r, err);
+        str_deinit(&path);
+        if (rc == 0) {
+                pin = ARRAY_PUSH(&t->pins);
+                memcpy(pin->guid, f->guid, sizeof pin->guid);
+                pin->number = *number_r;
+        }
+        return rc;
+}
+
+/* Read one record whole and lay it down for the target. kwset stays the source's for now. */
+static int add_one(struct carry *t, const struct source_message *s, int64_t now, struct err *err)
+{
+        struct mlog_header h;
+        struct mlog_message f;
+        struct str front = STR_INIT;
+        char *octets = NULL;
+        int ret = -1;
+
+        if (mlog_read_record(s->seg->file, &s->seg->info, s->offset, &h, &front, err) < 0)
+                goto out;
+        if (h.type != MLOG_MESSAGE) {
+                err_set(err, ERR_CORRUPT, "mailbox %s: message %u is not where it should be", t->from->uniqueid, s->uid);
+                goto out;
+        }
+        memcpy(&f, front.data, sizeof f);
+        octets = try_malloc(h.body_len + 1);
+        if (!octets) {
+                err_set(err, ERR_NOMEM, "a message of %llu octets", (unsigned long long)h.body_len);
+                goto out;
+        }
+        if (file_read(s->seg->file, octets, h.body_len, s->offset + sizeof h + h.front_len, err) < 0)
+                goto out;
+        if (crc32c(0, octets, h.body_len) != h.body_crc) {
+                err_set(err, ERR_CORRUPT, "mailbox %s: the octets of message %u are damaged", t->from->uniqueid, s->uid);
+                goto out;
+        }
+        f.uid = 0;
+        f.createdmodseq = 0;
+        f.last_updated = f.savedate = now;
+        f.internaldate = s->internaldate;
+        f.flags = (s->flags & MSG_SYSTEM_FLAGS & ~t->mask.drop_flags) | (f.flags & MSG_BLOB);
+        f.kwset = t->mask.drop_keywords ? 0 : s->kwset;
+        if ((f.flags & MSG_BLOB) && copy_blob(t, &f, &f.blob_number, err) < 0)
+                goto out;
+        *ARRAY_PUSH(&t->fronts) = t->batch.body.len + sizeof h;
+        mlog_batch_add(&t->batch, &t->batch.body, MLOG_MESSAGE, &f, sizeof f, front.data + sizeof f, front.len - sizeof f, octets, h.body_len,
+                       h.body_crc);
+        ret = 0;
+out:
+        str_deinit(&front);
+        free(octets);
+        return ret;
+}
+
+/* ---- keywords ---- */
+
+/* The target's set for a source's; new names and sets go to the head of `b`. */
+static int map_set_locked(struct carry *t, struct kwneed *need, uint32_t set, struct mlog_batch *b, uint32_t *to_r, struct err *err)
+{
+        const struct kwset *from = mailbox_kwset(t->from, set);
+        uint16_t *ids;
+        int rc = 0;
+
+        *to_r = 0;
+        if (!from || from->n == 0)
+                return 0;
+        if (set >= t->setmap_n) {
+                uint32_t n = set + 64;
+
+                t->setmap = xrealloc(t->setmap, n * sizeof *t->setmap);
+                memset(t->setmap + t->setmap_n, 0, (n - t->setmap_n) * sizeof *t->setmap);
+                t->setmap_n = n;
+        }
+        if (t->setmap[set]) {
+                *to_r = t->setmap[set] - 1;
+                return 0;
+        }
+        ids = xmalloc(from->n * sizeof *ids);
+        for (uint32_t i = 0; i < from->n && rc == 0; i++)
+                rc = kw_need_name(t->to, need, span_of(mailbox_keyword_name(t->from, from->ids[i])), b, &ids[i], err);
+        if (rc == 0)
+                rc = kw_need_set(t->to, need, ids, from->n, b, to_r, err);
+        free(ids);
+        if (rc == 0)
+                t->setmap[set] = *to_r + 1;
+        return rc;
+}
+
+static int map_all_locked(struct carry *t, struct kwneed *need, struct mlog_batch *b, struct err *err)
+{
+        for (size_t i = 0; i < t->fronts.n; i++) {
+                struct mlog_message *f = (struct mlog_message *)(void *)(t->batch.body.data + t->fronts.v[i]);
+
+                if (map_set_locked(t, need, f->kwset, b, &f->kwset, err) < 0)
+                        return -1;
+        }
+        return 0;
+}
+
+/* ---- built aside ---- */
+
+static int side_begin(struct carry *t, struct err *err)
+{
+        struct mailbox *m = t->to;
+
+        mailbox_maintain_begin(m);
+        if (segment_begin(m, m->manifest.next_id, false, &t->side, err) < 0) {
+                mailbox_maintain_end(m);
+                return -1;
+        }
+        m->manifest.next_id++;
+        t->side->kind = MLOG_ADOPTED;
+        t->side_seq = 1;
+        return 0;
+}
+
+/* Keywords have to be the target's before the records are written: needed ones are made now, in a small batch. */
+static int side_keywords(struct carry *t, struct err *err)
+{
+        struct mailbox *m = t->to;
+        struct kwneed need = { ARRAY_INIT, ARRAY_INIT };
+        struct mlog_batch b;
+        struct commit c = { .waiter = NULL };
+        int rc;
+
+        mlog_batch_init(&b);
+        mailbox_lock(m);
+        rc = map_all_locked(t, &need, &b, err);
+        if (rc == 0 && b.records)
+                rc = mailbox_write_locked(m, &b, index_counters(m->ix)->highestmodseq, 0, &c, err);
+        mailbox_unlock(m);
+        mailbox_after(m);
+        mlog_batch_deinit(&b);
+        kwneed_deinit(&need);
+        return rc;
+}
+
+/* What has been gathered goes into the side segment. */
+static int side_flush(struct carry *t, struct err *err)
+{
+        struct segment *s = t->side;
+        struct mlog_pen pen = { .segment = &s->info, .offset = s->end, .seq = t->side_seq, .time = clock_wall_s(), .epoch = t->to->epoch,
+                                .prev_crc = s->seq ? (uint32_t)s->seq : s->info.crc,
+                                .first_uid = (uint32_t)t->side_messages.n + 1, .flags = MLOG_RELATIVE };
+        struct iovec iov[2];
+        int n;
+
+        if (t->batch.records == 0)
+                return 0;
+        if (side_keywords(t, err) < 0)
+                return -1;
+        n = mlog_batch_seal(&t->batch, &pen, iov);
+        if (segment_write(t->to, s, iov, n, s->end, err) < 0)
+                return -1;
+        for (size_t i = 0; i < t->fronts.n; i++) {
+                struct side_message *side = ARRAY_PUSH(&t->side_messages);
+                const char *front = t->batch.body.data + t->fronts.v[i];
+
+                memcpy(&side->h, front - sizeof side->h, sizeof side->h);
+                memcpy(&side->f, front, sizeof side->f);
+        }
+        t->side_seq = (uint32_t)pen.seq;
+        s->seq = pen.prev_crc;                          /* borrowed for the chain until it is adopted */
+        s->end = pen.offset;
+        t->fronts.n = 0;
+        mlog_batch_deinit(&t->batch);
+        return 0;
+}
+
+static int side_list(struct carry *t, struct err *err)
+{
+        struct mailbox *m = t->to;
+        struct segment *s = t->side;
+        struct manifest_entry *e;
+
+        if (fs_datasync(s->fd, file_path(s->file), err) < 0)
+                return -1;
+        s->durable = s->end;
+        s->sealed = true;
+        s->seq = 0;
+        close(s->fd);
+        s->fd = -1;
+        e = manifest_add(&m->manifest, 0);
+        *e = (struct manifest_entry){ .id = s->info.id, .valid_len = s->end, .kind = MLOG_ADOPTED, .crc = s->info.crc, .salt = s->info.salt };
+        if (manifest_write(&m->manifest, m->dir, err) < 0)
+                return -1;
+        return 0;
+}
+
+/* The side segment did not become part of the log. Its entry in the manifest, if there is one, is dropped when it is next loaded. */
+static void side_drop(struct carry *t)
+{
+        struct mailbox *m = t->to;
+        int at;
+
+        if (!t->side)
+                return;
+        at = manifest_find(&m->manifest, t->side->info.id);
+        if (at >= 0) {
+                struct err err = ERR_INIT;
+
+                manifest_remove(&m->manifest, (uint32_t)at);
+                if (manifest_write(&m->manifest, m->dir, &err) < 0)
+                        log_event(LOG_WARN, NULL, "mailbox.adopt", "uniqueid=%s reason=\"%s\"", m->uniqueid, err.text);
+        }
+        file_unlink_last(t->side->file);
+        segment_unref(&t->side);
+        mailbox_maintain_end(m);
+}
+
+static int apply_side(struct mailbox *m, void *ctx, uint64_t seq, struct err *err)
+{
+        struct carry *t = ctx;
+        struct apply_base base = { .uid = t->result->first_uid, .modseq = t->result->modseq, .seq = seq, .adopted = true };
+        struct segment *s = t->side;
+
+        for (size_t i = 0; i < t->side_messages.n; i++)
+                if (state_apply(m, &t->side_messages.v[i].h, &t->side_messages.v[i].f, &base, err) < 0)
+                        return -1;
+        s->base_uid = base.uid;
+        s->base_modseq = base.modseq;
+        s->seq = seq;
+        m->segs = xrealloc(m->segs, (m->segs_n + 1) * sizeof *m->segs);
+        memmove(m->segs + 1, m->segs, m->segs_n * sizeof *m->segs);
+        m->segs[0] = segment_ref(s);
+        m->segs_n++;
+        return 0;
+}
+
+void carry_settle(struct carry *t)
+{
+        struct mailbox *m = t->to;
+        struct err err = ERR_INIT;
+        int at;
+
+        if (!t->side)
+                return;
+        if (mailbox_sync_wait(m, &err) == 0 && (at = manifest_find(&m->manifest, t->side->info.id)) >= 0) {
+                m->manifest.entries[at].base_uid = t->side->base_uid;
+                m->manifest.entries[at].base_modseq = t->side->base_modseq;
+                m->manifest.entries[at].seq = t->side->seq;
+                if (manifest_write(&m->manifest, m->dir, &err) < 0) {
+                        /* A checkpoint now would hide the ADOPT record from replay: none is made until the next load. */
+                        mailbox_lock(m);
+                        mailbox_fail_locked(m, &err, false);
+                        mailbox_unlock(m);
+                        mailbox_after(m);
+                }
+        }
+        segment_unref(&t->side);
+        mailbox_maintain_end(m);
+}
+
+/* ---- building, committing ---- */
+
+int carry_build(struct carry *t, struct err *err)
+{
+        struct uidset taken = UIDSET_INIT;
+        struct uidset_iter it = uidset_iter(&t->uids);
+        int64_t now = clock_wall_s();
+        uint32_t uid;
+        int rc = 0;
+
+        while (rc == 0 && uidset_next(&it, &uid)) {
+                struct source_message s;
+
+                rc = locate(t->from, uid, &s, err);
+                if (rc <= 0)
+                        continue;
+                rc = add_one(t, &s, now, err);
+                segment_unref(&s.seg);
+                if (rc < 0)
+                        break;
+                uidset_add(&taken, uid);
+                if (t->batch.body.len < BATCH_BYTES_MAX)
+                        continue;
+                if (!t->side)
+                        rc = side_begin(t, err);
+                if (rc == 0)
+                        rc = side_flush(t, err);
+        }
+        if (rc == 0 && t->side) {
+                rc = side_flush(t, err);
+                if (rc == 0)
+                        rc = side_list(t, err);
+        }
+        if (rc < 0)
+                side_drop(t);
+        uidset_deinit(&t->uids);
+        t->uids = taken;
+        return rc;
+}
+
+int carry_commit(struct carry *t, struct commit *c, struct err *err)
+{
+        struct mailbox *m = t->to;
+        struct kwneed need = { ARRAY_INIT, ARRAY_INIT };
+        uint32_t n = (uint32_t)(t->side ? t->side_messages.n : t->fronts.n);
+        struct index_counters *counters;
+        int rc = 0;
+
+        mailbox_lock(m);
+        counters = index_counters(m->ix);
+        if (counters->uidnext > UINT32_MAX - 1 - n)
+                rc = err_set(err, ERR_LIMIT, "mailbox %s has used up its UIDs", m->uniqueid);
+        c->hard = true;
+        c->first_uid = counters->uidnext;
+        c->count = n;
+        c->modseq = mailbox_next_modseq_locked(m);
+        *t->result = (struct append_result){ counters->uidvalidity, c->first_uid, n, c->modseq };
+        if (t->copied_r)
+                uidset_copy(t->copied_r, &t->uids);
+        if (rc == 0 && t->side) {
+                struct mlog_adopt a = { .segment = t->side->info.id, .valid_len = t->side->end, .base_uid = c->first_uid, .n = n,
+                                        .base_modseq = c->modseq };
+
+                mlog_batch_add(&t->batch, &t->batch.body, MLOG_ADOPT, &a, sizeof a, NULL, 0, NULL, 0, 0);
+                c->also = apply_side;
+                c->also_ctx = t;
+        } else if (rc == 0) {
+                rc = map_all_locked(t, &need, &t->batch, err);
+        }
+        if (rc == 0)
+                rc = mailbox_write_locked(m, &t->batch, c->modseq, c->first_uid, c, err);
+        if (rc == 0)
+                t->held_end = m->end_mark;
+        mailbox_unlock(m);
+        kwneed_deinit(&need);
+        if (rc < 0)
+                side_drop(t);
+        return rc;
+}
+
+/* ---- copy ---- */
+
+/* Returns 0 when the waiter will be completed, -1 when not. */
+static int copy_now(struct carry *t, struct err *err)
+{
+        struct commit c = { .waiter = t->waiter };
+        struct mailbox *to = t->to;
+        int rc = carry_build(t, err);
+
+        if (rc == 0 && uidset_empty(&t->uids)) {
+                *t->result = (struct append_result){ 0, 0, 0, 0 };
+                if (t->copied_r)
+                        uidset_clear(t->copied_r);
+                waiter_done(t->waiter, NULL);
+                return 0;
+        }
+        if (rc == 0)
+                rc = carry_commit(t, &c, err);
+        mailbox_after(to);
+        if (rc == 0)
+                carry_settle(t);
+        return rc;
+}
+
+static void run_copy_job(struct job *job)
+{
+        struct carry *t = (struct carry *)job;
+        struct err err = ERR_INIT;
+
+        if (copy_now(t, &err) < 0)
+                waiter_done(t->waiter, &err);
+        carry_free(t);
+}
+
+int mailbox_copy(struct mailbox *from, const struct uidset *uids, struct mailbox *to, const struct copy_mask *mask,
+                 struct uidset *copied_r, struct append_result *result_r, struct waiter *waiter, struct err *err)
+{
+        struct carry *t;
+        uint64_t bytes;
+        uint32_t n;
+        bool blobs;
+        int rc;
+
+        mailbox_lock(to);
+        rc = mailbox_writable_locked(to, err);
+        mailbox_unlock(to);
+        if (rc < 0)
+                return -1;
+        t = carry_create(from, uids, to, mask, copied_r, result_r, waiter);
+        mailbox_lock(t->from);
+        n = carry_select_locked(t, &bytes, &blobs);
+        mailbox_unlock(t->from);
+        if (blobs || n > INLINE_MESSAGES || bytes > INLINE_BYTES) {
+                t->job.fn = run_copy_job;
+                logstore_run(from->ls, &t->job);
+                return 0;
+        }
+        rc = copy_now(t, err);
+        carry_free(t);
+        return rc;
+}
