@@ -177,6 +177,9 @@ void index_shed(struct index *ix)
                         evict(ix->ring[i]);
                 ix->ring[i] = NULL;
         }
+        for (size_t i = 0; i < ix->blocks.n; i++)
+                if (!index_block_is_ours(ix->blocks.v[i]))
+                        return;                         /* a view may have to read, and it cannot say that no descriptor is left */
         if (ix->file)
                 index_file_shed(ix->file);
 }

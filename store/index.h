@@ -87,7 +87,7 @@ struct index;
 /*
  * Called when a block does not have its checksum: fill recs[] with the present state of all messages with first_uid <= uid <=
  * last_uid (tombstones too, not those purged), ascending, at most `max`, from the log. It may be called with or without the mailbox's
- * lock, from any thread that holds a view: it must not take that lock, nor a leaf of index_class. Returns 0, or -1 with err.
+ * lock, from any thread that holds a view: it must not take that lock. view_class may be held, so what it locks has to come after that in the order. 0, or -1 with err.
  */
 struct index_repair {
         int (*fn)(void *ctx, uint32_t first_uid, uint32_t last_uid, struct index_rec *recs, uint32_t max, uint32_t *n_r,
@@ -105,8 +105,9 @@ struct index *index_create_empty(const char *path, const char *uniqueid);
 int index_open(const char *path, const char *uniqueid, struct index **ix_r, struct err *err);
 /* Views made from it go on: they hold their blocks. A snapshot must be finished before. Nothing is written. */
 void index_destroy(struct index **ix);
-void index_set_repair(struct index *ix, const struct index_repair *repair);     /* copied */
-/* For a cold mailbox: unchanged blocks leave memory, the descriptor is closed (and opened again when needed). */
+void index_set_repair(struct index *ix, const struct index_repair *repair);     /* copied; before the first view is made */
+/* For a cold mailbox: unchanged blocks leave memory, the descriptor is closed (and opened again when needed) – but not while a view
+ * has blocks that it has not read yet: let go of the mailbox's own view before, it is made again in O(blocks). */
 void index_shed(struct index *ix);
 
 /* ---- counters, blobs, sums ---- */

@@ -48,11 +48,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "util/file.h"
 #include "util/fs.h"
 #include "util/must.h"
 
 #define INDEX_VERSION 1
 #define HEADER_PAGES 2
+#define FILES_KEPT 64                           /* files that others keep open when we run out of descriptors */
 #define PAGES_MAX (1u << 31)                    /* 8 TiB */
 #define PLACE_MAX (1u << 30)                    /* octets of table or meta that are believed: 11 thousand million messages */
 static const char magic[8] = { 'c', 'y', 'r', 'd', 'i', 'd', 'x', '\n' };
@@ -152,6 +154,10 @@ static int open_fd_locked(struct index_file *f, struct err *err)
         if (f->fd >= 0)
                 return 0;
         fd = open_any(f->path);
+        if (fd < 0 && (errno == EMFILE || errno == ENFILE)) {
+                file_shed(FILES_KEPT);                  /* takes a lock of its own and calls nobody */
+                fd = open_any(f->path);
+        }
         if (fd < 0)
                 return err_errno(err, errno, "open %s", f->path);
         if (fstat(fd, &st) < 0 || st.st_dev != f->dev || st.st_ino != f->ino) {

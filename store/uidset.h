@@ -42,6 +42,7 @@ static inline bool uidset_empty(const struct uidset *s) { return s->n == 0; }
  * stands for UINT32_MAX for UIDs, so that "*" and "n:*" select nothing that exists. "500:*" with star 42 is 42:500.
  * Ranges are put in order; numbers need not exist. Returns 0, or -1 with ERR_SYNTAX (0, empty, over 32 bits, not the
  * grammar) or ERR_LIMIT.
+ * set_r is initialised before; on success what it held is replaced.
  */
 int uidset_parse(struct span text, uint32_t star, struct uidset *set_r, struct err *err);
 /* Append as "1,3:5,9"; appends nothing for the empty set. */

@@ -1,6 +1,6 @@
 /*
  * view - which messages a mailbox shows, as a map sequence number ↔ UID: immutable, counted, shared by all sessions.
- * Blocks of up to 1,024 UIDs are shared between versions (copy-on-write) and loaded from the mapped index when first touched:
+ * Blocks of up to 1,024 UIDs are shared between versions (copy-on-write) and loaded from the index when first touched:
  * taking a view of a large mailbox is O(blocks). An append extends the shared map, an expunge makes a new version.
  * Any thread may read a view it holds a reference to. Sequence numbers run from 1.
  */
@@ -19,7 +19,8 @@ void view_unref(struct view **v);
 uint32_t view_count(const struct view *v);                              /* EXISTS */
 uint32_t view_uidnext(const struct view *v);                            /* UIDNEXT at the time it was published */
 uint64_t view_modseq(const struct view *v);                             /* all published changes up to here are in it */
-/* seqno in 1..count (must()). May read the index: UINT32_MAX is never returned; on damage the block is rebuilt. */
+/* seqno in 1..count (must()). May read the index's file. On damage the UIDs come from the log (struct index_repair); if not even that
+ * works, others of the same range stand in for them, so that sequence numbers stay right: fetching these finds nothing. */
 uint32_t view_uid(struct view *v, uint32_t seqno);
 uint32_t view_seqno(struct view *v, uint32_t uid);                      /* 0: not in the view */
 /* The first sequence number whose UID is >= uid; count + 1 when there is none. */
@@ -29,7 +30,8 @@ uint32_t view_uids(struct view *v, uint32_t seqno, uint32_t *uids, uint32_t n);
 
 /* Sequence numbers → UIDs that are in the view. Numbers above count are ERR_SYNTAX (RFC 9051 6.4.4 says BAD). */
 int view_seqnos_to_uids(struct view *v, const struct uidset *seqnos, struct uidset *uids_r, struct err *err);
-/* Keep only those of `uids` that are in the view (`5:*` on a large mailbox costs O(ranges + blocks), not O(uids)). */
+/* Keep only those of `uids` that are in the view. O(ranges + blocks) where UIDs have no gaps, O(UIDs) in blocks that have some: the
+ * result names exactly what is there. All uids_r here are initialised before; what they held is replaced. They may be the input. */
 void view_existing_uids(struct view *v, const struct uidset *uids, struct uidset *uids_r);
 
 /*
