@@ -304,6 +304,16 @@ static void reap_children(struct daemon *d)
                         log_event(LOG_DBG, NULL, "child.unknown", "pid=%d", (int)pid);
 }
 
+/* What cannot change under a running store. */
+static int check_reload(struct daemon *d, const struct conf *conf, struct err *err)
+{
+        struct conf *old = conf_live_get(d->live);
+        bool same = strcmp(conf_str(old, NULL, "configdirectory"), conf_str(conf, NULL, "configdirectory")) == 0;
+
+        conf_unref(&old);
+        return same ? 0 : err_set(err, ERR_CONFIG, "configdirectory cannot change while the daemon runs");
+}
+
 /* An error in either file leaves everything as it was. */
 static void reload(struct daemon *d)
 {
@@ -311,12 +321,18 @@ static void reload(struct daemon *d)
         struct conf *conf = NULL;
         struct masterconf *mc = NULL, *old = d->mc;
         struct err err = ERR_INIT;
+        char quoted[LOG_QUOTE_MAX];
         int ret = read_files(&d->options, &conf, &mc, &diag, &err);
 
         log_diag(&diag);
         diag_deinit(&diag);
+        if (ret == 0)
+                ret = check_reload(d, conf, &err);
         if (ret < 0) {
-                log_event(LOG_ERROR, NULL, "reload.failed", "reason=\"errors in the configuration: the old one stays in force\"");
+                log_event(LOG_ERROR, NULL, "reload.failed", "result=\"the old configuration stays in force\" reason=%s",
+                          log_quote_str(quoted, err.text));
+                conf_unref(&conf);
+                masterconf_destroy(&mc);
                 return;
         }
         open_log(d, conf);

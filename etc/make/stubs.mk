@@ -6,4 +6,4 @@ STUBOBJ := $(strip $(call stub,engine,^int engine_start,server/*.c) $(call stub,
 	$(call stub,control,session_ops control_ops =,server/control/*.c))
 $B/cyrd: $(STUBOBJ)
 # Until all parts are there, what one part wants of a missing one is left open: it must not be called.
-$B/cyrd: LDFLAGS += -no-pie -Wl,--unresolved-symbols=ignore-all
+$B/cyrd $B/cyrctl: LDFLAGS += -no-pie -Wl,--unresolved-symbols=ignore-all
