@@ -9,6 +9,7 @@
  */
 #include "store/index_private.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -296,7 +297,8 @@ static int repair_block(struct index *ix, size_t i, struct index_rec *recs, stru
                 return -1;
         must(n <= INDEX_BLOCK_RECORDS);
         for (uint32_t k = 0; k < n; k++)
-                must(recs[k].uid >= first && recs[k].uid <= last && (k == 0 || recs[k].uid > recs[k - 1].uid));
+                if (recs[k].uid < first || recs[k].uid > last || (k > 0 && recs[k].uid <= recs[k - 1].uid))
+                        return err_set(err, ERR_CORRUPT, "%s: uid %" PRIu32 " of the log is out of order", ix->path, recs[k].uid);
         if (n == 0) {
                 remove_block(ix, i);
                 return 0;

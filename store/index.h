@@ -87,7 +87,8 @@ struct index;
 /*
  * Called when a block does not have its checksum: fill recs[] with the present state of all messages with first_uid <= uid <=
  * last_uid (tombstones too, not those purged), ascending, at most `max`, from the log. It may be called with or without the mailbox's
- * lock, from any thread that holds a view: it must not take that lock. view_class may be held, so what it locks has to come after that in the order. 0, or -1 with err.
+ * lock, from any thread that holds a view: it must not take that lock. view_class may be held, so what it locks has to come after
+ * that in the order. Returns 0, or -1 with err.
  */
 struct index_repair {
         int (*fn)(void *ctx, uint32_t first_uid, uint32_t last_uid, struct index_rec *recs, uint32_t max, uint32_t *n_r,

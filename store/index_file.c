@@ -401,8 +401,8 @@ static int read_place(int fd, struct index *ix, const struct place *pl, uint64_t
         *buf_r = NULL;
         if (pl->pages == 0 && pl->len == 0)
                 return 0;
-        if (pl->page < HEADER_PAGES || pl->page > PAGES_MAX || pl->len == 0 || pl->len > PLACE_MAX || __builtin_add_overflow(at, pl->len, &end) || end > file_size
-            || pages_for(pl->len) != pl->pages)
+        if (pl->page < HEADER_PAGES || pl->page > PAGES_MAX || pl->len == 0 || pl->len > PLACE_MAX
+            || __builtin_add_overflow(at, pl->len, &end) || end > file_size || pages_for(pl->len) != pl->pages)
                 return err_set(err, ERR_CORRUPT, "%s: the %s is outside of the file", ix->path, what);
         *buf_r = try_malloc(pl->len);
         if (!*buf_r)
@@ -418,8 +418,8 @@ static bool summary_possible(const struct index_summary *s, const struct index_s
 {
         uint64_t at = (uint64_t)s->page * INDEX_PAGE, len = (uint64_t)s->records * sizeof(struct index_rec);
 
-        if (s->records == 0 || s->records > INDEX_BLOCK_RECORDS || s->page < HEADER_PAGES || s->page > PAGES_MAX || s->pages != pages_for(len)
-            || at + len > file_size)
+        if (s->records == 0 || s->records > INDEX_BLOCK_RECORDS || s->page < HEADER_PAGES || s->page > PAGES_MAX
+            || s->pages != pages_for(len) || at + len > file_size)
                 return false;
         if (s->first_uid == 0 || s->first_uid > s->last_uid || s->last_uid == UINT32_MAX
             || s->last_uid - s->first_uid < s->records - 1 || (before && before->last_uid >= s->first_uid))
