@@ -15,6 +15,7 @@
 #include "server/sasl.h"
 #include "server/service.h"
 #include "server/tls.h"
+#include "server/tools.h"
 #include "store/store.h"
 #include "util/array.h"
 #include "util/log.h"
@@ -236,6 +237,8 @@ static const struct { const char *name; int (*main)(int argc, char **argv); } pr
         { "ctl_cyrusdb", ctl_cyrusdb_main },
         { "cyr_buildinfo", buildinfo_main },
         { "idled", idled_main },
+        { "quota", tool_quota_main },
+        { "reconstruct", tool_reconstruct_main },
 };
 
 static int run_program(const struct program *p, int argc, char **argv)

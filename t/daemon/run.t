@@ -120,7 +120,7 @@ ok(defined $seconds && $seconds < 5, 'INT ends it too');
 # -- programs by name
 my $links = "$d->{dir}/bin";
 mkdir $links;
-symlink "$Daemon::build/cyrd", "$links/$_" for qw(ctl_cyrusdb idled cyr_buildinfo sync_client imapd);
+symlink "$Daemon::build/cyrd", "$links/$_" for qw(ctl_cyrusdb idled cyr_buildinfo sync_client imapd quota reconstruct);
 is(system("$links/ctl_cyrusdb -C x -r"), 0, 'ctl_cyrusdb -r');
 is(system("$links/ctl_cyrusdb -c"), 0, 'ctl_cyrusdb -c');
 isnt(system("$links/ctl_cyrusdb -q 2>/dev/null"), 0, 'ctl_cyrusdb -q is wrong');
@@ -128,6 +128,10 @@ is(system("$links/idled"), 0, 'idled');
 like(`$links/sync_client -r 2>&1`, qr/not built/, 'a program that is not built says so');
 is($? >> 8, 1, '... and fails');
 like(`$links/imapd 2>&1`, qr/inside cyrd/, 'a service started alone says where it runs');
+for ('quota -f -q', 'reconstruct -q -G') {
+    my ($name, $args) = split / /, $_, 2;
+    is(`$links/$name -C $d->{dir}/imapd.conf $args 2>&1` . ($? >> 8), '0', "$_ on a stopped store: silent success");
+}
 my $json = `$links/cyr_buildinfo`;
 SKIP: {
     skip 'no JSON::PP', 1 unless eval { require JSON::PP };
