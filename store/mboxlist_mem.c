@@ -1,7 +1,7 @@
 /*
  * mboxlist_mem - the mailbox list in memory.
  *
- * Names are spread over 64 shards by a hash of their first two components, so that a user's whole tree is in one. A shard is a
+ * Names are spread over 24 shards by a hash of their first two components, so that a user's whole tree is in one. A shard is a
  * sorted array of leaves of up to 128 sorted entries. Order is mailname_compare()'s everywhere.
  *
  *   reading    one shard's read lock, or for names above the second component ("", "user", "shared") those of all shards at once

@@ -1,7 +1,7 @@
 /*
  * mboxlist_private - what the mboxlist_*.c files share. Nobody else includes it, store.c for opening apart.
  *
- * Two kinds of locks. *Stripes* (names_class): one mutex for each of 64 groups of names; who changes names holds those of all trees
+ * Two kinds of locks. *Stripes* (names_class): one mutex for each of 32 groups of names; who changes names holds those of all trees
  * concerned, in order of their numbers, over reading, the database transaction and showing. A stripe covers a user with all that is
  * his, or everything below one shared top-level name, so parents and children are always in the same. Users in different stripes
  * commit side by side and share the sync of Berkeley DB's log. *Shards* (mboxlist_class): see mboxlist_mem.c.
@@ -18,7 +18,7 @@
 
 /* ---- mboxlist_mem.c ---- */
 
-#define MEM_SHARDS 64
+#define MEM_SHARDS 24                           /* a change may hold two locks of each: the thread sanitizer knows 64 at a time */
 
 struct mem_leaf;
 struct mem_shard {
@@ -74,7 +74,7 @@ struct mboxlist {
         struct store *store;
         struct db *db;                          /* NULL: readonly without a table yet */
         struct mem mem;
-        struct mutex stripes[64];
+        struct mutex stripes[32];
         atomic_uint_fast64_t modseq;            /* of the newest change of any folder */
         atomic_uint_fast32_t last_uidvalidity;  /* of any mailbox of this store, living or remembered */
 };
