@@ -497,6 +497,13 @@ static void to_external(const struct namer *who, const char *internal, struct st
         if (domain.len && !span_eq(domain, userid_domain(who->userid))) {
                 str_append_c(out, '@');
                 str_append_span(out, domain);
+        } else if (who->is_admin && ns->virtdomains && strchr(local, '@')) {
+                /* What an admin writes behind the last '@' is a domain: so this name has to have one. */
+                str_append_c(out, '@');
+                if (domain.len)
+                        str_append_span(out, domain);
+                else
+                        str_append_str(out, ns->defaultdomain ? ns->defaultdomain : "");
         }
 }
 

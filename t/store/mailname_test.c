@@ -158,6 +158,8 @@ Test(mailname, virtual_domains)
                 { "root", 1, 0, "user/joe@main.org", "user.joe", "user/joe" },
                 { "root", 1, 0, "user/joe@b..org", NULL, NULL },
                 { "root", 1, 0, "user/joe@", NULL, NULL },
+                { "root", 1, 0, "user/joe/a@c.org@main.org", "user.joe.a@c^org", NULL },
+                { "root@b.org", 1, 0, "user/joe/a@c@b.org", "b.org!user.joe.a@c", NULL },
                 { "root@b.org", 1, 0, "user/joe", "b.org!user.joe", NULL },
                 { "root@b.org", 1, 0, "user/joe@b.org", "b.org!user.joe", "user/joe" },
                 { "root@b.org", 1, 0, "user/joe@c.org", NULL, NULL },
