@@ -127,9 +127,18 @@ struct imap {
         bool idling;                            /* in IDLE */
         unsigned bad_commands;                  /* in a row; too many: BYE */
         bool compress;                          /* later */
-        uint32_t tag_errors;
         void *telemetry;                        /* server/telemetry.h */
+
+        uint32_t owner_rights;                  /* implicit_owner_rights as bits */
+        char **groups;                          /* of the user, NULL-terminated, for ACLs; NULL: none */
+
+        struct imap_loop *loop;                 /* imap_private.h: where the run loop is */
 };
+
+/* How this client names mailboxes now. */
+struct namer imap_namer(const struct imap *imap);
+/* cyrus.conf's name of the service, for per-service options. */
+const char *imap_service(const struct imap *imap);
 
 static inline struct imap *imap_of(struct session *s) { return s->self; }
 
@@ -157,6 +166,12 @@ void imap_put_span(struct imap *imap, struct span s);
 bool imap_arg_mailbox(struct imap *imap, const char **internal_r);
 /* The user's effective rights on an entry (owner, admin, groups considered). */
 uint32_t imap_rights(struct imap *imap, const struct mbentry *entry);
+/* The entry and the rights without any reply; NULL, rights 0: not there, no mailbox (an intermediate name), or hidden from this user. */
+const struct mbentry *imap_look_up(struct imap *imap, const char *internal, uint32_t *rights_r);
+/* Names that this user must not see whatever their ACL says: deleted ones, namespaces that are switched off. */
+bool imap_name_hidden(struct imap *imap, const char *internal);
+/* May this user create a mailbox of this name: the k right on the nearest one above it (RFC 4314 4), or an admin? */
+bool imap_may_create(struct imap *imap, const char *internal);
 /*
  * Find a mailbox and check rights: `need` all of. NULL with the tagged reply sent: NO [NONEXISTENT] when it does not exist or may not
  * even be looked up (the two cannot be told apart), NO [NOPERM] when looked up but not allowed. `trycreate`: [TRYCREATE] instead of
@@ -167,14 +182,45 @@ const struct mbentry *imap_find_mailbox(struct imap *imap, const char *internal,
  * Open the mailbox of an entry: 1 opened, 0 not yet (an offload was started: return CMD_WAIT and call again with the same `open`),
  * -1 err is filled.
  */
-struct imap_open { bool started; struct mailbox_ident ident; struct mailbox *mbox; struct err err; int rc; const struct mbentry *entry; };
+struct imap_open {
+        bool started;
+        struct mailbox_ident ident;
+        struct mailbox *mbox;
+        struct err err;
+        int rc;
+        const struct mbentry *entry;            /* reference while started */
+        struct store *store;
+};
 int imap_open_mailbox(struct imap *imap, struct imap_open *open, const struct mbentry *entry, struct mailbox **mbox_r, struct err *err);
+/* In a handler's cleanup: release what an imap_open still holds (the mailbox was opened but never taken over). */
+void imap_open_release(struct imap_open *open);
 /* Run fn(arg) off the worker: the handler returns imap_offload(); called again when imap->cmd.waiting is false. */
 enum cmd_result imap_offload(struct imap *imap, enum offload_queue queue, void (*fn)(void *arg), void *arg);
 /* The command's waiter, ready to hand to the store. After the store took it on: imap->cmd.waiting = true, return CMD_WAIT; called again
  * when it is done (result in imap->cmd.waiter.err). When the store refused: imap_waiter_cancel(). */
 struct waiter *imap_waiter(struct imap *imap);
 void imap_waiter_cancel(struct imap *imap);
+
+/*
+ * ---- APPEND's message literals, streamed (RFC 9051 6.3.12) ----
+ * The loop (imap.c) writes them into stages as the octets come; in the arguments they stand as {#k}: imap_streamed_literal() of
+ * parse.h reads k. The stage is finished; borrowed until the command ends; NULL: the client made that number up.
+ */
+struct stage *imap_streamed_stage(struct imap *imap, uint32_t k);
+
+/* Asked before a message literal is taken (and for synchronising ones before "+ " is sent): cmd_append.c. */
+struct append_check {
+        const char *partition_dir;              /* true: where to stage it; lives as long as the command's arena or the store */
+        bool bad;                               /* false: tagged BAD instead of NO */
+        const char *code;                       /* false: response code or NULL, "TRYCREATE" */
+        const char *text;                       /* false: for the client */
+};
+/*
+ *   args           what stands between "APPEND " and the literal: "INBOX (\Seen) ", or "{5}\r\nINBOX {#0} (" for a later message
+ *   literal_bytes  what was announced; maxmessagesize has been checked by the caller
+ * Only from memory: the mailbox list, no waiting. The whole command is parsed and checked again when it is complete.
+ */
+bool imap_append_precheck(struct imap *imap, struct span args, uint64_t literal_bytes, struct append_check *check_r);
 
 /* ---- the selected mailbox: select.c (owner: imapb) ---- */
 

@@ -24,9 +24,12 @@ struct imap_parser {
         struct arena *arena;
         unsigned depth;                         /* of parentheses, at most IMAP_DEPTH_MAX */
         bool utf8;                              /* quoted strings may hold UTF-8 (rev2, UTF8=ACCEPT) */
+        size_t word_max, quoted_max;            /* octets of an atom, a quoted string (maxword, maxquoted) */
         struct err err;                         /* the last failure */
 };
 #define IMAP_DEPTH_MAX 64
+#define IMAP_WORD_MAX ((size_t)128 * 1024)      /* what imap_parser_init() sets */
+#define IMAP_FLAGS_MAX 1000
 
 void imap_parser_init(struct imap_parser *ip, struct span text, struct arena *arena, bool utf8);
 bool imap_at_end(const struct imap_parser *ip);
@@ -37,6 +40,9 @@ int imap_char(struct imap_parser *ip, char c);
 bool imap_skip_c(struct imap_parser *ip, char c);                       /* take it if it is there */
 int imap_open_paren(struct imap_parser *ip);                            /* counts depth */
 int imap_close_paren(struct imap_parser *ip);
+#define IMAP_TAG_MAX 128
+int imap_tag(struct imap_parser *ip, struct span *tag_r);               /* at most IMAP_TAG_MAX octets */
+bool imap_tag_ok(struct span tag);                                      /* every octet may stand in a tag */
 int imap_atom(struct imap_parser *ip, struct span *atom_r);             /* 1*ATOM-CHAR */
 int imap_atom_bracket(struct imap_parser *ip, struct span *atom_r);     /* as atom, also ']' excluded and '[' '.' '<' ends it: FETCH items */
 int imap_astring(struct imap_parser *ip, struct span *s_r);
@@ -61,7 +67,13 @@ struct imap_limits {
         size_t literal_max;                     /* of one literal (maxliteral), not APPEND's message */
         size_t total_max;                       /* of all of a command (maxargssize) */
         size_t unauth_literal_max;              /* before login: 4,096 */
+        size_t unauth_line_max;                 /* before login: 16 KiB */
+        uint64_t nonsync_max;                   /* of a non-synchronising literal: 4,096 with LITERAL- (RFC 7888 5), else UINT64_MAX */
+        uint64_t skip_max;                      /* refused non-synchronising literals of one command are skipped up to this many octets; beyond
+                                                 * it the connection is closed (RFC 7888 4). Before login: unauth_skip_max */
+        uint64_t unauth_skip_max;
 };
+#define IMAP_LIMITS_DEFAULT { 1048576, 131072, 1048576, 4096, 16384, UINT64_MAX, (uint64_t)64 << 20, 65536 }
 
 enum gather_result {
         GATHER_MORE,                            /* everything was used; more octets are needed */
@@ -71,7 +83,8 @@ enum gather_result {
                                                  * the input itself and calls imap_gather_literal_taken() */
         GATHER_BAD,                             /* err says what to answer as tagged BAD (tag in `tag`, may be empty: "*"); the rest of the
                                                  * command is skipped; go on gathering */
-        GATHER_CLOSE,                           /* hang up (HTTP verb; a non-synchronising literal far over the limit, RFC 7888 4) */
+        GATHER_CLOSE,                           /* hang up: a non-synchronising literal far over the limit (RFC 7888 4): BYE with err's text;
+                                                 * ERR_UNSUPPORTED: not IMAP at all (an HTTP verb, a TLS hello): no word is wasted on it */
 };
 struct imap_gather;
 struct imap_gather *imap_gather_create(const struct imap_limits *limits);
@@ -82,11 +95,17 @@ enum gather_result imap_gather_feed(struct imap_gather *g, struct span in, size_
 /* GATHER_LITERAL and streaming. `stream_append` decides, when the tag and command name are known, whether message literals stream. */
 uint64_t imap_gather_literal_bytes(const struct imap_gather *g);
 bool imap_gather_literal_sync(const struct imap_gather *g);             /* synchronising: a "+" is owed */
-/* The owner has taken the literal's octets; in `text` it stands as "{n}\r\n" with nothing after (its octets are not there) – marked so
+/* Told after the owner took a literal's octets; in `text` it stands as "{n}\r\n" with nothing after (its octets are not there) – marked so
  * that imap_parser knows: as "{#k}" where k counts streamed literals from 0. */
 void imap_gather_literal_taken(struct imap_gather *g);
-/* Refuse the literal that was announced: the command ends with GATHER_BAD/NO; a non-synchronising one's octets are skipped. */
-void imap_gather_literal_refuse(struct imap_gather *g, const char *why);
+/* Refuse the literal that was announced, or give it up with `taken` octets of it already taken: the rest of it is skipped, and the
+ * command will end with GATHER_BAD. Not for a synchronising one whose "+" was not sent (`continued` false): nothing will come, the
+ * command is over: imap_gather_reset(). GATHER_MORE, or GATHER_CLOSE when there is too much to skip. */
+enum gather_result imap_gather_literal_refuse(struct imap_gather *g, const char *why, bool continued, uint64_t taken, struct err *err);
+/* Nothing of a command has come yet. */
+bool imap_gather_idle(const struct imap_gather *g);
+/* Overwrite the gathered text: there was a password in it. */
+void imap_gather_wipe(struct imap_gather *g);
 struct span imap_gather_text(const struct imap_gather *g);              /* the command, without the final CRLF */
 struct span imap_gather_tag(const struct imap_gather *g);
 /* A streamed literal's place holder in the arguments: its number. */

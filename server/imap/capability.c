@@ -1,0 +1,123 @@
+/*
+ * capability - the table of what is advertised, and when. Only what works stands in it (RFC 9051 7.2.2).
+ */
+#include <stdio.h>
+
+#include "server/imap/imap_private.h"
+#include "util/array.h"
+
+enum when {
+        BEFORE = 1,                             /* login */
+        AFTER = 2,
+        ALWAYS = 3,
+};
+
+static bool literal_plus(struct imap *imap)
+{
+        return !conf_switch(imap->conf, imap_service(imap), "literalminus");
+}
+
+static bool literal_minus(struct imap *imap)
+{
+        return !literal_plus(imap);
+}
+
+static bool starttls(struct imap *imap)
+{
+        return service_has_tls(imap->s->service) && !stream_is_tls(imap->s->stream);
+}
+
+static bool login_disabled(struct imap *imap)
+{
+        return !imap_plaintext_ok(imap);
+}
+
+static bool idle(struct imap *imap)
+{
+        return conf_duration_s(imap->conf, imap_service(imap), "imapidlepoll") > 0;
+}
+
+static const struct capability {
+        const char *name;
+        enum when when;
+        bool (*condition)(struct imap *imap);   /* NULL: always */
+} capabilities[] = {
+        { "IMAP4rev1",          ALWAYS, NULL },                 /* RFC 3501 */
+        { "IMAP4rev2",          ALWAYS, NULL },                 /* RFC 9051 */
+        { "LITERAL+",           ALWAYS, literal_plus },         /* RFC 7888 */
+        { "LITERAL-",           ALWAYS, literal_minus },        /* RFC 7888 5 */
+        { "ID",                 ALWAYS, NULL },                 /* RFC 2971 */
+        { "ENABLE",             ALWAYS, NULL },                 /* RFC 5161 */
+        { "SASL-IR",            BEFORE, NULL },                 /* RFC 4959 */
+        { "STARTTLS",           BEFORE, starttls },
+        { "LOGINDISABLED",      BEFORE, login_disabled },
+        { "ACL",                AFTER,  NULL },                 /* RFC 4314 */
+        { "RIGHTS=kxten",       AFTER,  NULL },
+        { "CHILDREN",           AFTER,  NULL },                 /* RFC 3348 */
+        { "CONDSTORE",          AFTER,  NULL },                 /* RFC 7162 */
+        { "CREATE-SPECIAL-USE", AFTER,  NULL },                 /* RFC 6154 */
+        { "ESEARCH",            AFTER,  NULL },                 /* RFC 4731 */
+        { "IDLE",               AFTER,  idle },                 /* RFC 2177 */
+        { "LIST-EXTENDED",      AFTER,  NULL },                 /* RFC 5258 */
+        { "LIST-STATUS",        AFTER,  NULL },                 /* RFC 5819 */
+        { "MOVE",               AFTER,  NULL },                 /* RFC 6851 */
+        { "NAMESPACE",          AFTER,  NULL },                 /* RFC 2342 */
+        { "SEARCHRES",          AFTER,  NULL },                 /* RFC 5182 */
+        { "SPECIAL-USE",        AFTER,  NULL },                 /* RFC 6154 */
+        { "STATUS=SIZE",        AFTER,  NULL },                 /* RFC 8438 */
+        { "UIDPLUS",            AFTER,  NULL },                 /* RFC 4315 */
+        { "UNSELECT",           AFTER,  NULL },                 /* RFC 3691 */
+};
+
+bool imap_suppressed(struct imap *imap, const char *capability)
+{
+        const char *list = conf_str(imap->conf, imap_service(imap), "suppress_capabilities");
+        struct span rest = list ? span_of(list) : SPAN("");
+
+        while (rest.len) {
+                size_t n = span_index(rest, ' ');
+
+                if (span_ieq_str(span_trim((struct span){ rest.p, n }), capability))
+                        return true;
+                n += n < rest.len;
+                rest = (struct span){ rest.p + n, rest.len - n };
+        }
+        return false;
+}
+
+static void put_mechanisms(struct imap *imap)
+{
+        struct sasl_conn *conn = NULL;
+        struct err err = ERR_INIT;
+        const char *mechanisms;
+        char name[64];
+
+        if (imap_sasl_create(imap, &conn, &err) < 0)
+                return;
+        mechanisms = sasl_mechanisms(conn, &imap->s->arena);
+        while (*mechanisms) {
+                size_t n = strcspn(mechanisms, " ");
+
+                if (n && snprintf(name, sizeof name, "AUTH=%.*s", (int)n, mechanisms) < (int)sizeof name && !imap_suppressed(imap, name))
+                        imap_put(imap, " %s", name);
+                mechanisms += n + (mechanisms[n] == ' ');
+        }
+        sasl_conn_destroy(&conn);
+}
+
+void imap_put_capabilities(struct imap *imap)
+{
+        enum when now = imap->state == IMAP_NOT_AUTH ? BEFORE : AFTER;
+        const char *space = "";
+
+        for (size_t i = 0; i < ARRAY_LEN(capabilities); i++) {
+                const struct capability *c = &capabilities[i];
+
+                if (!(c->when & now) || (c->condition && !c->condition(imap)) || imap_suppressed(imap, c->name))
+                        continue;
+                imap_put(imap, "%s%s", space, c->name);
+                space = " ";
+        }
+        if (now == BEFORE)
+                put_mechanisms(imap);
+}

@@ -1,0 +1,202 @@
+/*
+ * cmd - the table of commands, and the dispatcher that enforces what a row says.
+ */
+#include <stdlib.h>
+
+#include "server/imap/imap_private.h"
+#include "util/array.h"
+#include "util/clock.h"
+#include "util/log.h"
+
+/* Sorted by name, for bsearch(). */
+const struct imap_cmd imap_cmds[] = {
+        { "APPEND",       cmd_append,       S_AUTH,     CMD_POLL | CMD_LITERAL_STREAM },          /* RFC 9051 6.3.12, 4315 */
+        { "AUTHENTICATE", cmd_authenticate, S_NOT_AUTH, CMD_NO_LITERALS | CMD_SLOW_ON_FAIL },     /* RFC 9051 6.2.2, 4959 */
+        { "CAPABILITY",   cmd_capability,   S_ANY,      CMD_POLL | CMD_NO_LITERALS },             /* RFC 9051 6.1.1 */
+        { "CHECK",        cmd_check,        S_SELECTED, CMD_POLL | CMD_NO_LITERALS },             /* RFC 3501 6.4.1 */
+        { "CLOSE",        cmd_close,        S_SELECTED, CMD_NO_LITERALS },                        /* RFC 9051 6.4.1 */
+        { "COPY",         cmd_copy,         S_SELECTED, CMD_POLL | CMD_SEQNO | CMD_UID_FORM },    /* RFC 9051 6.4.7, 4315 */
+        { "CREATE",       cmd_create,       S_AUTH,     CMD_POLL | CMD_LOGGED },                  /* RFC 9051 6.3.4, 6154 3 */
+        { "DELETE",       cmd_delete,       S_AUTH,     CMD_POLL | CMD_LOGGED },                  /* RFC 9051 6.3.5 */
+        { "DELETEACL",    cmd_deleteacl,    S_AUTH,     CMD_POLL | CMD_LOGGED },                  /* RFC 4314 3.2 */
+        { "ENABLE",       cmd_enable,       S_AUTH,     CMD_POLL },                               /* RFC 9051 6.3.1, 5161 */
+        { "EXAMINE",      cmd_examine,      S_AUTH,     0 },                                      /* RFC 9051 6.3.3 */
+        { "EXPUNGE",      cmd_expunge,      S_SELECTED, CMD_POLL | CMD_UID_FORM | CMD_WRITES },   /* RFC 9051 6.4.3, 6.4.9 */
+        { "FETCH",        cmd_fetch,        S_SELECTED, CMD_POLL | CMD_SEQNO | CMD_UID_FORM },    /* RFC 9051 6.4.5, 7162 3.1.4 */
+        { "GETACL",       cmd_getacl,       S_AUTH,     CMD_POLL },                               /* RFC 4314 3.3 */
+        { "ID",           cmd_id,           S_ANY,      CMD_POLL },                               /* RFC 2971 */
+        { "IDLE",         cmd_idle,         S_AUTH,     CMD_POLL | CMD_NO_LITERALS },             /* RFC 9051 6.3.13, 2177 */
+        { "LIST",         cmd_list,         S_AUTH,     CMD_POLL },                               /* RFC 9051 6.3.9, 5258, 5819, 6154 */
+        { "LISTRIGHTS",   cmd_listrights,   S_AUTH,     CMD_POLL },                               /* RFC 4314 3.4 */
+        { "LOGIN",        cmd_login,        S_NOT_AUTH, CMD_SLOW_ON_FAIL },                       /* RFC 9051 6.2.3 */
+        { "LOGOUT",       cmd_logout,       S_ANY,      CMD_NO_LITERALS },                        /* RFC 9051 6.1.3 */
+        { "LSUB",         cmd_lsub,         S_AUTH,     CMD_POLL },                               /* RFC 3501 6.3.9 */
+        { "MOVE",         cmd_move,         S_SELECTED, CMD_POLL | CMD_UID_FORM | CMD_WRITES },   /* RFC 9051 6.4.8, 6851 */
+        { "MYRIGHTS",     cmd_myrights,     S_AUTH,     CMD_POLL },                               /* RFC 4314 3.5 */
+        { "NAMESPACE",    cmd_namespace,    S_AUTH,     CMD_POLL | CMD_NO_LITERALS },             /* RFC 9051 6.3.10, 2342 */
+        { "NOOP",         cmd_noop,         S_ANY,      CMD_POLL | CMD_NO_LITERALS },             /* RFC 9051 6.1.2 */
+        { "RENAME",       cmd_rename,       S_AUTH,     CMD_POLL | CMD_LOGGED },                  /* RFC 9051 6.3.6 */
+        { "SEARCH",       cmd_search,       S_SELECTED, CMD_POLL | CMD_SEQNO | CMD_UID_FORM },    /* RFC 9051 6.4.4, 4731, 5182 */
+        { "SELECT",       cmd_select,       S_AUTH,     0 },                                      /* RFC 9051 6.3.2 */
+        { "SETACL",       cmd_setacl,       S_AUTH,     CMD_POLL | CMD_LOGGED },                  /* RFC 4314 3.1 */
+        { "STARTTLS",     cmd_starttls,     S_NOT_AUTH, CMD_NO_LITERALS },                        /* RFC 9051 6.2.1 */
+        { "STATUS",       cmd_status,       S_AUTH,     CMD_POLL },                               /* RFC 9051 6.3.11, 8438, 7162 3.1.7 */
+        { "STORE",        cmd_store,        S_SELECTED, CMD_POLL | CMD_SEQNO | CMD_UID_FORM | CMD_WRITES },       /* RFC 9051 6.4.6 */
+        { "SUBSCRIBE",    cmd_subscribe,    S_AUTH,     CMD_POLL },                               /* RFC 9051 6.3.7 */
+        { "UNSELECT",     cmd_unselect,     S_SELECTED, CMD_NO_LITERALS },                        /* RFC 9051 6.4.2, 3691 */
+        { "UNSUBSCRIBE",  cmd_unsubscribe,  S_AUTH,     CMD_POLL },                               /* RFC 9051 6.3.8 */
+};
+const size_t imap_cmds_n = ARRAY_LEN(imap_cmds);
+
+static int by_name(const void *key, const void *row)
+{
+        return span_icmp(*(const struct span *)key, span_of(((const struct imap_cmd *)row)->name));
+}
+
+static const struct imap_cmd *find(struct span name)
+{
+        return bsearch(&name, imap_cmds, imap_cmds_n, sizeof imap_cmds[0], by_name);
+}
+
+/* Tag, name, the UID before it. Returns false: the reply is there. */
+static bool parse_head(struct imap *imap)
+{
+        struct imap_command *c = &imap->cmd;
+        struct imap_parser *ip = &c->args;
+
+        if (imap_tag(ip, &c->tag) < 0) {
+                c->tag = SPAN("*");
+                imap_bad(imap, "Invalid tag");
+                return false;
+        }
+        if (imap_sp(ip) < 0 || imap_atom(ip, &c->name) < 0) {
+                imap_bad(imap, "Command name missing: %s", ip->err.text);
+                return false;
+        }
+        if (imap_word_is(c->name, "UID")) {
+                c->uid = true;
+                if (imap_sp(ip) < 0 || imap_atom(ip, &c->name) < 0) {
+                        imap_bad(imap, "Command name missing after UID");
+                        return false;
+                }
+        }
+        c->cmd = find(c->name);
+        if (!c->cmd || (c->uid && !(c->cmd->flags & CMD_UID_FORM))) {
+                c->cmd = NULL;
+                imap_bad(imap, "Unknown command");
+                return false;
+        }
+        return true;
+}
+
+static bool check_row(struct imap *imap)
+{
+        struct imap_command *c = &imap->cmd;
+        unsigned flags = c->cmd->flags;
+
+        if (!(c->cmd->states & imap->state)) {
+                imap_bad(imap, "%s", imap->state == IMAP_NOT_AUTH ? "Log in first"
+                                   : c->cmd->states == S_NOT_AUTH ? "Already logged in" : "No mailbox is selected");
+                return false;
+        }
+        if ((flags & CMD_NO_LITERALS) && memchr(c->args.p, '\n', (size_t)(c->args.end - c->args.p))) {
+                imap_bad(imap, "%s takes no literals", c->cmd->name);
+                return false;
+        }
+        if ((flags & CMD_ADMIN) && !imap->is_admin) {
+                imap_no(imap, "NOPERM", "Permission denied");
+                return false;
+        }
+        if ((flags & CMD_WRITES) && imap->sel && imap->sel->readonly) {
+                imap_no(imap, NULL, "The mailbox is read-only");
+                return false;
+        }
+        return true;
+}
+
+void imap_command_begin(struct imap *imap, struct span text)
+{
+        struct imap_command *c = &imap->cmd;
+        struct session *s = imap->s;
+        int64_t word_max = conf_int(imap->conf, imap_service(imap), "maxword");
+        int64_t quoted_max = conf_int(imap->conf, imap_service(imap), "maxquoted");
+
+        memset(c, 0, sizeof *c);
+        imap_parser_init(&c->args, text, &s->arena, imap->rev2 || imap->utf8);
+        if (word_max > 0)
+                c->args.word_max = (size_t)word_max;
+        if (quoted_max > 0)
+                c->args.quoted_max = (size_t)quoted_max;
+        c->started_us = clock_mono_us();
+        imap->loop->after = PHASE_GATHER;
+        imap->loop->phase = parse_head(imap) && check_row(imap) ? PHASE_EXECUTE : PHASE_FINISH;
+        session_set_status(s, imap->sel && imap->sel->entry ? imap->sel->entry->name : NULL, c->cmd ? c->cmd->name : NULL);
+}
+
+enum cmd_result imap_command_run(struct imap *imap)
+{
+        struct imap_loop *loop = imap->loop;
+        enum cmd_result r;
+
+        r = imap->cmd.cmd->fn(imap);
+        switch (r) {
+        case CMD_DONE:
+                must(loop->tagged.len > 0);
+                loop->phase = PHASE_FINISH;
+                break;
+        case CMD_TLS:
+                loop->phase = PHASE_FINISH;
+                loop->after = PHASE_TLS_DRAINED;
+                break;
+        case CMD_CLOSE:
+                loop->phase = PHASE_FINISH;
+                loop->closing = true;
+                break;
+        case CMD_CONTINUE:
+                loop->phase = PHASE_LINE;
+                break;
+        case CMD_WAIT:
+                must(imap->cmd.waiting || loop->timer_wait);
+                break;
+        case CMD_AGAIN:
+        case CMD_FLUSH:
+                break;
+        }
+        return r;
+}
+
+static void log_command(struct imap *imap)
+{
+        char buf[LOG_QUOTE_MAX];
+        struct imap_command *c = &imap->cmd;
+
+        if (c->cmd && (c->cmd->flags & CMD_LOGGED) && imap->loop->outcome == 'O')
+                log_event(LOG_NOTE, imap->s->name, "imap.command", "user=%s command=%s args=%s", imap->userid ? imap->userid : "-",
+                          c->cmd->name, log_quote(buf, c->name.p + c->name.len, (size_t)(c->args.end - c->name.p) - c->name.len));
+}
+
+void imap_command_end(struct imap *imap)
+{
+        struct imap_loop *loop = imap->loop;
+        struct imap_command *c = &imap->cmd;
+
+        if (c->cleanup)
+                c->cleanup(imap);
+        log_command(imap);
+        if (loop->timer_wait)
+                session_timer(imap->s, 0);
+        loop->timer_wait = loop->timer_fired = false;
+        imap->idling = false;
+        for (uint32_t i = 0; i < loop->stages_n; i++)
+                stage_unref(&loop->stages[i]);
+        free(loop->stages);
+        loop->stages = NULL;
+        loop->stages_n = 0;
+        if (loop->stage)
+                stage_unref(&loop->stage);
+        loop->refused = false;
+        str_deinit(&loop->tagged);
+        memset(c, 0, sizeof *c);
+        arena_reset(&imap->s->arena);
+        imap_gather_destroy(&imap->gather);
+}

@@ -1,0 +1,616 @@
+/*
+ * imap - the run loop of an IMAP session: gather a command, dispatch it, tell news, send its reply, again.
+ * See the phases in imap_private.h. Every phase either goes on (STEP_GO) or returns what the session waits for.
+ */
+#include "server/imap/imap.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "server/imap/imap_private.h"
+#include "server/protocols.h"
+#include "util/clock.h"
+#include "util/fs.h"
+#include "util/log.h"
+#include "util/version.h"
+
+#define STEP_GO ((enum step)-1)                 /* nothing to wait for: next phase */
+#define BAD_MAX 100                             /* bad commands in a row before BYE … */
+#define BAD_MAX_NOT_AUTH 25                     /* … and before login */
+#define SHUTDOWN_CHECK_MS 1000                  /* how often msg/shutdown is looked for at most, while commands come */
+
+const char *imap_service(const struct imap *imap)
+{
+        return service_name(imap->s->service);
+}
+
+struct namer imap_namer(const struct imap *imap)
+{
+        return (struct namer){ .ns = imap->ns, .userid = imap->userid, .is_admin = imap->is_admin,
+                               .utf8 = imap->rev2 || imap->utf8 };
+}
+
+/* ---- input ---- */
+
+static struct span input(struct imap *imap)
+{
+        return (struct span){ imap->s->in.data + imap->loop->used, imap->s->in.len - imap->loop->used };
+}
+
+static void discard_input(struct imap *imap)
+{
+        imap->loop->used = imap->s->in.len;
+}
+
+/* Everything is used up: the end, or more. */
+static enum step want_input(struct imap *imap)
+{
+        struct session *s = imap->s;
+
+        s->idle_ok = imap->idling || (imap->loop->phase == PHASE_GATHER && !imap->gather);
+        return s->eof ? STEP_CLOSE : STEP_INPUT;
+}
+
+/* ---- goodbyes ---- */
+
+bool imap_message_file(struct imap *imap, const char *name, struct str *text_r)
+{
+        const char *dir = conf_str(imap->conf, NULL, "configdirectory");
+        char path[4096];
+        struct str raw = STR_INIT;
+        struct span line;
+        bool there;
+
+        if (!dir || snprintf(path, sizeof path, "%s/msg/%s", dir, name) >= (int)sizeof path || access(path, R_OK) < 0)
+                return false;
+        there = fs_slurp(path, 65536, &raw, NULL) == 0;
+        line = (struct span){ raw.data, span_index(str_span(&raw), '\n') };
+        line = span_trim(line);
+        while (line.len && line.p[0] == '[')            /* must not be taken for a response code */
+                line.p++, line.len--;
+        for (size_t i = 0; i < line.len && i < 1000; i++)
+                str_append_c(text_r, (unsigned char)line.p[i] < 0x20 || (unsigned char)line.p[i] >= 0x7f ? '?' : line.p[i]);
+        str_deinit(&raw);
+        return there;
+}
+
+bool imap_shutdown_text(struct imap *imap, struct str *text_r)
+{
+        char name[128];
+
+        if (imap->is_admin)
+                return false;
+        snprintf(name, sizeof name, "shutdown.%s", imap_service(imap));
+        return imap_message_file(imap, name, text_r) || imap_message_file(imap, "shutdown", text_r);
+}
+
+static enum step bye(struct imap *imap, const char *code, const char *text)
+{
+        if (imap->loop->phase == PHASE_TLS_DONE || imap->loop->phase == PHASE_LAYER_DRAINED)
+                return STEP_CLOSE;                      /* between two layers there is no way to say it */
+        imap_untagged(imap, "BYE %s%s%s%s", code ? "[" : "", code ? code : "", code ? "] " : "", text);
+        return STEP_CLOSE;
+}
+
+static enum step say_stop(struct imap *imap)
+{
+        struct str text = STR_INIT;
+        enum step step;
+
+        if (imap->loop->bye & WAKE_TIMEOUT)
+                return bye(imap, NULL, imap->state == IMAP_NOT_AUTH ? "Autologout: no login in time" : "Autologout: idle for too long");
+        if (imap_shutdown_text(imap, &text) && text.len)
+                step = bye(imap, "ALERT", text.data);
+        else
+                step = bye(imap, "UNAVAILABLE", "The server is shutting down");
+        str_deinit(&text);
+        return step;
+}
+
+/* msg/shutdown ends sessions between commands. */
+static bool shut_down(struct imap *imap, bool now, enum step *step_r)
+{
+        struct str text = STR_INIT;
+        uint64_t ms = clock_mono_ms();
+        bool yes;
+
+        if (!now && ms - imap->loop->shutdown_checked_ms < SHUTDOWN_CHECK_MS)
+                return false;
+        imap->loop->shutdown_checked_ms = ms;
+        yes = imap_shutdown_text(imap, &text);
+        if (yes)
+                *step_r = bye(imap, "ALERT", text.len ? text.data : "The server is shutting down");
+        str_deinit(&text);
+        return yes;
+}
+
+/* ---- greeting ---- */
+
+static enum step greet(struct imap *imap)
+{
+        const char *serverinfo = conf_enum(imap->conf, imap_service(imap), "serverinfo");
+        const char *servername = conf_str(imap->conf, imap_service(imap), "servername");
+        char host[256] = "localhost";
+        enum step step;
+
+        if (shut_down(imap, true, &step))
+                return step;
+        if (!servername) {
+                gethostname(host, sizeof host - 1);
+                servername = host;
+        }
+        imap_put(imap, "* OK [CAPABILITY ");
+        imap_put_capabilities(imap);
+        imap_put(imap, "]");
+        if (strcmp(serverinfo, "off") != 0)
+                imap_put(imap, " %s", servername);
+        if (strcmp(serverinfo, "on") == 0)
+                imap_put(imap, " Cyrd %s", CYRD_VERSION);
+        imap_put(imap, " server ready\r\n");
+        arena_reset(&imap->s->arena);
+        imap->loop->phase = PHASE_GATHER;
+        return STEP_GO;
+}
+
+/* ---- gathering ---- */
+
+static size_t limit(struct imap *imap, const char *option, size_t otherwise)
+{
+        int64_t n = conf_int(imap->conf, imap_service(imap), option);
+
+        return n > 0 && n < ((int64_t)1 << 30) ? (size_t)n : otherwise;
+}
+
+static void begin_gathering(struct imap *imap)
+{
+        struct imap_limits limits = IMAP_LIMITS_DEFAULT;
+
+        limits.literal_max = limit(imap, "maxliteral", limits.literal_max);
+        limits.total_max = limit(imap, "maxargssize", limits.total_max);
+        limits.line_max = limits.total_max;
+        if (conf_switch(imap->conf, imap_service(imap), "literalminus"))
+                limits.nonsync_max = 4096;
+        imap->gather = imap_gather_create(&limits);
+        imap_gather_reset(imap->gather, imap->state != IMAP_NOT_AUTH);
+}
+
+/* The command ended before it was whole. */
+static enum step answer_unfinished(struct imap *imap, const struct err *err)
+{
+        struct imap_loop *loop = imap->loop;
+
+        imap->cmd.tag = arena_span(&imap->s->arena, imap_gather_tag(imap->gather));
+        if (!loop->refused)
+                imap_bad(imap, "%s", err->text);
+        else if (loop->refused_bad)
+                imap_bad(imap, "%s", loop->refused_text);
+        else
+                imap_no(imap, loop->refused_code[0] ? loop->refused_code : NULL, "%s", loop->refused_text);
+        loop->after = PHASE_GATHER;
+        loop->phase = PHASE_FINISH;
+        return STEP_GO;
+}
+
+static void settle(struct imap *imap, bool bad, const char *code, const char *text)
+{
+        struct imap_loop *loop = imap->loop;
+
+        loop->refused = true;
+        loop->refused_bad = bad;
+        snprintf(loop->refused_code, sizeof loop->refused_code, "%s", code ? code : "");
+        snprintf(loop->refused_text, sizeof loop->refused_text, "%s", text ? text : "Refused");
+}
+
+static void settle_err(struct imap *imap, const struct err *err)
+{
+        char buf[LOG_QUOTE_MAX];
+
+        log_event(LOG_ERROR, imap->s->name, "imap.stage", "user=%s code=%s reason=%s", imap->userid ? imap->userid : "-",
+                  err_code_name(err->code), log_quote_str(buf, err->text));
+        settle(imap, false, err->code == ERR_NOSPACE ? "UNAVAILABLE" : "SERVERBUG",
+               err->code == ERR_NOSPACE ? "No space left on the server" : "The message could not be stored");
+}
+
+/* ---- APPEND's literals ---- */
+
+struct stage *imap_streamed_stage(struct imap *imap, uint32_t k)
+{
+        return k < imap->loop->stages_n ? imap->loop->stages[k] : NULL;
+}
+
+/* Give the literal up; `taken` octets of it have come already. */
+static enum step drop_literal(struct imap *imap, bool continued, uint64_t taken)
+{
+        struct err err = ERR_INIT;
+
+        if (imap->loop->stage)
+                stage_unref(&imap->loop->stage);
+        if (imap_gather_literal_sync(imap->gather) && !continued)
+                return answer_unfinished(imap, &err);
+        if (imap_gather_literal_refuse(imap->gather, imap->loop->refused_text, continued, taken, &err) == GATHER_CLOSE)
+                return bye(imap, NULL, imap->loop->refused_text);
+        imap->loop->phase = PHASE_GATHER;
+        return STEP_GO;
+}
+
+/* A message is announced: may it come, and where is it put? */
+static bool admit_literal(struct imap *imap)
+{
+        struct imap_loop *loop = imap->loop;
+        struct span text = imap_gather_text(imap->gather), tag = imap_gather_tag(imap->gather), args;
+        uint64_t bytes = imap_gather_literal_bytes(imap->gather);
+        int64_t max = conf_int(imap->conf, imap_service(imap), "maxmessagesize");
+        struct append_check check = { 0 };
+        struct err err = ERR_INIT;
+        size_t head = tag.len + sizeof " APPEND " - 1, end = text.len;
+
+        while (end > head && text.p[end - 1] != '{')    /* the place holder of this literal */
+                end--;
+        if (end > head)
+                end--;
+        args = (struct span){ text.p + head, end - head };
+        if (loop->stages_n >= IMAP_STAGES_MAX) {
+                settle(imap, false, "LIMIT", "Too many messages in one command");
+                return false;
+        }
+        if ((max > 0 && bytes > (uint64_t)max) || bytes > UINT32_MAX - 65536) {
+                settle(imap, false, "TOOBIG", "Message is larger than the server takes");      /* RFC 7889 4 */
+                return false;
+        }
+        if (!tag.len) {
+                settle(imap, true, NULL, "Invalid tag");
+                return false;
+        }
+        if (!imap_append_precheck(imap, args, bytes, &check)) {
+                settle(imap, check.bad, check.code, check.text);
+                return false;
+        }
+        loop->literal8 = args.len && args.p[args.len - 1] == '~';
+        if (stage_begin(imap->store, check.partition_dir, bytes, &loop->stage, &err) < 0) {
+                settle_err(imap, &err);
+                return false;
+        }
+        return true;
+}
+
+static enum step begin_literal(struct imap *imap)
+{
+        struct imap_loop *loop = imap->loop;
+        bool admitted = admit_literal(imap);
+
+        imap->cmd.tag = (struct span){ NULL, 0 };
+        arena_reset(&imap->s->arena);
+        if (!admitted)
+                return drop_literal(imap, false, 0);
+        if (imap_gather_literal_sync(imap->gather))
+                imap_put(imap, "+ Go ahead\r\n");
+        loop->literal_left = imap_gather_literal_bytes(imap->gather);
+        loop->phase = PHASE_LITERAL;
+        return STEP_GO;
+}
+
+static enum step end_literal(struct imap *imap)
+{
+        struct imap_loop *loop = imap->loop;
+        struct err err = ERR_INIT;
+
+        if (stage_finish(loop->stage, &err) < 0) {
+                settle_err(imap, &err);
+                return drop_literal(imap, true, imap_gather_literal_bytes(imap->gather));
+        }
+        imap_gather_literal_taken(imap->gather);
+        loop->stages = xrealloc(loop->stages, (loop->stages_n + 1) * sizeof *loop->stages);
+        loop->stages[loop->stages_n++] = loop->stage;
+        loop->stage = NULL;
+        loop->phase = PHASE_GATHER;
+        return STEP_GO;
+}
+
+static enum step take_literal(struct imap *imap)
+{
+        struct imap_loop *loop = imap->loop;
+        struct span in = input(imap);
+        struct err err = ERR_INIT;
+        uint64_t taken = imap_gather_literal_bytes(imap->gather) - loop->literal_left;
+
+        if (!loop->literal_left)
+                return end_literal(imap);
+        if (!in.len)
+                return want_input(imap);
+        if (in.len > loop->literal_left)
+                in.len = (size_t)loop->literal_left;
+        if (!loop->literal8 && memchr(in.p, 0, in.len))                 /* RFC 9051 9: CHAR8 is not NUL */
+                settle(imap, false, NULL, "Message contains NUL characters");
+        else if (stage_write(loop->stage, in.p, in.len, &err) < 0)
+                settle_err(imap, &err);
+        if (loop->refused)
+                return drop_literal(imap, true, taken);
+        loop->used += in.len;
+        loop->literal_left -= in.len;
+        return STEP_GO;
+}
+
+static enum step gather(struct imap *imap)
+{
+        struct err err = ERR_INIT;
+        struct span in = input(imap);
+        enum gather_result r;
+        size_t used;
+
+        if (!in.len) {
+                if (imap->gather && imap_gather_idle(imap->gather))
+                        imap_gather_destroy(&imap->gather);
+                return want_input(imap);
+        }
+        if (!imap->gather)
+                begin_gathering(imap);
+        r = imap_gather_feed(imap->gather, in, &used, &err);
+        imap->loop->used += used;
+        switch (r) {
+        case GATHER_MORE:
+                return STEP_GO;
+        case GATHER_COMMAND:
+                imap_command_begin(imap, imap_gather_text(imap->gather));
+                return STEP_GO;
+        case GATHER_CONTINUE:
+                imap_put(imap, "+ Go ahead\r\n");
+                return STEP_GO;
+        case GATHER_LITERAL:
+                return begin_literal(imap);
+        case GATHER_BAD:
+                return answer_unfinished(imap, &err);
+        case GATHER_CLOSE:
+                if (err.code == ERR_UNSUPPORTED)
+                        return STEP_CLOSE;
+                return bye(imap, NULL, err.text);
+        }
+        return STEP_CLOSE;
+}
+
+/* ---- executing ---- */
+
+enum cmd_result imap_pause(struct imap *imap, uint32_t ms)
+{
+        must(!imap->cmd.waiting && !imap->loop->timer_wait);
+        imap->loop->timer_wait = true;
+        imap->loop->timer_fired = false;
+        session_timer(imap->s, ms ? ms : 1);
+        return CMD_WAIT;
+}
+
+static enum step execute(struct imap *imap)
+{
+        struct imap_loop *loop = imap->loop;
+
+        if (imap->cmd.waiting) {
+                if (!waiter_is_done(loop->wait))
+                        return STEP_WAIT;
+                imap->cmd.waiting = false;
+                loop->wait = NULL;
+        }
+        if (loop->timer_wait) {
+                if (!loop->timer_fired)
+                        return STEP_WAIT;
+                loop->timer_wait = false;
+        }
+        switch (imap_command_run(imap)) {
+        case CMD_AGAIN:
+                return STEP_AGAIN;
+        case CMD_WAIT:
+                return STEP_GO;                         /* it may be done already */
+        case CMD_FLUSH:
+                return rope_empty(&imap->s->out) ? STEP_GO : STEP_FLUSH;
+        case CMD_DONE: case CMD_CONTINUE: case CMD_TLS: case CMD_CLOSE:
+                break;
+        }
+        return STEP_GO;
+}
+
+/* A line for a command that asked for more (AUTHENTICATE, IDLE). */
+static enum step take_line(struct imap *imap)
+{
+        struct imap_loop *loop = imap->loop;
+        struct span in = input(imap), line;
+        size_t n = span_index(in, '\n');
+
+        if (imap->idling && !imap_poll(imap, true))
+                return STEP_FLUSH;
+        if (n == in.len && n <= IMAP_LINE_MAX)
+                return want_input(imap);
+        line = (struct span){ in.p, n };
+        loop->used += n < in.len ? n + 1 : n;
+        if (n > IMAP_LINE_MAX || memchr(line.p, 0, line.len)) {
+                loop->skip_line = n == in.len;
+                imap_bad(imap, n > IMAP_LINE_MAX ? "Line is too long" : "NUL in the line");
+                loop->phase = PHASE_FINISH;
+                return STEP_GO;
+        }
+        if (line.len && line.p[line.len - 1] == '\r')
+                line.len--;
+        imap->cmd.line = arena_span(&imap->s->arena, line);
+        loop->phase = PHASE_EXECUTE;
+        return STEP_GO;
+}
+
+/* The rest of a line that was too long. */
+static enum step skip_line(struct imap *imap)
+{
+        struct span in = input(imap);
+        size_t n = span_index(in, '\n');
+
+        imap->loop->skip_line = n == in.len;
+        imap->loop->used += n < in.len ? n + 1 : n;
+        return imap->loop->skip_line ? want_input(imap) : STEP_GO;
+}
+
+/* ---- the end of a command ---- */
+
+static bool too_many_bad(struct imap *imap)
+{
+        if (imap->loop->outcome != 'B') {
+                if (imap->loop->outcome == 'O')
+                        imap->bad_commands = 0;
+                return false;
+        }
+        return ++imap->bad_commands >= (imap->state == IMAP_NOT_AUTH ? BAD_MAX_NOT_AUTH : BAD_MAX);
+}
+
+static enum step finish(struct imap *imap)
+{
+        struct imap_loop *loop = imap->loop;
+        const struct imap_cmd *cmd = imap->cmd.cmd;
+        enum step step;
+
+        /* RFC 9051 7.5.1: no expunges during commands with sequence numbers in them. */
+        if (imap->sel && cmd && (cmd->flags & CMD_POLL) && loop->outcome != 'B' && !loop->closing &&
+            !imap_poll(imap, !(cmd->flags & CMD_SEQNO) || imap->cmd.uid))
+                return STEP_FLUSH;
+        rope_append_span(&imap->s->out, str_span(&loop->tagged));
+        imap_command_end(imap);
+        loop->phase = loop->after;
+        if (loop->closing)
+                return STEP_CLOSE;
+        if (loop->after == PHASE_TLS_DRAINED)
+                return STEP_DRAIN;
+        if (loop->start_layer) {
+                loop->start_layer = false;
+                loop->phase = PHASE_LAYER_DRAINED;
+                return STEP_DRAIN;
+        }
+        if (too_many_bad(imap))
+                return bye(imap, NULL, "Too many bad commands");
+        if (shut_down(imap, false, &step))
+                return step;
+        return STEP_GO;
+}
+
+/* What was pipelined in clear behind STARTTLS must not be taken for what came through TLS (CVE-2011-0411; RFC 9051 6.2.1). */
+static enum step start_tls(struct imap *imap)
+{
+        struct tls_context *tls = service_tls(imap->s->service);
+        struct err err = ERR_INIT;
+        char buf[LOG_QUOTE_MAX];
+
+        discard_input(imap);
+        if (!tls || stream_start_tls(imap->s->stream, tls, &err) < 0) {
+                log_event(LOG_ERROR, imap->s->name, "imap.starttls", "reason=%s", log_quote_str(buf, tls ? err.text : "no certificate"));
+                return STEP_CLOSE;
+        }
+        imap->s->discard_input = true;
+        imap->loop->phase = PHASE_TLS_DONE;
+        return STEP_HANDSHAKE;
+}
+
+/* The same for a SASL security layer (RFC 4422 3.7). */
+static enum step start_layer(struct imap *imap)
+{
+        discard_input(imap);
+        stream_start_sasl(imap->s->stream, imap->sasl);
+        imap->sasl = NULL;                              /* the stream's from now on */
+        imap->loop->phase = PHASE_GATHER;
+        return STEP_GO;
+}
+
+static enum step go(struct imap *imap)
+{
+        switch (imap->loop->phase) {
+        case PHASE_GREET:
+                return greet(imap);
+        case PHASE_GATHER:
+                return imap->loop->skip_line ? skip_line(imap) : gather(imap);
+        case PHASE_LITERAL:
+                return take_literal(imap);
+        case PHASE_EXECUTE:
+                return execute(imap);
+        case PHASE_LINE:
+                return take_line(imap);
+        case PHASE_FINISH:
+                return finish(imap);
+        case PHASE_TLS_DRAINED:
+                return start_tls(imap);
+        case PHASE_TLS_DONE:
+                discard_input(imap);
+                imap->s->discard_input = false;
+                imap->loop->phase = PHASE_GATHER;
+                return STEP_GO;
+        case PHASE_LAYER_DRAINED:
+                return start_layer(imap);
+        }
+        return STEP_CLOSE;
+}
+
+static enum step run_phases(struct imap *imap)
+{
+        struct session *s = imap->s;
+        enum step step = STEP_GO;
+
+        while (step == STEP_GO) {
+                if (s->out.bytes > ROPE_HIGH)
+                        return STEP_FLUSH;
+                if (session_slice_over(s))
+                        return STEP_AGAIN;
+                step = go(imap);
+        }
+        return step;
+}
+
+static enum step imap_run(struct session *s)
+{
+        struct imap *imap = imap_of(s);
+        struct imap_loop *loop = imap->loop;
+        unsigned woken = s->woken;
+        enum step step;
+
+        s->woken = 0;
+        s->idle_ok = false;
+        if (woken & WAKE_TIMER)
+                loop->timer_fired = true;
+        loop->bye |= woken & (WAKE_TIMEOUT | WAKE_STOP);
+        if (loop->bye && !(imap->cmd.waiting && !waiter_is_done(loop->wait)))
+                return say_stop(imap);
+        if ((woken & WAKE_TOUCH) && loop->phase == PHASE_GATHER && shut_down(imap, true, &step))
+                return step;
+        step = run_phases(imap);
+        str_consume(&s->in, loop->used);
+        loop->used = 0;
+        return step;
+}
+
+static void imap_session_open(struct session *s)
+{
+        struct imap_session *is = s->self;
+
+        is->imap.s = s;
+        is->imap.loop = &is->loop;
+        is->imap.store = engine_store();
+        is->imap.conf = engine_conf();
+        is->imap.state = IMAP_NOT_AUTH;
+        is->loop.phase = PHASE_GREET;
+        str_init(&is->loop.tagged);
+}
+
+static void imap_session_close(struct session *s)
+{
+        struct imap *imap = imap_of(s);
+
+        imap_command_end(imap);
+        imap_unselect(imap);
+        sasl_conn_destroy(&imap->sasl);
+        namespace_unref(&imap->ns);
+        for (char **g = imap->groups; g && *g; g++)
+                free(*g);
+        free(imap->groups);
+        free(imap->userid);
+        free(imap->authid);
+        conf_unref(&imap->conf);
+}
+
+const struct session_ops imap_ops = {
+        .protocol = "imap",
+        .size = sizeof(struct imap_session),
+        .open = imap_session_open,
+        .run = imap_run,
+        .close = imap_session_close,
+};

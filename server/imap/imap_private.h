@@ -1,0 +1,77 @@
+/*
+ * imap_private - what the loop, the dispatcher and the replies of a session share; commands see imap.h.
+ */
+#ifndef SERVER_IMAP_IMAP_PRIVATE_H
+#define SERVER_IMAP_IMAP_PRIVATE_H
+
+#include "server/imap/cmds.h"
+#include "server/imap/imap.h"
+#include "util/must.h"
+
+#define IMAP_LINE_MAX ((size_t)16 * 1024)       /* octets of a line within AUTHENTICATE or IDLE */
+#define IMAP_STAGES_MAX 100                     /* message literals of one APPEND */
+
+enum imap_phase {
+        PHASE_GREET,
+        PHASE_GATHER,                           /* a command is coming, or awaited */
+        PHASE_LITERAL,                          /* octets go into loop->stage */
+        PHASE_EXECUTE,                          /* the handler is to be called, or waits */
+        PHASE_LINE,                             /* the handler wants another line */
+        PHASE_FINISH,                           /* news, then the tagged reply */
+        PHASE_TLS_DRAINED, PHASE_TLS_DONE,      /* STARTTLS: everything was sent; the handshake is done */
+        PHASE_LAYER_DRAINED,                    /* a SASL security layer begins */
+};
+
+struct imap_loop {
+        enum imap_phase phase;
+        enum imap_phase after;                  /* PHASE_FINISH goes on with */
+        size_t used;                            /* of s->in; consumed when run() returns */
+        struct str tagged;                      /* the reply kept back; cap 0 between commands */
+        char outcome;                           /* its first letter: O, N, B */
+        bool closing;                           /* after it, hang up */
+        bool skip_line;                         /* a line within a command was too long: drop the rest of it */
+        bool start_layer;                       /* AUTHENTICATE negotiated a layer */
+        struct waiter *wait;                    /* what cmd.waiting is about */
+        bool timer_wait, timer_fired;           /* the handler asked for imap_pause() */
+        unsigned bye;                           /* WAKE_STOP, WAKE_TIMEOUT: as soon as nothing is waited for */
+        uint64_t shutdown_checked_ms;
+
+        /* APPEND */
+        struct stage **stages;                  /* finished ones */
+        uint32_t stages_n;
+        struct stage *stage;                    /* the one being written */
+        uint64_t literal_left;
+        bool literal8;
+        bool refused, refused_bad;              /* the answer to the command is settled: */
+        char refused_code[40], refused_text[160];
+};
+
+/* imap.c: the session's struct; imap comes first, s->self points to it. */
+struct imap_session {
+        struct imap imap;
+        struct imap_loop loop;
+};
+
+/* cmd.c: begin with a gathered command: parses tag and name, checks what its row says. The phase is PHASE_EXECUTE or PHASE_FINISH then. */
+void imap_command_begin(struct imap *imap, struct span text);
+/* Call the handler; sets the phase. */
+enum cmd_result imap_command_run(struct imap *imap);
+/* However it ended: cleanup, stages, arena. */
+void imap_command_end(struct imap *imap);
+
+/* The handler is called again after `ms`; return what this returns. Only one wait at a time. */
+enum cmd_result imap_pause(struct imap *imap, uint32_t ms);
+
+/* msg/shutdown.<service> or msg/shutdown: true with its first line. */
+bool imap_shutdown_text(struct imap *imap, struct str *text_r);
+/* The first line of a file below configdirectory, without what must not be sent; false: there is none. */
+bool imap_message_file(struct imap *imap, const char *name, struct str *text_r);
+
+/* capability.c: is this one for this session (now)? */
+bool imap_suppressed(struct imap *imap, const char *capability);
+
+/* login.c */
+bool imap_plaintext_ok(struct imap *imap);      /* LOGIN and PLAIN may be used on this connection */
+int imap_sasl_create(struct imap *imap, struct sasl_conn **conn_r, struct err *err);
+
+#endif

@@ -1,0 +1,178 @@
+/*
+ * mbox - what commands need of mailboxes: their names on the wire, rights, opening them without holding a worker.
+ *
+ * A mailbox that the user may not look up is answered exactly as one that does not exist, by the same path through the same list
+ * in memory, so that neither words nor time tell them apart (RFC 4314 4, RFC 5530 3 NONEXISTENT).
+ */
+#include "server/imap/imap_private.h"
+
+bool imap_arg_mailbox(struct imap *imap, const char **internal_r)
+{
+        struct namer who = imap_namer(imap);
+        struct err err = ERR_INIT;
+        struct span name;
+
+        if (imap_astring(&imap->cmd.args, &name) < 0) {
+                imap_bad(imap, "%s", imap->cmd.args.err.text);
+                return false;
+        }
+        if (mailname_internal(&who, name, &imap->s->arena, internal_r, &err) < 0) {
+                imap_fail(imap, &err);
+                return false;
+        }
+        return true;
+}
+
+/* ---- rights ---- */
+
+uint32_t imap_rights(struct imap *imap, const struct mbentry *entry)
+{
+        struct acl_identity who = {
+                .userid = imap->userid,
+                .groups = (const char *const *)imap->groups,
+                .is_admin = imap->is_admin,
+                .is_owner = mailname_owned_by(entry->name, imap->userid),
+                .owner_rights = imap->owner_rights,
+        };
+
+        return acl_rights(entry->acl, &who);
+}
+
+bool imap_name_hidden(struct imap *imap, const char *internal)
+{
+        const char *prefix = conf_str(imap->conf, NULL, "deletedprefix");
+
+        if (prefix && mailname_is_deleted(internal, prefix))
+                return !imap->is_admin || !conf_switch(imap->conf, NULL, "allowdeleted");
+        if (imap->is_admin || mailname_owned_by(internal, imap->userid))
+                return false;
+        return conf_switch(imap->conf, NULL, mailname_is_user(internal) ? "disable_user_namespace" : "disable_shared_namespace");
+}
+
+bool imap_may_create(struct imap *imap, const char *internal)
+{
+        struct mboxlist *ml = store_mboxlist(imap->store);
+        const struct mbentry *entry = NULL;
+        bool may;
+
+        if (imap_name_hidden(imap, internal))
+                return false;
+        if (imap->is_admin)                             /* cyrus-files 7: top-level ones, users', and all below */
+                return true;
+        for (const char *name = mailname_parent(internal, &imap->s->arena); name; name = mailname_parent(name, &imap->s->arena)) {
+                entry = mboxlist_find(ml, name);
+                if (entry && entry->type != MBTYPE_INTERMEDIATE)
+                        break;
+                mbentry_unref(&entry);
+        }
+        if (!entry)
+                return false;
+        may = imap_rights(imap, entry) & ACL_CREATE;
+        mbentry_unref(&entry);
+        return may;
+}
+
+const struct mbentry *imap_look_up(struct imap *imap, const char *internal, uint32_t *rights_r)
+{
+        const struct mbentry *entry = mboxlist_find(store_mboxlist(imap->store), internal);
+
+        *rights_r = 0;
+        if (!entry)
+                return NULL;
+        *rights_r = imap_name_hidden(imap, internal) || entry->type == MBTYPE_INTERMEDIATE || entry->type == MBTYPE_DELETED
+                            ? 0 : imap_rights(imap, entry);
+        if (!*rights_r)
+                mbentry_unref(&entry);
+        return entry;
+}
+
+const struct mbentry *imap_find_mailbox(struct imap *imap, const char *internal, uint32_t need, bool trycreate, uint32_t *rights_r)
+{
+        uint32_t rights;
+        const struct mbentry *entry = imap_look_up(imap, internal, &rights);
+
+        if (rights_r)
+                *rights_r = rights;
+        if (entry && (rights & need) == need) {
+                if (entry->type == MBTYPE_NORMAL)
+                        return entry;
+                imap_no(imap, "UNAVAILABLE", "The mailbox is on another server");
+        } else if (rights & ACL_LOOKUP) {
+                imap_no(imap, "NOPERM", "Permission denied");
+        } else {
+                imap_no(imap, trycreate && imap_may_create(imap, internal) ? "TRYCREATE" : "NONEXISTENT", "Mailbox does not exist");
+        }
+        if (entry)
+                mbentry_unref(&entry);
+        return NULL;
+}
+
+/* ---- waiting ---- */
+
+enum cmd_result imap_offload(struct imap *imap, enum offload_queue queue, void (*fn)(void *arg), void *arg)
+{
+        must(!imap->cmd.waiting);
+        imap->cmd.waiting = true;
+        imap->loop->wait = &imap->cmd.offload.waiter;
+        session_offload(imap->s, &imap->cmd.offload, queue, fn, arg);
+        return CMD_WAIT;
+}
+
+struct waiter *imap_waiter(struct imap *imap)
+{
+        must(!imap->cmd.waiting);
+        session_waiter(imap->s, &imap->cmd.waiter);
+        imap->loop->wait = &imap->cmd.waiter;
+        return &imap->cmd.waiter;
+}
+
+void imap_waiter_cancel(struct imap *imap)
+{
+        session_waiter_cancel(imap->s, &imap->cmd.waiter);
+        imap->cmd.waiting = false;
+        imap->loop->wait = NULL;
+}
+
+/* ---- opening ---- */
+
+static void open_job(void *arg)
+{
+        struct imap_open *open = arg;
+
+        open->rc = mailbox_open(open->store, &open->ident, &open->mbox, &open->err);
+}
+
+void imap_open_release(struct imap_open *open)
+{
+        if (open->mbox)
+                mailbox_unref(&open->mbox);
+        if (open->entry)
+                mbentry_unref(&open->entry);
+        open->started = false;
+}
+
+int imap_open_mailbox(struct imap *imap, struct imap_open *open, const struct mbentry *entry, struct mailbox **mbox_r, struct err *err)
+{
+        int rc;
+
+        if (open->started) {
+                rc = open->rc;
+                *mbox_r = open->mbox;
+                open->mbox = NULL;
+                if (rc < 0)
+                        err_copy(err, &open->err);
+                imap_open_release(open);
+                return rc < 0 ? -1 : 1;
+        }
+        memset(open, 0, sizeof *open);
+        if (mbentry_ident(imap->store, entry, &open->ident, err) < 0)
+                return -1;
+        *mbox_r = mailbox_find_open(imap->store, open->ident.uniqueid);
+        if (*mbox_r)
+                return 1;
+        open->entry = mbentry_ref(entry);               /* the ident borrows from it */
+        open->store = imap->store;
+        open->started = true;
+        imap_offload(imap, OFFLOAD_DISK, open_job, open);
+        return 0;
+}
