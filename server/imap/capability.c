@@ -85,7 +85,7 @@ bool imap_suppressed(struct imap *imap, const char *capability)
         return false;
 }
 
-static void put_mechanisms(struct imap *imap)
+static void append_mechanisms(struct imap *imap, struct str *out)
 {
         struct sasl_conn *conn = NULL;
         struct err err = ERR_INIT;
@@ -99,13 +99,13 @@ static void put_mechanisms(struct imap *imap)
                 size_t n = strcspn(mechanisms, " ");
 
                 if (n && snprintf(name, sizeof name, "AUTH=%.*s", (int)n, mechanisms) < (int)sizeof name && !imap_suppressed(imap, name))
-                        imap_put(imap, " %s", name);
+                        str_printf(out, " %s", name);
                 mechanisms += n + (mechanisms[n] == ' ');
         }
         sasl_conn_destroy(&conn);
 }
 
-void imap_put_capabilities(struct imap *imap)
+void imap_capabilities(struct imap *imap, struct str *out)
 {
         enum when now = imap->state == IMAP_NOT_AUTH ? BEFORE : AFTER;
         const char *space = "";
@@ -115,9 +115,18 @@ void imap_put_capabilities(struct imap *imap)
 
                 if (!(c->when & now) || (c->condition && !c->condition(imap)) || imap_suppressed(imap, c->name))
                         continue;
-                imap_put(imap, "%s%s", space, c->name);
+                str_printf(out, "%s%s", space, c->name);
                 space = " ";
         }
         if (now == BEFORE)
-                put_mechanisms(imap);
+                append_mechanisms(imap, out);
+}
+
+void imap_put_capabilities(struct imap *imap)
+{
+        struct str line = STR_INIT;
+
+        imap_capabilities(imap, &line);
+        imap_put_span(imap, str_span(&line));
+        str_deinit(&line);
 }

@@ -10,11 +10,13 @@
 #include <unistd.h>
 
 #include "server/imap/imap_private.h"
+#include "server/msgfile.h"
 #include "server/protocols.h"
+#include "server/telemetry.h"
+#include "server/tls.h"
+#include "server/version.h"
 #include "util/clock.h"
-#include "util/fs.h"
 #include "util/log.h"
-#include "util/version.h"
 
 #define STEP_GO ((enum step)-1)                 /* nothing to wait for: next phase */
 #define BAD_MAX 100                             /* bad commands in a row before BYE … */
@@ -55,37 +57,6 @@ static enum step want_input(struct imap *imap)
 
 /* ---- goodbyes ---- */
 
-bool imap_message_file(struct imap *imap, const char *name, struct str *text_r)
-{
-        const char *dir = conf_str(imap->conf, NULL, "configdirectory");
-        char path[4096];
-        struct str raw = STR_INIT;
-        struct span line;
-        bool there;
-
-        if (!dir || snprintf(path, sizeof path, "%s/msg/%s", dir, name) >= (int)sizeof path || access(path, R_OK) < 0)
-                return false;
-        there = fs_slurp(path, 65536, &raw, NULL) == 0;
-        line = (struct span){ raw.data, span_index(str_span(&raw), '\n') };
-        line = span_trim(line);
-        while (line.len && line.p[0] == '[')            /* must not be taken for a response code */
-                line.p++, line.len--;
-        for (size_t i = 0; i < line.len && i < 1000; i++)
-                str_append_c(text_r, (unsigned char)line.p[i] < 0x20 || (unsigned char)line.p[i] >= 0x7f ? '?' : line.p[i]);
-        str_deinit(&raw);
-        return there;
-}
-
-bool imap_shutdown_text(struct imap *imap, struct str *text_r)
-{
-        char name[128];
-
-        if (imap->is_admin)
-                return false;
-        snprintf(name, sizeof name, "shutdown.%s", imap_service(imap));
-        return imap_message_file(imap, name, text_r) || imap_message_file(imap, "shutdown", text_r);
-}
-
 static enum step bye(struct imap *imap, const char *code, const char *text)
 {
         if (imap->loop->phase == PHASE_TLS_DONE || imap->loop->phase == PHASE_LAYER_DRAINED)
@@ -96,34 +67,28 @@ static enum step bye(struct imap *imap, const char *code, const char *text)
 
 static enum step say_stop(struct imap *imap)
 {
-        struct str text = STR_INIT;
-        enum step step;
+        char reason[MSGFILE_MAX];
 
         if (imap->loop->bye & WAKE_TIMEOUT)
                 return bye(imap, NULL, imap->state == IMAP_NOT_AUTH ? "Autologout: no login in time" : "Autologout: idle for too long");
-        if (imap_shutdown_text(imap, &text) && text.len)
-                step = bye(imap, "ALERT", text.data);
-        else
-                step = bye(imap, "UNAVAILABLE", "The server is shutting down");
-        str_deinit(&text);
-        return step;
+        if (msgfile_shutdown(imap->conf, imap_service(imap), reason) && reason[0])
+                return bye(imap, "ALERT", reason);
+        return bye(imap, "UNAVAILABLE", "The server is shutting down");
 }
 
-/* msg/shutdown ends sessions between commands. */
+/* msg/shutdown ends sessions between commands; admins are spared. */
 static bool shut_down(struct imap *imap, bool now, enum step *step_r)
 {
-        struct str text = STR_INIT;
+        char reason[MSGFILE_MAX];
         uint64_t ms = clock_mono_ms();
-        bool yes;
 
-        if (!now && ms - imap->loop->shutdown_checked_ms < SHUTDOWN_CHECK_MS)
+        if (imap->is_admin || (!now && ms - imap->loop->shutdown_checked_ms < SHUTDOWN_CHECK_MS))
                 return false;
         imap->loop->shutdown_checked_ms = ms;
-        yes = imap_shutdown_text(imap, &text);
-        if (yes)
-                *step_r = bye(imap, "ALERT", text.len ? text.data : "The server is shutting down");
-        str_deinit(&text);
-        return yes;
+        if (!msgfile_shutdown(imap->conf, imap_service(imap), reason))
+                return false;
+        *step_r = bye(imap, "ALERT", reason[0] ? reason : "The server is shutting down");
+        return true;
 }
 
 /* ---- greeting ---- */
@@ -415,8 +380,10 @@ static enum step take_line(struct imap *imap)
         struct span in = input(imap), line;
         size_t n = span_index(in, '\n');
 
-        if (imap->idling && !imap_poll(imap, true))
+        if (imap->idling && imap->sel && !imap_poll(imap, true))
                 return STEP_FLUSH;
+        if (imap->idling && imap_selected_lost(imap))
+                return bye(imap, NULL, "The selected mailbox is gone");
         if (n == in.len && n <= IMAP_LINE_MAX)
                 return want_input(imap);
         line = (struct span){ in.p, n };
@@ -479,6 +446,8 @@ static enum step finish(struct imap *imap)
                 loop->phase = PHASE_LAYER_DRAINED;
                 return STEP_DRAIN;
         }
+        if (imap_selected_lost(imap))
+                return bye(imap, NULL, "The selected mailbox is gone");
         if (too_many_bad(imap))
                 return bye(imap, NULL, "Too many bad commands");
         if (shut_down(imap, false, &step))
@@ -492,10 +461,15 @@ static enum step start_tls(struct imap *imap)
         struct tls_context *tls = service_tls(imap->s->service);
         struct err err = ERR_INIT;
         char buf[LOG_QUOTE_MAX];
+        int rc;
 
         discard_input(imap);
-        if (!tls || stream_start_tls(imap->s->stream, tls, &err) < 0) {
-                log_event(LOG_ERROR, imap->s->name, "imap.starttls", "reason=%s", log_quote_str(buf, tls ? err.text : "no certificate"));
+        if (!tls)
+                return STEP_CLOSE;
+        rc = stream_start_tls(imap->s->stream, tls, &err);
+        tls_context_unref(&tls);
+        if (rc < 0) {
+                log_event(LOG_ERROR, imap->s->name, "imap.starttls", "reason=%s", log_quote_str(buf, err.text));
                 return STEP_CLOSE;
         }
         imap->s->discard_input = true;
@@ -595,6 +569,7 @@ static void imap_session_close(struct session *s)
 {
         struct imap *imap = imap_of(s);
 
+        telemetry_stop(s, &imap->telemetry);
         imap_command_end(imap);
         imap_unselect(imap);
         sasl_conn_destroy(&imap->sasl);

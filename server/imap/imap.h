@@ -127,7 +127,7 @@ struct imap {
         bool idling;                            /* in IDLE */
         unsigned bad_commands;                  /* in a row; too many: BYE */
         bool compress;                          /* later */
-        void *telemetry;                        /* server/telemetry.h */
+        struct telemetry *telemetry;            /* server/telemetry.h */
 
         uint32_t owner_rights;                  /* implicit_owner_rights as bits */
         char **groups;                          /* of the user, NULL-terminated, for ACLs; NULL: none */

@@ -62,16 +62,39 @@ void imap_command_end(struct imap *imap);
 /* The handler is called again after `ms`; return what this returns. Only one wait at a time. */
 enum cmd_result imap_pause(struct imap *imap, uint32_t ms);
 
-/* msg/shutdown.<service> or msg/shutdown: true with its first line. */
-bool imap_shutdown_text(struct imap *imap, struct str *text_r);
-/* The first line of a file below configdirectory, without what must not be sent; false: there is none. */
-bool imap_message_file(struct imap *imap, const char *name, struct str *text_r);
-
 /* capability.c: is this one for this session (now)? */
 bool imap_suppressed(struct imap *imap, const char *capability);
 
-/* login.c */
+/* The capabilities, appended. */
+void imap_capabilities(struct imap *imap, struct str *out);
+
+/* ---- login.c ---- */
+
 bool imap_plaintext_ok(struct imap *imap);      /* LOGIN and PLAIN may be used on this connection */
+/* tls_required, and there is no TLS yet: the reply was sent. */
+bool imap_login_needs_tls(struct imap *imap);
 int imap_sasl_create(struct imap *imap, struct sasl_conn **conn_r, struct err *err);
+
+/* One attempt to log in. In the command's arena, as cmd.state. */
+struct imap_auth {
+        struct imap *imap;
+        enum { AUTH_STEP, AUTH_CHALLENGED, AUTH_LAST_WORD, AUTH_FAILED, AUTH_PAUSED, AUTH_AUTOCREATE } at;
+        struct sasl_step step;
+        bool plaintext;                         /* LOGIN */
+        struct span user, password;             /* LOGIN */
+        const char *mech;                       /* AUTHENTICATE */
+        struct span initial;
+        bool has_initial;
+        struct str response;                    /* the client's, decoded */
+        char **groups;                          /* found by the job */
+        bool want_groups;
+        struct err err;
+};
+/* Begin: makes imap->sasl and cmd.state. NULL: the reply was sent. */
+struct imap_auth *imap_auth_begin(struct imap *imap);
+/* Start a step on a thread that may block. */
+enum cmd_result imap_auth_offload(struct imap *imap, void (*step)(struct imap_auth *auth));
+/* What comes after the step: a challenge, the pause and NO, or what a log-in needs and OK. */
+enum cmd_result imap_auth_continue(struct imap *imap);
 
 #endif

@@ -33,3 +33,14 @@ bool imap_poll(struct imap *imap, bool may_expunge)
         (void)imap, (void)may_expunge;
         return true;
 }
+
+bool imap_selected_lost(struct imap *imap)
+{
+        (void)imap;
+        return false;
+}
+
+void imap_enable_condstore(struct imap *imap)
+{
+        imap->condstore = true;
+}

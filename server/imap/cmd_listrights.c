@@ -1,0 +1,57 @@
+/* LISTRIGHTS mailbox identifier (RFC 4314 3.4). The legacy rights c and d stand for k, x and t, e and are not listed apart, as no
+ * right may be mentioned twice (3.7, 2.1.1): every real right can be granted alone. */
+#include "server/imap/aclcmd.h"
+#include "server/imap/imap_private.h"
+
+/* What can never be taken from the identifier. */
+static uint32_t required_rights(struct imap *imap, const struct mbentry *entry, const char *identifier)
+{
+        const char *admins = conf_str(imap->conf, imap_service(imap), "admins");
+        uint32_t rights = mailname_owned_by(entry->name, identifier) ? imap->owner_rights : 0;
+
+        if (conf_words_have(admins, identifier))
+                rights |= ACL_LOOKUP | ACL_ADMIN;
+        return rights;
+}
+
+static void put_rights(struct imap *imap, const struct mbentry *entry, const char *identifier)
+{
+        static const char letters[] = "lrswipkxtean0123456789";
+        uint32_t required = required_rights(imap, entry, identifier), bit;
+        char always[sizeof letters];
+        size_t n = 0;
+
+        for (const char *p = letters; *p; p++)
+                if (acl_parse_rights((struct span){ p, 1 }, &bit, NULL) == 0 && (required & bit))
+                        always[n++] = *p;
+        imap_put(imap, "* LISTRIGHTS ");
+        imap_put_mailbox(imap, entry->name);
+        imap_put(imap, " ");
+        imap_put_astring(imap, span_of(identifier));
+        imap_put(imap, " ");
+        imap_put_astring(imap, (struct span){ always, n });
+        for (const char *p = letters; *p; p++)
+                if (!memchr(always, *p, n))
+                        imap_put(imap, " %c", *p);
+        imap_put(imap, "\r\n");
+}
+
+enum cmd_result cmd_listrights(struct imap *imap)
+{
+        const struct mbentry *entry = imap_acl_mailbox(imap);
+        const char *identifier;
+        enum cmd_result r = CMD_DONE;
+
+        if (!entry)
+                return CMD_DONE;
+        if (imap_acl_identifier(imap, &identifier)) {
+                if (imap_end(&imap->cmd.args) < 0) {
+                        r = imap_bad(imap, "%s", imap->cmd.args.err.text);
+                } else {
+                        put_rights(imap, entry, identifier);
+                        r = imap_ok(imap, NULL, "Completed");
+                }
+        }
+        mbentry_unref(&entry);
+        return r;
+}

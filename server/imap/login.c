@@ -1,0 +1,349 @@
+/*
+ * login - what LOGIN and AUTHENTICATE share: the steps on threads that may block, what a failed one costs, and all that makes a
+ * session one of a user's.
+ *
+ * A failed attempt is answered after failedloginpause, whoever the user was and whether there is one: neither the words nor the
+ * time tell (RFC 9051 11.3).
+ */
+#include <grp.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "server/imap/imap_private.h"
+#include "server/msgfile.h"
+#include "server/telemetry.h"
+#include "util/log.h"
+
+#define GROUPS_MAX 1000
+#define IDLE_TIMEOUT_MIN_S 1800                 /* RFC 9051 5.4 */
+
+/* ---- the connection to cyrus-sasl ---- */
+
+bool imap_plaintext_ok(struct imap *imap)
+{
+        return stream_is_tls(imap->s->stream) || service_params(imap->s->service)->external_ssf > 1 ||
+               (conf_switch(imap->conf, imap_service(imap), "allowplaintext") &&
+                !conf_switch(imap->conf, imap_service(imap), "tls_required"));
+}
+
+bool imap_login_needs_tls(struct imap *imap)
+{
+        if (!conf_switch(imap->conf, imap_service(imap), "tls_required") || stream_is_tls(imap->s->stream))
+                return false;
+        imap_no(imap, "PRIVACYREQUIRED", "Use STARTTLS first");
+        return true;
+}
+
+/* "127.0.0.1:3456" or "[::1]:99" → "127.0.0.1;3456", "::1;99"; NULL for Unix sockets. */
+static const char *sasl_address(const char *address, char buf[80])
+{
+        const char *colon = strrchr(address, ':');
+        size_t n;
+
+        if (!colon)
+                return NULL;
+        n = (size_t)(colon - address);
+        if (n > 1 && address[0] == '[')
+                address++, n -= 2;
+        snprintf(buf, 80, "%.*s;%s", (int)n, address, colon + 1);
+        return buf;
+}
+
+int imap_sasl_create(struct imap *imap, struct sasl_conn **conn_r, struct err *err)
+{
+        const struct service_params *service = service_params(imap->s->service);
+        struct stream *stream = imap->s->stream;
+        struct sasl_params params = { .service = "imap", .ident = service->name };
+        char local[80], peer[80];
+        struct str binding = STR_INIT;
+        int rc;
+
+        params.local = sasl_address(imap->s->local, local);
+        params.peer = sasl_address(imap->s->peer, peer);
+        params.tls = stream_is_tls(stream);
+        params.tls_bits = stream_tls_bits(stream);
+        params.tls_peer = stream_tls_peer(stream);
+        params.external_ssf = service->external_ssf;
+        params.no_password_check = service->no_password_check;
+        params.plaintext_ok = imap_plaintext_ok(imap);
+        if (params.tls) {
+                params.channel_binding_type = "tls-exporter";
+                if (!stream_channel_binding(stream, "tls-exporter", &binding)) {
+                        params.channel_binding_type = "tls-unique";
+                        stream_channel_binding(stream, "tls-unique", &binding);
+                }
+                if (binding.len)
+                        params.channel_binding = &binding;
+        }
+        rc = sasl_conn_create(&params, imap->store, conn_r, err);
+        str_deinit(&binding);
+        return rc;
+}
+
+/* ---- steps ---- */
+
+static void free_groups(char ***groups)
+{
+        for (char **g = *groups; g && *g; g++)
+                free(*g);
+        free(*groups);
+        *groups = NULL;
+}
+
+static void auth_cleanup(struct imap *imap)
+{
+        struct imap_auth *auth = imap->cmd.state;
+
+        if (auth->password.len) {                       /* it has done its duty, or never will */
+                explicit_bzero((char *)(uintptr_t)auth->password.p, auth->password.len);
+                if (imap->gather)
+                        imap_gather_wipe(imap->gather);
+        }
+        if (auth->response.cap)
+                explicit_bzero(auth->response.data, auth->response.cap);
+        str_deinit(&auth->response);
+        sasl_step_deinit(&auth->step);
+        free_groups(&auth->groups);
+        if (!imap->loop->start_layer)
+                sasl_conn_destroy(&imap->sasl);
+}
+
+struct imap_auth *imap_auth_begin(struct imap *imap)
+{
+        struct imap_auth *auth = ARENA_NEW(&imap->s->arena, struct imap_auth);
+        struct err err = ERR_INIT;
+
+        if (imap_sasl_create(imap, &imap->sasl, &err) < 0) {
+                imap_fail(imap, &err);
+                return NULL;
+        }
+        auth->imap = imap;
+        sasl_step_init(&auth->step);
+        str_init(&auth->response);
+        auth->want_groups = conf_switch(imap->conf, NULL, "unix_group_enable");
+        imap->cmd.state = auth;
+        imap->cmd.cleanup = auth_cleanup;
+        return auth;
+}
+
+/* The Unix groups of the user, for "group:x" in ACLs. May ask the network (NSS): in a job only. */
+static char **unix_groups(const char *userid)
+{
+        struct passwd pw, *found = NULL;
+        struct group gr, *group;
+        gid_t gids[GROUPS_MAX];
+        int n = GROUPS_MAX, out = 0;
+        char buf[16384], **names;
+
+        if (getpwnam_r(userid, &pw, buf, sizeof buf, &found) != 0 || !found)
+                return NULL;
+        if (getgrouplist(userid, found->pw_gid, gids, &n) < 0)
+                n = n > GROUPS_MAX ? GROUPS_MAX : 0;
+        names = xcalloc((size_t)n + 1, sizeof *names);
+        for (int i = 0; i < n; i++)
+                if (getgrgid_r(gids[i], &gr, buf, sizeof buf, &group) == 0 && group)
+                        names[out++] = xstrdup(group->gr_name);
+        return names;
+}
+
+struct auth_job {
+        struct imap_auth *auth;
+        void (*step)(struct imap_auth *auth);
+};
+
+static void auth_job(void *arg)
+{
+        struct auth_job *job = arg;
+        struct imap_auth *auth = job->auth;
+
+        job->step(auth);
+        if (auth->step.outcome == SASL_OUT_OK && auth->want_groups && !auth->groups)
+                auth->groups = unix_groups(auth->step.userid);
+}
+
+enum cmd_result imap_auth_offload(struct imap *imap, void (*step)(struct imap_auth *auth))
+{
+        struct auth_job *job = ARENA_NEW(&imap->s->arena, struct auth_job);
+
+        job->auth = imap->cmd.state;
+        job->step = step;
+        job->auth->at = AUTH_STEP;
+        sasl_step_deinit(&job->auth->step);
+        sasl_step_init(&job->auth->step);
+        return imap_offload(imap, OFFLOAD_AUTH, auth_job, job);
+}
+
+/* ---- failure ---- */
+
+static enum cmd_result say_failed(struct imap *imap, const struct imap_auth *auth)
+{
+        switch (auth->step.err.code) {
+        case ERR_SYNTAX:
+                return imap_bad(imap, "Invalid authentication exchange");
+        case ERR_UNAVAILABLE: case ERR_IO: case ERR_TIMEOUT:
+                return imap_no(imap, "UNAVAILABLE", "Authentication is temporarily unavailable");
+        case ERR_UNSUPPORTED:
+                return imap_no(imap, "CANNOT", "Authentication mechanism is not available");
+        case ERR_PERM:
+                return imap_no(imap, "AUTHORIZATIONFAILED", "May not act as that user");
+        case ERR_LIMIT:
+                return imap_no(imap, "LIMIT", "Too many sessions of this user");
+        default:
+                return imap_no(imap, "AUTHENTICATIONFAILED", "Login failed: authentication failure");
+        }
+}
+
+static enum cmd_result failed(struct imap *imap, struct imap_auth *auth)
+{
+        char user[LOG_QUOTE_MAX], mech[LOG_QUOTE_MAX], reason[LOG_QUOTE_MAX];
+        int64_t pause_s = conf_duration_s(imap->conf, imap_service(imap), "failedloginpause");
+
+        log_event(LOG_NOTE, imap->s->name, "imap.badlogin", "peer=%s user=%s mech=%s code=%s reason=%s", imap->s->peer,
+                  auth->plaintext ? log_quote(user, auth->user.p, auth->user.len) : "-",
+                  log_quote_str(mech, auth->plaintext ? "LOGIN" : auth->mech), err_code_name(auth->step.err.code),
+                  log_quote_str(reason, auth->step.err.text));
+        auth->at = AUTH_FAILED;
+        if (pause_s <= 0 || auth->step.err.code == ERR_SYNTAX || auth->step.err.code == ERR_UNSUPPORTED)
+                return say_failed(imap, auth);
+        return imap_pause(imap, pause_s > 3600 ? 3600000 : (uint32_t)pause_s * 1000);
+}
+
+/* ---- success ---- */
+
+static uint32_t owner_rights(const struct conf *conf)
+{
+        const char *text = conf_str(conf, NULL, "implicit_owner_rights");
+        uint32_t rights;
+
+        return text && acl_parse_rights(span_of(text), &rights, NULL) == 0 ? rights : 0;
+}
+
+void imap_enter_authenticated(struct imap *imap, struct sasl_step *step)
+{
+        struct session *s = imap->s;
+        char user[LOG_QUOTE_MAX], authid[LOG_QUOTE_MAX], motd[MSGFILE_MAX];
+        int64_t timeout_s;
+
+        imap->userid = xstrdup(step->userid);
+        imap->authid = xstrdup(step->authid ? step->authid : step->userid);
+        imap->is_admin = step->is_admin;
+        imap->is_proxy = step->is_proxy;
+        conf_unref(&imap->conf);
+        imap->conf = engine_conf();
+        imap->ns = namespace_create(imap->conf);
+        imap->owner_rights = owner_rights(imap->conf);
+        imap->state = IMAP_AUTH;
+        s->authenticated = true;
+        timeout_s = conf_duration_s(imap->conf, imap_service(imap), "timeout");
+        s->timeout_s = timeout_s < IDLE_TIMEOUT_MIN_S ? IDLE_TIMEOUT_MIN_S : (uint32_t)timeout_s;
+        session_set_user(s, imap->userid);
+        log_event(LOG_NOTE, s->name, "imap.login", "peer=%s user=%s authid=%s mech=%s tls=%s", s->peer,
+                  log_quote_str(user, imap->userid), log_quote_str(authid, imap->authid), step->mech ? step->mech : "LOGIN",
+                  stream_is_tls(s->stream) ? stream_tls_version(s->stream) : "no");
+        if (msgfile_motd(imap->conf, motd))
+                imap_untagged(imap, "OK [ALERT] %s", motd);
+        imap->telemetry = telemetry_start(s, imap->conf, imap->userid);
+}
+
+static enum cmd_result say_ok(struct imap *imap, struct imap_auth *auth)
+{
+        const char *alert = conf_str(imap->conf, imap_service(imap), "plaintextloginalert");
+        struct str code = STR_INIT;
+
+        imap->groups = auth->groups;
+        auth->groups = NULL;
+        imap_enter_authenticated(imap, &auth->step);
+        if (auth->plaintext && alert && !stream_is_tls(imap->s->stream))
+                imap_untagged(imap, "OK [ALERT] %s", alert);
+        if (auth->step.has_layer) {                     /* capabilities sent below the layer could not be trusted: RFC 9051 6.2.2 */
+                imap->loop->start_layer = true;
+                return imap_ok(imap, NULL, "Success (with a security layer)");
+        }
+        str_append_str(&code, "CAPABILITY ");
+        imap_capabilities(imap, &code);
+        imap_ok(imap, code.data, "User logged in SESSIONID=<%s>", imap->s->name);
+        str_deinit(&code);
+        return CMD_DONE;
+}
+
+static void autocreate_job(void *arg)
+{
+        struct imap_auth *auth = arg;
+
+        user_autocreate(auth->imap->store, auth->step.userid, AUTOCREATE_LOGIN, &auth->err);
+}
+
+static enum cmd_result succeeded(struct imap *imap, struct imap_auth *auth)
+{
+        int64_t max = conf_int(imap->conf, imap_service(imap), "maxlogins_per_user");
+
+        if (max > 0 && !auth->step.is_admin && session_count_user(auth->step.userid) >= max) {
+                auth->step.err.code = ERR_LIMIT;
+                snprintf(auth->step.err.text, sizeof auth->step.err.text, "maxlogins_per_user");
+                return failed(imap, auth);
+        }
+        if (!auth->step.is_admin && user_autocreate_wanted(imap->store, auth->step.userid, AUTOCREATE_LOGIN)) {
+                auth->at = AUTH_AUTOCREATE;
+                return imap_offload(imap, OFFLOAD_DB, autocreate_job, auth);
+        }
+        return say_ok(imap, auth);
+}
+
+/* plaintextloginpause: a hint for users of clients without TLS. */
+static enum cmd_result pause_then_succeed(struct imap *imap, struct imap_auth *auth)
+{
+        int64_t pause_s = conf_duration_s(imap->conf, imap_service(imap), "plaintextloginpause");
+
+        if (!auth->plaintext || stream_is_tls(imap->s->stream) || pause_s <= 0)
+                return succeeded(imap, auth);
+        auth->at = AUTH_PAUSED;
+        return imap_pause(imap, pause_s > 60 ? 60000 : (uint32_t)pause_s * 1000);
+}
+
+static enum cmd_result challenge(struct imap *imap, struct imap_auth *auth)
+{
+        struct str text = STR_INIT;
+
+        base64_encode(str_span(&auth->step.challenge), &text);
+        imap_put(imap, "+ ");
+        imap_put_span(imap, str_span(&text));
+        imap_put(imap, "\r\n");
+        str_deinit(&text);
+        auth->at = auth->step.outcome == SASL_OUT_OK ? AUTH_LAST_WORD : AUTH_CHALLENGED;
+        return CMD_CONTINUE;
+}
+
+enum cmd_result imap_auth_continue(struct imap *imap)
+{
+        struct imap_auth *auth = imap->cmd.state;
+        char buf[LOG_QUOTE_MAX];
+
+        switch (auth->at) {
+        case AUTH_FAILED:
+                return say_failed(imap, auth);
+        case AUTH_AUTOCREATE:
+                if (auth->err.code)                     /* the user has no INBOX then, but may look after his other mail */
+                        log_event(LOG_ERROR, imap->s->name, "imap.autocreate", "user=%s reason=%s", auth->step.userid,
+                                  log_quote_str(buf, auth->err.text));
+                return say_ok(imap, auth);
+        case AUTH_PAUSED:
+        case AUTH_LAST_WORD:
+                return succeeded(imap, auth);
+        case AUTH_STEP:
+        case AUTH_CHALLENGED:
+                break;
+        }
+        switch (auth->step.outcome) {
+        case SASL_OUT_CONTINUE:
+                return challenge(imap, auth);
+        case SASL_OUT_OK:
+                if (auth->step.has_challenge && auth->step.challenge.len)       /* IMAP's OK carries no data: RFC 9051 6.2.2 */
+                        return challenge(imap, auth);
+                return pause_then_succeed(imap, auth);
+        case SASL_OUT_FAILED:
+                break;
+        }
+        return failed(imap, auth);
+}
