@@ -3,6 +3,11 @@ check:
 	@etc/install-deps --test
 	@t/run-checks $(CHECK)
 
+# The acceptance tests in full: hours, some of it as root.
+accept:
+	@etc/install-deps --test
+	@CHECK=1 t/run-checks --in t/accept.d $(ACCEPT)
+
 # The parts by themselves, for those that are Perl programs printing TAP.
 daemon-test: all
 	@prove t/daemon/*.t
