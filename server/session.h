@@ -53,6 +53,9 @@ struct session_ops {
         void (*open)(struct session *s);        /* before the first run() */
         enum step (*run)(struct session *s);
         void (*close)(struct session *s);       /* release everything; called once, never while a waiter or offload is pending */
+        /* For a client that a limit turns away before there is a session: a line with its CRLF ("* BYE Too many connections\r\n");
+         * NULL: just closed. */
+        const char *too_many;
         /* One line for status: what it does now ("SELECT user.joe", "IDLE"). Called by another thread only through `status_text`. */
 };
 
@@ -124,5 +127,6 @@ void session_set_status(struct session *s, const char *mailbox_or_null, const ch
 
 /* How many sessions this user and this address have now (maxlogins_per_user, maxlogins_per_host). */
 unsigned session_count_user(const char *user);
+unsigned session_count_host(const struct session *s);   /* logged in (authenticated), of this one's address; 0 over Unix sockets */
 
 #endif

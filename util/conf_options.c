@@ -109,6 +109,8 @@ static const struct conf_option options[] = {
         { "client_bind_name", CONF_STRING, NULL, NULL, 0, CONF_LATER, NULL },
         { "client_timeout", CONF_DURATION, "10s", NULL, 's', CONF_LATER, "Outgoing connections." },
         { "commandmintimer", CONF_STRING, NULL, NULL, 0, CONF_LATER, "Log slow commands (seconds)." },
+        { "command_timeout", CONF_DURATION, "5m", NULL, 's', CONF_HONOURED,
+          "How long a client that has begun a command may send nothing more of it." },
         { "configdirectory", CONF_STRING, NULL, NULL, 0, CONF_HONOURED,
           "Where the databases, sockets and msg/, log/ and proc/ live. Required." },
         { "control_socket", CONF_STRING, "{configdirectory}/socket/cyrctl", NULL, 0, CONF_HONOURED,

@@ -38,6 +38,7 @@ bool waiter_is_done(struct waiter *w)
 void waiter_done(struct waiter *w, const struct err *err)
 {
         void (*wake)(struct waiter *) = w->wake;
+        struct waiter told;
 
         if (err)
                 err_copy(&w->err, err);
@@ -49,9 +50,12 @@ void waiter_done(struct waiter *w, const struct err *err)
                 mutex_unlock(&blocking.lock);
                 return;
         }
+        /* The asker may look before it is woken, find it done and free *w: `wake` gets a copy of what it needs. */
+        told.wake = wake;
+        told.owner = w->owner;
         atomic_store_explicit(&w->done, true, memory_order_release);
         if (wake)
-                wake(w);
+                wake(&told);
 }
 
 int waiter_block(struct waiter *w, struct err *err)

@@ -13,7 +13,8 @@
 #include "util/err.h"
 
 struct waiter {
-        void (*wake)(struct waiter *w);         /* called once, after `done` is set; may be NULL */
+        void (*wake)(struct waiter *w);         /* called once, after `done` is set; may be NULL. Its argument is a copy with
+                                                 * nothing but `owner`: the asker may have ended the waiter already */
         void *owner;                            /* the asker's own */
         atomic_bool done;                       /* `err` may be read once this is true (acquire) */
         struct err err;                         /* ERR_NONE: it worked */

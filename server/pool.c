@@ -1,0 +1,198 @@
+/* pool - see pool.h */
+#include "server/pool.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "util/must.h"
+
+#define FRESH_STREAK 8u                         /* this many fresh ones, then a low one if there is one */
+#define WORKER_STACK ((size_t)1024 * 1024)      /* touched lazily; GnuTLS and our own 32 KiB buffers need some of it */
+
+struct queue { struct pool_item *first, *last; uint64_t n; };
+
+struct pool {
+        struct mutex lock;
+        struct cond work;
+        struct queue queues[POOL_QUEUES];       /* this and all below: guarded by lock */
+        unsigned idle, low_running, low_max, fresh_streak;
+        enum pool_queue low_next;               /* whose turn it is: AGAIN or NEWS */
+        uint64_t pushed;
+        bool stop;
+        void (*run)(struct pool_item *item);
+        unsigned workers;
+        pthread_t threads[];
+};
+
+static void lock_pool(struct pool *p) ACQUIRE(p->lock, pool_class);
+static void unlock_pool(struct pool *p) RELEASE(p->lock, pool_class);
+static void lock_pool(struct pool *p) NO_TSA { mutex_lock(&p->lock); }
+static void unlock_pool(struct pool *p) NO_TSA { mutex_unlock(&p->lock); }
+
+static struct pool_item *take(struct queue *q)
+{
+        struct pool_item *item = q->first;
+
+        if (item) {
+                q->first = item->next;
+                if (!q->first)
+                        q->last = NULL;
+                item->next = NULL;
+                q->n--;
+        }
+        return item;
+}
+
+static struct pool_item *take_low_locked(struct pool *p, enum pool_queue *queue_r) REQUIRES(p->lock, pool_class)
+{
+        for (int i = 0; i < 2; i++) {
+                enum pool_queue q = p->low_next;
+                struct pool_item *item;
+
+                p->low_next = q == POOL_AGAIN ? POOL_NEWS : POOL_AGAIN;
+                item = take(&p->queues[q]);
+                if (item) {
+                        *queue_r = q;
+                        return item;
+                }
+        }
+        return NULL;
+}
+
+static struct pool_item *pick_locked(struct pool *p, enum pool_queue *queue_r) REQUIRES(p->lock, pool_class)
+{
+        bool low_ok = p->low_running < p->low_max;
+        struct pool_item *item = NULL;
+
+        if (low_ok && p->fresh_streak >= FRESH_STREAK) {
+                p->fresh_streak = 0;
+                item = take_low_locked(p, queue_r);
+        }
+        if (!item && (item = take(&p->queues[POOL_FRESH])) != NULL) {
+                p->fresh_streak++;
+                *queue_r = POOL_FRESH;
+        }
+        if (!item && low_ok)
+                item = take_low_locked(p, queue_r);
+        return item;
+}
+
+static bool empty_locked(const struct pool *p)
+{
+        return !p->queues[POOL_FRESH].n && !p->queues[POOL_AGAIN].n && !p->queues[POOL_NEWS].n;
+}
+
+static void *worker(void *arg)
+{
+        struct pool *p = arg;
+
+        lock_pool(p);
+        for (;;) {
+                enum pool_queue queue = POOL_FRESH;
+                struct pool_item *item = pick_locked(p, &queue);
+                bool low;
+
+                if (!item) {
+                        if (p->stop && empty_locked(p))
+                                break;
+                        p->idle++;
+                        cond_wait(&p->work, &p->lock);
+                        p->idle--;
+                        continue;
+                }
+                low = queue != POOL_FRESH;
+                if (low)
+                        p->low_running++;
+                else if (p->idle > 0 && p->low_running < p->low_max && (p->queues[POOL_AGAIN].n || p->queues[POOL_NEWS].n))
+                        cond_signal(&p->work);          /* this one was held back by the limit: pass its turn on */
+                unlock_pool(p);
+                p->run(item);
+                lock_pool(p);
+                /* This worker picks again at once, so whom the limit kept waiting is served by it. */
+                if (low)
+                        p->low_running--;
+        }
+        cond_broadcast(&p->work);                       /* the others look again: it is over */
+        unlock_pool(p);
+        return NULL;
+}
+
+int pool_create(unsigned workers, void (*run)(struct pool_item *item), struct pool **pool_r, struct err *err)
+{
+        struct pool *p = xcalloc(1, sizeof *p + workers * sizeof p->threads[0]);
+        int rc = 0;
+
+        mutex_init(&p->lock);
+        cond_init(&p->work);
+        p->run = run;
+        p->low_max = workers - (workers / 4 > 1 ? workers / 4 : 1);
+        if (p->low_max == 0)
+                p->low_max = 1;                         /* a single worker does everything */
+        p->low_next = POOL_AGAIN;
+        for (unsigned i = 0; i < workers && rc == 0; i++) {
+                char name[16];
+
+                snprintf(name, sizeof name, "worker-%u", i % 1000);
+                rc = thread_start(&p->threads[i], name, WORKER_STACK, worker, p);
+                if (rc == 0)
+                        p->workers++;
+        }
+        if (rc != 0) {
+                pool_destroy(&p);
+                return err_errno(err, rc, "start %u workers", workers);
+        }
+        *pool_r = p;
+        return 0;
+}
+
+void pool_destroy(struct pool **pp)
+{
+        struct pool *p = *pp;
+
+        *pp = NULL;
+        if (!p)
+                return;
+        lock_pool(p);
+        p->stop = true;
+        cond_broadcast(&p->work);
+        unlock_pool(p);
+        for (unsigned i = 0; i < p->workers; i++)
+                must(pthread_join(p->threads[i], NULL) == 0);
+        cond_deinit(&p->work);
+        mutex_deinit(&p->lock);
+        free(p);
+}
+
+void pool_push(struct pool *p, struct pool_item *item, enum pool_queue queue)
+{
+        struct queue *q = &p->queues[queue];
+
+        item->next = NULL;
+        lock_pool(p);
+        if (q->last)
+                q->last->next = item;
+        else
+                q->first = item;
+        q->last = item;
+        q->n++;
+        p->pushed++;
+        if (p->idle > 0 && (queue == POOL_FRESH || p->low_running < p->low_max))
+                cond_signal(&p->work);
+        unlock_pool(p);
+}
+
+void pool_stats(struct pool *p, uint64_t *workers_r, uint64_t *busy_r, uint64_t *queued_r, uint64_t *pushed_r)
+{
+        lock_pool(p);
+        if (workers_r)
+                *workers_r = p->workers;
+        if (busy_r)
+                *busy_r = p->workers - p->idle;
+        if (queued_r)
+                *queued_r = p->queues[POOL_FRESH].n + p->queues[POOL_AGAIN].n + p->queues[POOL_NEWS].n;
+        if (pushed_r)
+                *pushed_r = p->pushed;
+        unlock_pool(p);
+}

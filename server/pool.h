@@ -1,0 +1,31 @@
+/*
+ * pool - a fixed number of workers and the run queue they take sessions from.
+ *
+ * Three queues, first come first served each. FRESH: somebody waits for an answer (input came, a commit is done, a timer).
+ * AGAIN: a slice of a long command is over. NEWS: somebody is to be told of other people's changes. FRESH goes first, but after
+ * every eighth of them one of the others is taken, so that nothing starves; AGAIN and NEWS take turns. At most
+ * workers - max(1, workers/4) workers run AGAIN and NEWS at any moment: however many searches there are, a NOOP finds a worker.
+ */
+#ifndef SERVER_POOL_H
+#define SERVER_POOL_H
+
+#include <stdint.h>
+
+#include "server/lock_order.h"
+#include "util/err.h"
+
+enum pool_queue { POOL_FRESH, POOL_AGAIN, POOL_NEWS, POOL_QUEUES };
+
+struct pool_item {                              /* embedded in what is run; in one queue at most at a time */
+        struct pool_item *next;
+};
+
+struct pool;
+int pool_create(unsigned workers, void (*run)(struct pool_item *item), struct pool **pool_r, struct err *err);
+/* Ends the workers once the queues are empty. Nothing may be pushed any more. */
+void pool_destroy(struct pool **pool);
+void pool_push(struct pool *pool, struct pool_item *item, enum pool_queue queue) EXCLUDES(pool_class);
+/* Any of the pointers may be NULL. */
+void pool_stats(struct pool *pool, uint64_t *workers_r, uint64_t *busy_r, uint64_t *queued_r, uint64_t *pushed_r) EXCLUDES(pool_class);
+
+#endif

@@ -1,0 +1,50 @@
+/* stream_private - what stream.c (socket, SASL layer, the public functions) and stream_tls.c (GnuTLS) share. */
+#ifndef SERVER_STREAM_PRIVATE_H
+#define SERVER_STREAM_PRIVATE_H
+
+#include <gnutls/gnutls.h>
+
+#include "server/stream.h"
+
+#define STREAM_CHUNK ((size_t)16 * 1024)        /* at most this goes through a layer at a time: one TLS record */
+#define STREAM_READ_MAX ((size_t)32 * 1024)     /* at most this is read at a time, on the worker's stack */
+
+struct stream_sasl {                            /* present once a security layer was negotiated */
+        struct sasl_conn *conn;
+        struct str in;                          /* decoded, not yet asked for */
+        struct str out;                         /* encoded, not yet sent: `sent` octets of it are */
+        size_t sent;
+};
+
+struct stream_tap {
+        void (*fn)(void *ctx, bool from_client, const void *p, size_t len);
+        void *ctx;
+};
+
+struct stream {
+        int fd;
+        bool tls_established;
+        gnutls_session_t tls;                   /* NULL: none */
+        struct tls_context *tls_context;        /* counted: the credentials `tls` refers to */
+        size_t tls_held;                        /* octets in a record that GnuTLS could not send yet; 0: none */
+        unsigned tls_warnings;                  /* harmless oddities so far: bounded */
+        char *tls_peer;                         /* the client's verified name, NULL none */
+        struct stream_sasl *sasl;
+        struct stream_tap *tap;
+        uint64_t bytes_in, bytes_out;           /* atomic, relaxed: status reads them */
+};
+
+/* The layer below SASL: TLS when it is on, else the socket. *n_r: octets moved when STREAM_OK. */
+enum stream_result stream_lower_read(struct stream *s, void *buf, size_t max, size_t *n_r, struct err *err);
+enum stream_result stream_lower_write(struct stream *s, const void *p, size_t len, size_t *n_r, struct err *err);
+
+/* stream_tls.c */
+enum stream_result tls_read(struct stream *s, void *buf, size_t max, size_t *n_r, struct err *err);
+/* Hands the octets to GnuTLS: *n_r of them are its business now. Held octets must have gone before: tls_flush(). */
+enum stream_result tls_write(struct stream *s, const void *p, size_t len, size_t *n_r, struct err *err);
+enum stream_result tls_flush(struct stream *s, struct err *err);
+bool tls_pending(const struct stream *s);
+void tls_shutdown(struct stream *s);
+void tls_release(struct stream *s);
+
+#endif
