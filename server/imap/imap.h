@@ -93,7 +93,7 @@ struct imap_command {
         const struct imap_cmd *cmd;
         struct span tag, name;
         bool uid;                               /* UID form */
-        struct imap_parser args;                /* after the command's name and its space */
+        struct imap_parser args;                /* after the command's name: the space comes first */
         struct span line;                       /* CMD_CONTINUE: the line that came (without CRLF) */
         void *state;                            /* the handler's own, arena; NULL at the first call */
         struct waiter waiter;                   /* for the handler */

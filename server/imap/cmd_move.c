@@ -1,0 +1,89 @@
+/*
+ * MOVE and UID MOVE (RFC 9051 6.4.8, RFC 6851). COPYUID comes in an untagged OK, before the expunges (RFC 6851 4.3). Within one
+ * mailbox it is a copy and an expunge: each message is in it at least once whatever happens.
+ */
+#include "server/imap/copy.h"
+
+/* The union of what STORE +FLAGS (\Deleted), COPY and UID EXPUNGE need (RFC 6851 4.2). */
+#define MOVE_RIGHTS (ACL_DELETEMSG | ACL_EXPUNGE)
+
+static enum cmd_result write_move(struct imap *imap, struct copy_state *st)
+{
+        struct mailbox *from = imap->sel->mbox;
+        struct copy_mask mask = copy_mask_of(st->rights);
+        struct err err = ERR_INIT;
+        int taken;
+
+        st->phase = st->to == from ? COPY_WRITTEN : COPY_EXPUNGED;
+        if (st->to == from)
+                taken = mailbox_copy(from, &st->uids, st->to, &mask, &st->copied, &st->result, imap_waiter(imap), &err);
+        else
+                taken = mailbox_move(from, &st->uids, st->to, &mask, &st->copied, &st->result, imap_waiter(imap), &err);
+        if (taken == 0)
+                return imap_wait(imap);
+        imap_waiter_cancel(imap);
+        return imap_fail(imap, &err);
+}
+
+static enum cmd_result write_expunge(struct imap *imap, struct copy_state *st)
+{
+        struct err err = ERR_INIT;
+        uint64_t modseq;
+
+        st->phase = COPY_EXPUNGED;
+        if (mailbox_expunge(imap->sel->mbox, &st->copied, false, NULL, &modseq, imap_waiter(imap), &err) == 0)
+                return imap_wait(imap);
+        imap_waiter_cancel(imap);
+        return imap_fail(imap, &err);
+}
+
+static enum cmd_result reply(struct imap *imap, struct copy_state *st)
+{
+        struct str code = STR_INIT;
+
+        if (uidset_empty(&st->copied) && !st->told)
+                return imap_no(imap, "EXPUNGEISSUED", "The messages no longer exist");
+        if (!st->told && copy_code(st, &code))
+                imap_untagged(imap, "OK [%s] Moved", code.data);
+        str_deinit(&code);
+        st->told = true;
+        if (!imap_poll(imap, true))
+                return CMD_FLUSH;
+        return imap_ok_expunged(imap, imap->cmd.uid ? "UID MOVE completed" : "MOVE completed");
+}
+
+static enum cmd_result begin(struct imap *imap)
+{
+        struct copy_state *st;
+
+        if (!copy_begin(imap) || !imap_selected_may(imap, MOVE_RIGHTS))
+                return CMD_DONE;
+        st = imap->cmd.state;
+        if (uidset_empty(&st->uids))
+                return imap_ok(imap, NULL, "No matching messages, so nothing moved");
+        return CMD_AGAIN;
+}
+
+enum cmd_result cmd_move(struct imap *imap)
+{
+        struct copy_state *st = imap->cmd.state;
+        struct err err = ERR_INIT;
+        int opened;
+
+        if (!st) {
+                if (begin(imap) == CMD_DONE)
+                        return CMD_DONE;
+                st = imap->cmd.state;
+        }
+        if (st->phase == COPY_OPEN) {
+                opened = copy_open(imap);
+                if (opened <= 0)
+                        return opened == 0 ? CMD_WAIT : CMD_DONE;
+                return write_move(imap, st);
+        }
+        if (!st->told && imap_waited(imap, &err) < 0)
+                return imap_fail(imap, &err);
+        if (st->phase == COPY_WRITTEN && !uidset_empty(&st->copied))
+                return write_expunge(imap, st);
+        return reply(imap, st);
+}

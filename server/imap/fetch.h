@@ -1,0 +1,62 @@
+/*
+ * fetch - what a FETCH command asks for (RFC 9051 6.4.5, RFC 3501 6.4.5, RFC 7162 3.1.4), parsed, and its parts' rendering.
+ * fetch_parse() works without a session.
+ */
+#ifndef SERVER_IMAP_FETCH_H
+#define SERVER_IMAP_FETCH_H
+
+#include "server/imap/parse.h"
+#include "store/mime.h"
+
+#define FETCH_SECTIONS_MAX 256                  /* in one command */
+#define FETCH_NAMES_MAX 1000                    /* header field names in one section */
+#define FETCH_PATH_MAX (2 * MIME_DEPTH_MAX)     /* part numbers in one section: no message is deeper */
+
+enum fetch_item {
+        FETCH_UID               = 1u << 0,
+        FETCH_FLAGS             = 1u << 1,
+        FETCH_INTERNALDATE      = 1u << 2,
+        FETCH_SIZE              = 1u << 3,
+        FETCH_MODSEQ            = 1u << 4,
+        FETCH_ENVELOPE          = 1u << 5,
+        FETCH_BODY              = 1u << 6,
+        FETCH_BODYSTRUCTURE     = 1u << 7,
+};
+
+enum fetch_kind {
+        FETCH_KIND_BODY,                        /* octets as they are */
+        FETCH_KIND_BINARY,                      /* transfer encoding undone (RFC 3516) */
+        FETCH_KIND_BINARY_SIZE,
+};
+enum fetch_fields { FETCH_FIELDS_ALL, FETCH_FIELDS_ONLY, FETCH_FIELDS_NOT };
+
+struct fetch_section {
+        struct fetch_section *next;
+        enum fetch_kind kind;
+        enum mime_section what;
+        enum fetch_fields fields;
+        const uint32_t *path;
+        size_t path_n;
+        const struct span *names;               /* HEADER.FIELDS */
+        size_t names_n;
+        bool partial;
+        uint64_t first, count;                  /* <first.count>; count at least 1 */
+        struct span label;                      /* as the reply says it: "BODY[1.MIME]<0>" */
+};
+
+struct fetch_request {
+        unsigned items;                         /* enum fetch_item */
+        struct fetch_section *sections, *last;
+        unsigned sections_n;
+        bool sets_seen;                         /* \Seen is implied */
+        bool changedsince;
+        uint64_t since;
+};
+
+/*
+ * Parse what follows "FETCH set ": items and modifiers to the end of the command. The result lives in ip->arena. Returns 0, or -1 with
+ * ip->err fit for the client.
+ */
+int fetch_parse(struct imap_parser *ip, struct fetch_request *r);
+
+#endif

@@ -1,0 +1,85 @@
+/* fetch_items - FETCH items that are kept with the message: no octets of it are read; see fetch.h */
+#include "server/imap/fetch_private.h"
+
+#include "util/clock.h"
+
+static void put_uid(struct imap *imap, struct fetch_state *st)
+{
+        (void)imap;
+        str_append(&st->line, "UID ", 4);
+        str_append_u64(&st->line, st->msg.uid);
+}
+
+static void put_flags(struct imap *imap, struct fetch_state *st)
+{
+        imap_append_flags(imap, &st->msg, &st->flag_text, &st->line);
+}
+
+static void put_internaldate(struct imap *imap, struct fetch_state *st)
+{
+        char date[CLOCK_IMAP_DATE_LEN + 1];
+
+        (void)imap;
+        clock_format_imap(date, st->msg.internaldate);
+        str_append(&st->line, "INTERNALDATE ", 13);
+        str_append(&st->line, date, CLOCK_IMAP_DATE_LEN);
+}
+
+static void put_size(struct imap *imap, struct fetch_state *st)
+{
+        (void)imap;
+        str_append(&st->line, "RFC822.SIZE ", 12);
+        str_append_u64(&st->line, st->msg.size);
+}
+
+static void put_modseq(struct imap *imap, struct fetch_state *st)
+{
+        (void)imap;
+        str_append(&st->line, "MODSEQ (", 8);
+        str_append_u64(&st->line, st->msg.modseq);
+        str_append_c(&st->line, ')');
+}
+
+static void put_envelope(struct imap *imap, struct fetch_state *st)
+{
+        (void)imap;
+        str_append(&st->line, "ENVELOPE ", 9);
+        str_append_span(&st->line, st->front.envelope);
+}
+
+static void put_body(struct imap *imap, struct fetch_state *st)
+{
+        (void)imap;
+        str_append(&st->line, "BODY ", 5);
+        str_append_span(&st->line, st->front.body);
+}
+
+static void put_bodystructure(struct imap *imap, struct fetch_state *st)
+{
+        (void)imap;
+        str_append(&st->line, "BODYSTRUCTURE ", 14);
+        str_append_span(&st->line, st->front.bodystructure);
+}
+
+static const struct {
+        unsigned item;
+        void (*put)(struct imap *imap, struct fetch_state *st);
+} items_table[] = {                             /* in the order of the reply */
+        { FETCH_UID, put_uid },
+        { FETCH_FLAGS, put_flags },
+        { FETCH_MODSEQ, put_modseq },
+        { FETCH_INTERNALDATE, put_internaldate },
+        { FETCH_SIZE, put_size },
+        { FETCH_ENVELOPE, put_envelope },
+        { FETCH_BODY, put_body },
+        { FETCH_BODYSTRUCTURE, put_bodystructure },
+};
+
+void fetch_put_items(struct imap *imap, struct fetch_state *st, unsigned items)
+{
+        for (size_t i = 0; i < sizeof items_table / sizeof items_table[0]; i++)
+                if (items & items_table[i].item) {
+                        fetch_separate(st);
+                        items_table[i].put(imap, st);
+                }
+}

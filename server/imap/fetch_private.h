@@ -1,0 +1,66 @@
+/* fetch_private - between cmd_fetch.c, fetch_items.c and fetch_section.c. */
+#ifndef SERVER_IMAP_FETCH_PRIVATE_H
+#define SERVER_IMAP_FETCH_PRIVATE_H
+
+#include "server/imap/fetch.h"
+#include "server/imap/selected.h"
+#include "util/charset.h"
+
+/* A decoded part on its way: first all of it is decoded to learn its size, then again to send it. */
+struct fetch_binary {
+        enum { BINARY_NONE, BINARY_COUNT, BINARY_SEND } phase;
+        uint64_t off, len;                      /* the encoded octets, in the message */
+        uint64_t at;                            /* of which this many are decoded */
+        uint64_t decoded;                       /* octets that came out so far */
+        uint64_t first, end;                    /* what is wanted of those */
+        bool nul;                               /* there is a NUL in it: literal8 */
+        struct transfer transfer;
+};
+
+struct fetch_state {
+        struct fetch_request req;
+        struct walk walk;
+        unsigned front_want;                    /* FRONT_… that the request needs */
+        bool headers_only;                      /* all sections are of the top-level header */
+        struct flag_text flag_text;
+        struct str line;                        /* the reply being built, not yet in the rope */
+        struct str scratch;                     /* empty between two sections */
+
+        struct uidset seen;                     /* \Seen was set by this command: their replies carry FLAGS */
+        uint32_t seen_upto;                     /* \Seen is settled for UIDs up to here */
+
+        /* The message at hand. While in_message its reply has begun and not ended, and its body is held open. */
+        bool in_message;
+        bool first;                             /* nothing stands after the parenthesis yet */
+        struct msg msg;
+        uint32_t seqno;
+        struct extent body;                     /* reference; file NULL: not open */
+        struct msg_front front;
+        struct arena arena;                     /* of front */
+        const struct fetch_section *section;    /* the next to send */
+        struct fetch_binary binary;
+
+        /* what went wrong */
+        bool missing, unknown_cte;
+        struct err err;                         /* the first one that is not just a message gone */
+};
+
+/* What has been built goes out. */
+void fetch_flush(struct imap *imap, struct fetch_state *st);
+/* Between two items. */
+void fetch_separate(struct fetch_state *st);
+void fetch_note_failure(struct fetch_state *st, const struct err *err);
+
+/* fetch_items.c: append the items that are no sections, each but the first with a blank in front. */
+void fetch_put_items(struct imap *imap, struct fetch_state *st, unsigned items);
+
+/* fetch_section.c */
+enum fetch_result {
+        FETCH_SENT,
+        FETCH_LEFT_OUT,                         /* it could not be read; noted */
+        FETCH_PAUSE,                            /* the slice is over or the rope is full: call again */
+        FETCH_BROKEN,                           /* in the midst of a literal: the connection is of no use any more */
+};
+enum fetch_result fetch_put_section(struct imap *imap, struct fetch_state *st, const struct fetch_section *s);
+
+#endif

@@ -1,0 +1,510 @@
+/*
+ * select - the life of a selected mailbox, and the announcing of news (RFC 9051 7.5, RFC 3501 7.3).
+ *
+ * What a client has been told is sel->view (EXISTS, EXPUNGE) and sel->told_modseq (flags). Announcing means to bring these two up to
+ * what the mailbox publishes, and to say the difference. Own changes are told in the command's own replies: then told_modseq jumps
+ * over them when nothing of others lies in between, else the UIDs are noted in sel->silent.
+ */
+#include "server/imap/selected.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "util/log.h"
+#include "util/must.h"
+
+#define EXPUNGES_AT_ONCE 4096                   /* then look whether the client reads them */
+#define CHANGES_AT_ONCE 512
+
+/* ---- life ---- */
+
+static void watch_news(struct mailbox_watch *w)
+{
+        struct imap *imap = w->owner;
+
+        session_wake(imap->s->id, WAKE_NEWS);
+}
+
+/* The rights under which something can be changed here (RFC 4314 5.2). */
+#define CHANGING_RIGHTS (ACL_SEEN | ACL_WRITE | ACL_DELETEMSG | ACL_EXPUNGE | ACL_INSERT)
+
+static void set_rights(struct imap *imap)
+{
+        struct imap_selected *sel = imap->sel;
+
+        sel->rights = imap_rights(imap, sel->entry);
+        sel->readonly = sel->examined || !(sel->rights & CHANGING_RIGHTS);
+}
+
+/* From now on these are \Recent here and nowhere else; EXAMINE only looks (RFC 3501 2.3.2, 6.3.2). Claim before taking the view: a
+ * message that arrives in between is then recent for two sessions, not for none. */
+static uint32_t recent_after(struct imap *imap)
+{
+        struct mailbox_status status;
+
+        if (imap->rev2)
+                return UINT32_MAX;
+        if (!imap->sel->examined)
+                return mailbox_claim_recent(imap->sel->mbox);
+        mailbox_status(imap->sel->mbox, &status);
+        return status.recentuid;
+}
+
+static void add_recent(struct imap_selected *sel, uint32_t after, uint32_t told_uidnext)
+{
+        uint32_t first = after < told_uidnext - 1 ? told_uidnext : after + 1;
+
+        if (after != UINT32_MAX && first < view_uidnext(sel->view))
+                uidset_add_range(&sel->recent, first, view_uidnext(sel->view) - 1);
+}
+
+void imap_selected_begin(struct imap *imap, struct mailbox *mbox, const struct mbentry *entry, bool examine)
+{
+        struct imap_selected *sel = xcalloc(1, sizeof *sel);
+        uint32_t after;
+
+        must(!imap->sel);
+        imap->sel = sel;
+        imap->state = IMAP_SELECTED;
+        sel->mbox = mbox;
+        sel->entry = entry;
+        sel->examined = examine;
+        sel->watch.fn = watch_news;
+        sel->watch.owner = imap;
+        uidset_init(&sel->recent);
+        uidset_init(&sel->silent);
+        uidset_init(&sel->saved);
+        set_rights(imap);
+        after = recent_after(imap);
+        sel->view = mailbox_view(mbox);
+        sel->told_modseq = view_modseq(sel->view);
+        add_recent(sel, after, 1);
+}
+
+void imap_unselect(struct imap *imap)
+{
+        struct imap_selected *sel = imap->sel;
+
+        if (!sel)
+                return;
+        imap->sel = NULL;
+        imap->state = IMAP_AUTH;
+        if (sel->watching)
+                mailbox_unwatch(sel->mbox, &sel->watch);
+        view_unref(&sel->view);
+        mailbox_unref(&sel->mbox);
+        mbentry_unref(&sel->entry);
+        uidset_deinit(&sel->recent);
+        uidset_deinit(&sel->silent);
+        uidset_deinit(&sel->saved);
+        free(sel);
+}
+
+void imap_selected_refresh(struct imap *imap)
+{
+        struct imap_selected *sel = imap->sel;
+        const struct mbentry *now = mboxlist_find_uniqueid(store_mboxlist(imap->store), sel->entry->uniqueid);
+        const char *deletedprefix = conf_str(imap->conf, NULL, "deletedprefix");
+
+        if (mailbox_is_deleted(sel->mbox))
+                sel->vanished = true;
+        if (!now)
+                return;
+        if (now == sel->entry) {
+                mbentry_unref(&now);
+                return;
+        }
+        mbentry_unref(&sel->entry);
+        sel->entry = now;
+        sel->vanished |= deletedprefix && mailname_is_deleted(now->name, deletedprefix);        /* delete_mode: delayed */
+        set_rights(imap);
+}
+
+bool imap_selected_lost(struct imap *imap)
+{
+        if (!imap->sel || !conf_switch(imap->conf, NULL, "disconnect_on_vanished_mailbox"))
+                return false;
+        imap_selected_refresh(imap);
+        return imap->sel->vanished;
+}
+
+bool imap_selected_may(struct imap *imap, uint32_t rights)
+{
+        struct imap_selected *sel = imap->sel;
+
+        imap_selected_refresh(imap);
+        if (sel->vanished)
+                imap_no(imap, "NONEXISTENT", "The mailbox has been deleted");
+        else if (sel->examined)
+                imap_no(imap, "READ-ONLY", "The mailbox is selected read-only");
+        else if ((sel->rights & rights) != rights)
+                imap_no(imap, "NOPERM", "Permission denied");
+        else
+                return true;
+        return false;
+}
+
+void imap_enable_condstore(struct imap *imap)
+{
+        bool first = !imap->condstore;
+
+        imap->condstore = true;
+        if (first && imap->sel)
+                imap_untagged(imap, "OK [HIGHESTMODSEQ %" PRIu64 "] Highest", imap->sel->told_modseq);
+}
+
+enum cmd_result imap_ok_expunged(struct imap *imap, const char *text)
+{
+        char code[48];
+
+        if (!imap->condstore && !imap->qresync)
+                return imap_ok(imap, NULL, "%s", text);
+        snprintf(code, sizeof code, "HIGHESTMODSEQ %" PRIu64, imap->sel->told_modseq);
+        return imap_ok(imap, code, "%s", text);
+}
+
+/* ---- flags ---- */
+
+void flag_text_deinit(struct flag_text *ft)
+{
+        str_deinit(&ft->keywords);
+        ft->kwset = 0;
+}
+
+static void keywords_of(struct imap *imap, uint32_t kwset, struct flag_text *ft)
+{
+        struct mailbox *mbox = imap->sel->mbox;
+        const struct kwset *set = mailbox_kwset(mbox, kwset);
+
+        str_clear(&ft->keywords);
+        ft->kwset = kwset;
+        for (uint32_t i = 0; set && i < set->n; i++) {
+                str_append_c(&ft->keywords, ' ');
+                str_append_str(&ft->keywords, mailbox_keyword_name(mbox, set->ids[i]));
+        }
+}
+
+void imap_append_flags(struct imap *imap, const struct msg *m, struct flag_text *ft, struct str *out)
+{
+        static const struct { uint32_t bit; struct span name; } names[] = {
+                { MSG_ANSWERED, { " \\Answered", 10 } },
+                { MSG_FLAGGED, { " \\Flagged", 9 } },
+                { MSG_DELETED, { " \\Deleted", 9 } },
+                { MSG_DRAFT, { " \\Draft", 7 } },
+                { MSG_SEEN, { " \\Seen", 6 } },
+        };
+        size_t from;
+
+        str_append(out, "FLAGS (", 7);
+        from = out->len;
+        if (m->flags & MSG_SYSTEM_FLAGS)
+                for (unsigned i = 0; i < 5; i++)
+                        if (m->flags & names[i].bit)
+                                str_append_span(out, names[i].name);
+        if (m->kwset) {
+                if (m->kwset != ft->kwset)
+                        keywords_of(imap, m->kwset, ft);
+                str_append_span(out, str_span(&ft->keywords));
+        }
+        if (imap->sel->recent.n && !imap->rev2 && uidset_has(&imap->sel->recent, m->uid))
+                str_append(out, " \\Recent", 8);
+        if (out->len > from) {                                  /* the first blank is one too many */
+                memmove(out->data + from, out->data + from + 1, out->len - from - 1);
+                str_truncate(out, out->len - 1);
+        }
+        str_append_c(out, ')');
+}
+
+static void put_keywords(struct imap *imap, uint32_t n)
+{
+        for (uint32_t i = 0; i < n; i++)
+                imap_put(imap, " %s", mailbox_keyword_name(imap->sel->mbox, i));
+}
+
+/* RFC 9051 7.1 PERMANENTFLAGS: what this client may change, by its rights (RFC 4314 4). */
+static void put_permanentflags(struct imap *imap, uint32_t keywords)
+{
+        static const struct { uint32_t right; const char *names; } flags[] = {
+                { ACL_WRITE, "\\Answered \\Flagged \\Draft" }, { ACL_DELETEMSG, "\\Deleted" }, { ACL_SEEN, "\\Seen" },
+        };
+        uint32_t rights = imap->sel->readonly ? 0 : imap->sel->rights;
+        const char *blank = "";
+
+        imap_put(imap, "* OK [PERMANENTFLAGS (");
+        for (unsigned i = 0; i < 3; i++)
+                if (rights & flags[i].right) {
+                        imap_put(imap, "%s%s", blank, flags[i].names);
+                        blank = " ";
+                }
+        if (rights & ACL_WRITE)
+                put_keywords(imap, keywords);
+        imap_put(imap, "%s)] %s\r\n", (rights & ACL_WRITE) && keywords < KEYWORDS_MAX ? " \\*" : "",
+                 rights & (ACL_WRITE | ACL_DELETEMSG | ACL_SEEN) ? "Permanent flags" : "No permanent flags permitted");
+}
+
+void imap_tell_keywords(struct imap *imap, bool always)
+{
+        uint32_t n = mailbox_keyword_count(imap->sel->mbox);
+
+        if (n == imap->sel->keywords_told && !always)
+                return;
+        imap->sel->keywords_told = n;
+        imap_put(imap, "* FLAGS (\\Answered \\Flagged \\Draft \\Deleted \\Seen");
+        put_keywords(imap, n);
+        imap_put(imap, ")\r\n");
+        put_permanentflags(imap, n);
+}
+
+/* ---- own changes ---- */
+
+void imap_own_change(struct imap *imap, uint64_t modseq, const struct uidset *changed)
+{
+        struct imap_selected *sel = imap->sel;
+        struct uidset others = UIDSET_INIT;
+        struct err err = ERR_INIT;
+
+        if (modseq == 0 || uidset_empty(changed))
+                return;
+        if (modseq > sel->told_modseq + 1 &&
+            (mailbox_changed(sel->mbox, sel->view, sel->told_modseq, modseq - 1, 1, 1, &others, &err) < 0 || !uidset_empty(&others))) {
+                uidset_copy(&sel->silent, changed);             /* what was there before is said once more: harmless */
+                sel->silent_modseq = modseq;
+        } else {
+                sel->told_modseq = modseq;
+                sel->poll_upto = 0;
+        }
+        uidset_deinit(&others);
+}
+
+/* ---- news ---- */
+
+/* `uids` are gone: numbers as they are after each of those before (RFC 9051 7.5.1). QRESYNC will say VANISHED here. */
+static void put_expunges(struct imap *imap, const struct uidset *uids)
+{
+        struct uidset_iter it = uidset_iter(uids);
+        uint32_t uid, seqno, before = 0;
+        struct str out = STR_INIT;
+
+        while (uidset_next(&it, &uid)) {
+                seqno = view_seqno(imap->sel->view, uid);
+                if (seqno == 0)
+                        continue;
+                str_append(&out, "* ", 2);
+                str_append_u64(&out, seqno - before++);
+                str_append(&out, " EXPUNGE\r\n", 10);
+        }
+        rope_append_span(&imap->s->out, str_span(&out));
+        str_deinit(&out);
+}
+
+/* The first n of a set. */
+static void cut(const struct uidset *from, uint64_t n, struct uidset *to)
+{
+        for (uint32_t i = 0; i < from->n && n > 0; i++) {
+                struct uidrange r = from->ranges[i];
+                uint64_t count = (uint64_t)r.last - r.first + 1;
+
+                if (count > n)
+                        r.last = r.first + (uint32_t)n - 1;
+                uidset_add_range(to, r.first, r.last);
+                n -= count < n ? count : n;
+        }
+}
+
+static void replace_view(struct imap_selected *sel, struct view *now)
+{
+        view_unref(&sel->view);
+        sel->view = now;
+}
+
+/* Say what is gone. False: the client has enough to read for now. */
+static bool tell_expunged(struct imap *imap, struct view *now)
+{
+        struct imap_selected *sel = imap->sel;
+        struct uidset gone = UIDSET_INIT, some = UIDSET_INIT;
+        uint32_t added;
+        bool all = true;
+
+        view_diff(sel->view, now, &gone, &added);
+        while (!uidset_empty(&gone)) {
+                if (imap->s->out.bytes > ROPE_HIGH) {
+                        all = false;
+                        break;
+                }
+                uidset_clear(&some);
+                cut(&gone, EXPUNGES_AT_ONCE, &some);
+                put_expunges(imap, &some);
+                replace_view(sel, view_expunge(sel->view, &some, view_modseq(sel->view)));
+                for (uint32_t i = 0; i < some.n; i++) {
+                        uidset_remove_range(&gone, some.ranges[i].first, some.ranges[i].last);
+                        uidset_remove_range(&sel->recent, some.ranges[i].first, some.ranges[i].last);
+                }
+        }
+        uidset_deinit(&gone);
+        uidset_deinit(&some);
+        return all;
+}
+
+static void tell_exists(struct imap *imap)
+{
+        struct imap_selected *sel = imap->sel;
+
+        imap_untagged(imap, "%" PRIu32 " EXISTS", view_count(sel->view));
+        if (!imap->rev2)
+                imap_untagged(imap, "%" PRIu64 " RECENT", uidset_count(&sel->recent));
+}
+
+/* A view has no room for what arrived after it: only the UIDs that are there count as recent. */
+static void trim_recent(struct imap_selected *sel)
+{
+        struct uidset there = UIDSET_INIT;
+
+        if (uidset_empty(&sel->recent))
+                return;
+        view_existing_uids(sel->view, &sel->recent, &there);
+        uidset_deinit(&sel->recent);
+        sel->recent = there;
+}
+
+static bool tell_messages(struct imap *imap, bool may_expunge)
+{
+        struct imap_selected *sel = imap->sel;
+        struct view *now = sel->vanished ? view_create_empty(view_uidnext(sel->view), view_modseq(sel->view)) : mailbox_view(sel->mbox);
+        uint32_t told_uidnext = view_uidnext(sel->view), told_count, after;
+
+        if (now == sel->view || (may_expunge && !tell_expunged(imap, now))) {
+                bool nothing_new = now == sel->view;
+
+                view_unref(&now);
+                return nothing_new;
+        }
+        if (view_uidnext(now) > told_uidnext) {
+                after = recent_after(imap);
+                view_unref(&now);
+                now = mailbox_view(sel->mbox);                  /* nothing that was claimed may be missing */
+        } else {
+                after = UINT32_MAX;
+        }
+        told_count = view_count(sel->view);
+        replace_view(sel, view_extend(sel->view, now));
+        view_unref(&now);
+        add_recent(sel, after, told_uidnext);
+        trim_recent(sel);
+        if (view_count(sel->view) > told_count)
+                tell_exists(imap);
+        return true;
+}
+
+/* Flags were changed by someone else, or by us without the client knowing the result. */
+static void put_changed(struct imap *imap, const struct msg *m, struct flag_text *ft, struct str *out)
+{
+        uint32_t seqno = view_seqno(imap->sel->view, m->uid);
+
+        if (seqno == 0)
+                return;
+        str_append(out, "* ", 2);
+        str_append_u64(out, seqno);
+        str_append(out, " FETCH (", 8);
+        if (imap_unasked_uid(imap)) {
+                str_append(out, "UID ", 4);
+                str_append_u64(out, m->uid);
+                str_append_c(out, ' ');
+        }
+        imap_append_flags(imap, m, ft, out);
+        if (imap->condstore) {
+                str_append(out, " MODSEQ (", 9);
+                str_append_u64(out, m->modseq);
+                str_append_c(out, ')');
+        }
+        str_append(out, ")\r\n", 3);
+}
+
+/* News about this one? Not if it has just arrived (the client will ask), if the client knows, or if it is for a later round. */
+static bool is_news(const struct imap_selected *sel, const struct msg *m)
+{
+        if (m->uid == 0 || (m->flags & MSG_EXPUNGED) || m->modseq > sel->poll_upto || m->modseq == m->createdmodseq)
+                return false;
+        return m->modseq > sel->silent_modseq || !uidset_has(&sel->silent, m->uid);
+}
+
+static void put_changes(struct imap *imap, const struct uidset *uids)
+{
+        struct imap_selected *sel = imap->sel;
+        struct uidset_iter it = uidset_iter(uids);
+        struct flag_text ft = FLAG_TEXT_INIT;
+        struct msg msgs[WALK_MAX];
+        uint32_t batch[WALK_MAX], n;
+        struct str out = STR_INIT;
+        struct err err = ERR_INIT;
+
+        do {
+                for (n = 0; n < WALK_MAX && uidset_next(&it, &batch[n]); n++)
+                        ;
+                if (n && mailbox_messages(sel->mbox, batch, n, msgs, &err) < 0) {
+                        log_event(LOG_ERROR, imap->s->name, "imap.poll.failed", "reason=\"%s\"", err.text);
+                        break;
+                }
+                imap_tell_keywords(imap, false);
+                for (uint32_t i = 0; i < n; i++)
+                        if (is_news(sel, &msgs[i]))
+                                put_changed(imap, &msgs[i], &ft, &out);
+                rope_append_span(&imap->s->out, str_span(&out));
+                str_clear(&out);
+        } while (n == WALK_MAX);
+        str_deinit(&out);
+        flag_text_deinit(&ft);
+}
+
+static void round_is_over(struct imap_selected *sel)
+{
+        if (sel->poll_upto > sel->told_modseq)
+                sel->told_modseq = sel->poll_upto;
+        sel->poll_upto = 0;
+        if (sel->silent_modseq <= sel->told_modseq)
+                uidset_deinit(&sel->silent);
+}
+
+/* One round: all that was published when it began. False: it goes on when the client has read. */
+static bool tell_flags(struct imap *imap)
+{
+        struct imap_selected *sel = imap->sel;
+        struct uidset changed = UIDSET_INIT;
+        struct err err = ERR_INIT;
+
+        if (sel->poll_upto == 0) {
+                sel->poll_upto = mailbox_published_modseq(sel->mbox);
+                sel->poll_uid = 1;
+        }
+        while (sel->poll_upto > sel->told_modseq) {
+                if (imap->s->out.bytes > ROPE_HIGH)
+                        return false;
+                uidset_clear(&changed);
+                if (mailbox_changed(sel->mbox, sel->view, sel->told_modseq, sel->poll_upto, sel->poll_uid, CHANGES_AT_ONCE, &changed,
+                                    &err) < 0) {
+                        log_event(LOG_ERROR, imap->s->name, "imap.poll.failed", "reason=\"%s\"", err.text);
+                        break;
+                }
+                if (uidset_empty(&changed))
+                        break;
+                put_changes(imap, &changed);
+                sel->poll_uid = changed.ranges[changed.n - 1].last;
+                if (sel->poll_uid == UINT32_MAX)
+                        break;
+                sel->poll_uid++;
+        }
+        uidset_deinit(&changed);
+        round_is_over(sel);
+        return true;
+}
+
+bool imap_poll(struct imap *imap, bool may_expunge)
+{
+        if (!imap->sel)
+                return true;
+        imap_selected_refresh(imap);
+        if (!tell_messages(imap, may_expunge))
+                return false;
+        imap_tell_keywords(imap, false);
+        return tell_flags(imap);
+}

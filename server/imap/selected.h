@@ -1,0 +1,110 @@
+/*
+ * selected - what the commands of the selected state share: their message sets, walking through messages in batches, and flags as
+ * text. Between the files of server/imap only.
+ */
+#ifndef SERVER_IMAP_SELECTED_H
+#define SERVER_IMAP_SELECTED_H
+
+#include "server/imap/cmds.h"
+
+/* ---- select.c ---- */
+
+/*
+ * The mailbox of `entry` (references to both are taken over) is selected: view, \Recent, rights. Replies nothing.
+ *   examine  as EXAMINE does
+ */
+void imap_selected_begin(struct imap *imap, struct mailbox *mbox, const struct mbentry *entry, bool examine);
+
+/* Look whether the entry was changed: rights, name; whether the mailbox is gone. Cheap; each command begins with it. */
+void imap_selected_refresh(struct imap *imap);
+
+/* May the mailbox be changed here, and has the user all of `rights`? Otherwise the tagged NO was sent. */
+bool imap_selected_may(struct imap *imap, uint32_t rights);
+
+/* Say FLAGS and PERMANENTFLAGS: with `always`, or when there are keywords that this client has not heard of. */
+void imap_tell_keywords(struct imap *imap, bool always);
+
+/*
+ * This session changed the flags of `changed` at `modseq`, and the client knows or is about to be told. Keeps imap_poll() from
+ * repeating it, and from losing what others changed in between.
+ */
+void imap_own_change(struct imap *imap, uint64_t modseq, const struct uidset *changed);
+
+/* The keywords of the last set of keywords as text; a plain value for a loop over messages. */
+struct flag_text {
+        uint32_t kwset;
+        struct str keywords;                    /* each with a blank in front */
+};
+#define FLAG_TEXT_INIT { 0, STR_INIT }
+void flag_text_deinit(struct flag_text *ft);
+/* Append "FLAGS (…)". */
+void imap_append_flags(struct imap *imap, const struct msg *m, struct flag_text *ft, struct str *out);
+
+/* Does this client get UID and MODSEQ in FETCH replies that it did not ask for? */
+static inline bool imap_unasked_uid(const struct imap *imap)
+{
+        return imap->rev2 || imap->condstore || imap->qresync || imap->cmd.uid;         /* RFC 9051 7.5.2, RFC 7162 3.2.4 */
+}
+
+/* ---- walk.c ---- */
+
+/* A set as argument: sequence numbers, UIDs in the UID form, or `$` → the UIDs of it that are in the view. False: the tagged BAD was
+ * sent. uids_r is initialised and the caller's to end in either case. */
+bool imap_arg_messages(struct imap *imap, struct uidset *uids_r);
+
+/* The same for a text that was already taken off the arguments; in err what is wrong. */
+int imap_message_set(struct imap *imap, struct span text, bool uid, struct uidset *uids_r, struct err *err);
+
+/* The sequence numbers of these UIDs in the view. */
+void imap_uids_to_seqnos(struct imap *imap, const struct uidset *uids, struct uidset *seqnos_r);
+
+/*
+ * A set of messages, gone through in batches from the lowest. Between two batches, or when only some of a batch were handled, the
+ * command may be parked: the rest is read afresh then.
+ */
+#define WALK_MAX 64
+struct walk {
+        struct uidset uids;
+        struct uidset_iter at;                  /* handled up to here */
+};
+struct walk_batch {                             /* some 9 KiB: on the stack */
+        uint32_t n;
+        uint32_t uid[WALK_MAX];
+        uint32_t seqno[WALK_MAX];
+        struct msg msg[WALK_MAX];               /* uid 0: purged */
+};
+enum walk_result {
+        WALK_END,
+        WALK_BATCH,                             /* at least one */
+        WALK_WAIT,                              /* the next one's flags are not published yet: return CMD_WAIT */
+        WALK_FAILED,                            /* err */
+};
+/* Takes the set over. The walk must stay in place. */
+void walk_init(struct walk *w, struct uidset *uids);
+void walk_deinit(struct walk *w);
+enum walk_result walk_fill(struct imap *imap, struct walk *w, struct walk_batch *b, struct err *err);
+/* The first n of the batch are done. */
+void walk_done(struct walk *w, uint32_t n);
+
+/* Wait for the command's waiter, which the store has taken on. */
+static inline enum cmd_result imap_wait(struct imap *imap)
+{
+        imap->cmd.waiting = true;
+        return CMD_WAIT;
+}
+
+/* After imap_wait(): did it work? Else err is filled. */
+int imap_waited(struct imap *imap, struct err *err);
+
+/* Pause when the slice is over or enough is waiting to be sent; CMD_DONE means: go on. */
+static inline enum cmd_result imap_yield(struct imap *imap)
+{
+        if (imap->s->out.bytes > ROPE_HIGH)
+                return CMD_FLUSH;
+        return session_slice_over(imap->s) ? CMD_AGAIN : CMD_DONE;
+}
+
+/* The tagged OK of a command that expunged: with HIGHESTMODSEQ for who keeps modseqs (RFC 7162 3.2.7). */
+enum cmd_result imap_ok_expunged(struct imap *imap, const char *text);
+
+#endif
