@@ -100,7 +100,7 @@ static int copy_file(const char *from, const char *to, struct err *err)
         }
         if (fs_datasync(out, tmp.data, err) < 0)
                 goto out;
-        if (rename(tmp.data, to) < 0)
+        if (fs_fails("rename") || rename(tmp.data, to) < 0)
                 err_errno(err, errno, "rename %s", to);
         else
                 ret = 0;
@@ -149,7 +149,7 @@ static int place_as(struct mailbox *m, const char *from, const char *to, struct 
                         return rc;              /* shared: it is durable, or its directory is synced by us below */
                 return 0;
         }
-        if (link(from, to) == 0)
+        if (!fs_fails("link") && link(from, to) == 0)
                 return 1;
         if (errno == EEXIST)
                 return same_octets(from, to, err);

@@ -204,12 +204,12 @@ static int allocate(struct segment *seg, uint64_t upto, struct err *err)
         chunk = chunk < ALLOCATE_MIN ? ALLOCATE_MIN : chunk > ALLOCATE_MAX ? ALLOCATE_MAX : chunk;
         if (upto - from > chunk)
                 chunk = upto - from;
-        if (fallocate(seg->fd, FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)chunk) == 0) {
+        if (!fs_fails("fallocate") && fallocate(seg->fd, FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)chunk) == 0) {
                 seg->allocated = from + chunk;
                 return 0;
         }
         if (errno == ENOSPC || errno == EDQUOT) {       /* a chunk is more than is needed */
-                if (fallocate(seg->fd, FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)(upto - from)) == 0) {
+                if (!fs_fails("fallocate") && fallocate(seg->fd, FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)(upto - from)) == 0) {
                         seg->allocated = upto;
                         return 0;
                 }
@@ -225,7 +225,7 @@ static int allocate(struct segment *seg, uint64_t upto, struct err *err)
 static int write_pieces(int fd, struct iovec *iov, int n, uint64_t at, struct err *err)
 {
         while (n) {
-                ssize_t done = pwritev(fd, iov, n, (off_t)at);
+                ssize_t done = fs_fails("pwritev") ? -1 : pwritev(fd, iov, n, (off_t)at);
 
                 if (done < 0 && errno == EINTR)
                         continue;
@@ -507,7 +507,7 @@ void mailbox_after(struct mailbox *m)
         hard = m->hard_pending > 0 && m->durable_mark < m->end_mark && !m->failed;
         soft = m->durable_mark < m->end_mark && !m->failed;
         maintain = m->records_since_checkpoint >= CHECKPOINT_RECORDS || m->bytes_since_checkpoint >= CHECKPOINT_BYTES ||
-                   (m->active && m->active->end >= SEGMENT_ROLL_BYTES && !m->next_active);
+                   m->compact_wanted || (m->active && m->active->end >= SEGMENT_ROLL_BYTES && !m->next_active);
         mailbox_unlock(m);
         mailbox_complete(m, &done, news);
         if (!logstore_threaded(m->ls)) {
@@ -663,6 +663,22 @@ int mailbox_roll(struct mailbox *m, struct err *err)
         return 0;
 }
 
+int mailbox_begin_next(struct mailbox *m, struct err *err)
+{
+        int rc = 0;
+
+        mailbox_lock(m);
+        if (m->next_active) {
+                rc = mailbox_writable_locked(m, err);
+                if (rc == 0)
+                        rc = switch_segment_locked(m, err);
+                if (rc == 0)
+                        note_position(m);
+        }
+        mailbox_unlock(m);
+        return rc == 0 ? mailbox_sync_wait(m, err) : -1;
+}
+
 int mailbox_checkpoint_inner(struct mailbox *m, struct err *err)
 {
         struct index_snapshot *snap;
@@ -733,9 +749,10 @@ void mailbox_shed(struct mailbox *m)
 void mailbox_maintain(struct mailbox *m, bool old)
 {
         struct err err = ERR_INIT;
-        bool roll, checkpoint;
+        bool roll, checkpoint, compact;
 
         mailbox_lock(m);
+        compact = (m->compact_wanted || m->retired_left) && !m->failed;
         roll = m->active && m->active->end >= SEGMENT_ROLL_BYTES && !m->next_active && !m->failed;
         checkpoint = old || m->records_since_checkpoint >= CHECKPOINT_RECORDS || m->bytes_since_checkpoint >= CHECKPOINT_BYTES;
         mailbox_unlock(m);
@@ -747,5 +764,8 @@ void mailbox_maintain(struct mailbox *m, bool old)
                 log_event(LOG_WARN, NULL, "mailbox.roll", "mailbox=%s uniqueid=%s reason=\"%s\"", atomic_load(&m->name), m->uniqueid,
                           err.text);
         mailbox_maintain_end(m);
+        if (compact && mailbox_compact(m, &err) < 0)
+                log_event(LOG_WARN, NULL, "mailbox.compact", "mailbox=%s uniqueid=%s reason=\"%s\"", atomic_load(&m->name), m->uniqueid,
+                          err.text);
         mailbox_after(m);
 }

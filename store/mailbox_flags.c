@@ -278,6 +278,7 @@ int mailbox_purge_expunged(struct mailbox *m, int64_t before, struct err *err)
                 mlog_batch_add(&b, &b.body, MLOG_PURGE, &u, sizeof u, uids.ranges, uids.n * sizeof *uids.ranges, NULL, 0, 0);
                 /* Its record has the highest modseq there is: purging is no change that anybody is told of. */
                 rc = mailbox_write_locked(m, &b, index_counters(m->ix)->highestmodseq, 0, &c, err);
+                m->compact_wanted = m->compact_wanted || rc == 0;
         }
         mailbox_unlock(m);
         mailbox_after(m);

@@ -516,6 +516,22 @@ static int load_index(struct mailbox *m, unsigned flags, uint32_t *from_r, struc
         return 0;
 }
 
+/* How far the log was synced, as the index on disk tells, though it is not used. */
+static uint64_t known_mark(struct mailbox *m, uint64_t mark)
+{
+        struct index *ix;
+
+        if (index_open(m->index_path, m->uniqueid, &ix, NULL) == 0) {
+                const struct index_position *p = &index_counters(ix)->log;
+                int at = manifest_find(&m->manifest, p->segment);
+
+                if (at >= 0 && m->manifest.entries[at].kind == MLOG_MAIN && mlog_mark(p->segment, p->offset) > mark)
+                        mark = mlog_mark(p->segment, p->offset);
+                index_destroy(&ix);
+        }
+        return mark;
+}
+
 static uint64_t open_size(const struct mailbox *m, const struct segment *s, unsigned flags, uint64_t limit)
 {
         uint64_t size = file_size(s);
@@ -811,6 +827,8 @@ int mailbox_load(struct mailbox *m, const struct mailbox_ident *ident, unsigned 
         build_segments(m);
         if (load_index(m, flags, &from, err) < 0)
                 goto out;
+        /* The log is read from its beginning: what is known to have been on disk counts as a mark all the same. */
+        r.mark = index_counters(m->ix)->log.segment ? 0 : known_mark(m, flags & LOAD_ROLLBACK ? 0 : limit);
         if (index_counters(m->ix)->log.segment) {
                 r.max_seq = index_counters(m->ix)->log.seq;
                 r.last_epoch = index_counters(m->ix)->log.epoch;

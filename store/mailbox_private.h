@@ -155,6 +155,7 @@ struct mailbox {
         uint64_t records_since_checkpoint, bytes_since_checkpoint;
         bool syncing;                           /* a thread is in fdatasync for this mailbox */
         struct cond synced;
+        bool compact_wanted;                    /* something was purged */
         bool retired_left;                      /* compaction was interrupted: finish it */
         uint64_t damage;                        /* problems found while loading */
 
@@ -270,6 +271,7 @@ void mailbox_release_held(struct mailbox *m, uint64_t end, const struct err *err
 void mailbox_maintain_begin(struct mailbox *m) EXCLUDES(mailbox_class);
 void mailbox_maintain_end(struct mailbox *m) EXCLUDES(mailbox_class);
 int mailbox_roll(struct mailbox *m, struct err *err) EXCLUDES(mailbox_class);   /* prepare the next segment; while maintaining */
+int mailbox_begin_next(struct mailbox *m, struct err *err) EXCLUDES(mailbox_class);     /* … and go on in it */
 int mailbox_checkpoint_inner(struct mailbox *m, struct err *err) EXCLUDES(mailbox_class);       /* while maintaining */
 void mailbox_close_fds(struct mailbox *m) EXCLUDES(mailbox_class);
 void mailbox_shed(struct mailbox *m) EXCLUDES(mailbox_class);           /* a cold one gives up blocks in memory */

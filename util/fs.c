@@ -11,12 +11,14 @@
 
 #include "util/must.h"
 
+int (*fs_fault)(const char *call);              /* tests only */
+
 int fs_write_all(int fd, const void *p, size_t len, struct err *err)
 {
         const char *at = p;
 
         while (len) {
-                ssize_t n = write(fd, at, len);
+                ssize_t n = fs_fails("write") ? -1 : write(fd, at, len);
 
                 if (n < 0 && errno == EINTR)
                         continue;
@@ -33,7 +35,7 @@ int fs_pwrite_all(int fd, const void *p, size_t len, uint64_t offset, struct err
         const char *at = p;
 
         while (len) {
-                ssize_t n = pwrite(fd, at, len, (off_t)offset);
+                ssize_t n = fs_fails("pwrite") ? -1 : pwrite(fd, at, len, (off_t)offset);
 
                 if (n < 0 && errno == EINTR)
                         continue;
@@ -68,7 +70,7 @@ int fs_pread_all(int fd, void *p, size_t len, uint64_t offset, struct err *err)
 
 int fs_datasync(int fd, const char *path_for_log, struct err *err)
 {
-        if (fdatasync(fd) < 0)
+        if (fs_fails("fdatasync") || fdatasync(fd) < 0)
                 return err_errno(err, errno, "fdatasync %s", path_for_log ? path_for_log : "");
         return 0;
 }
@@ -80,7 +82,7 @@ int fs_sync_dir(const char *dir, struct err *err)
 
         if (fd < 0)
                 return err_errno(err, errno, "open %s", dir);
-        if (fsync(fd) < 0)
+        if (fs_fails("fsync") || fsync(fd) < 0)
                 rc = err_errno(err, errno, "fsync %s", dir);
         close(fd);
         return rc;
@@ -164,7 +166,7 @@ int fs_replace(const char *path, const void *p, size_t len, mode_t mode, struct 
         }
         if (fs_write_all(fd, p, len, err) < 0 || fs_datasync(fd, tmp.data, err) < 0)
                 goto out;
-        if (rename(tmp.data, path) < 0) {
+        if (fs_fails("rename") || rename(tmp.data, path) < 0) {
                 err_errno(err, errno, "rename %s", path);
                 goto out;
         }

@@ -5,6 +5,7 @@
 #ifndef UTIL_FS_H
 #define UTIL_FS_H
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -28,5 +29,16 @@ int fs_remove_tree(const char *path, struct err *err);
 bool fs_exists(const char *path);
 /* Take an exclusive lock on `path` (fcntl OFD lock, file is made 0600). -1 with ERR_BUSY when another holds it. */
 int fs_lock_file(const char *path, int *fd_r, struct err *err);
+
+/*
+ * For tests: asked before each write, sync, rename, link and allocation of the store, with the call's name ("pwrite", "fdatasync", …).
+ * A value other than 0 is the errno that the call then fails with. NULL: no test. Set it while no thread of the store runs.
+ */
+extern int (*fs_fault)(const char *call);
+/* True when the call is to fail now; errno is set. */
+static inline bool fs_fails(const char *call)
+{
+        return __builtin_expect(fs_fault != NULL, 0) && (errno = fs_fault(call)) != 0;
+}
 
 #endif

@@ -1,0 +1,431 @@
+/* mailbox, damaged and interrupted: torn tails, flipped bits, refused writes and syncs, epochs, compaction, reconstruct. */
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "store/mailbox_private.h"
+#include "t/store/fake_store.h"
+
+static struct store st;
+
+static void setup(void) { fake_store_init(&st, 0); }
+static void teardown(void)
+{
+        fs_fault = NULL;
+        fake_store_deinit(&st);
+}
+
+TestSuite(damage, .init = setup, .fini = teardown, .timeout = 120);
+
+#define ID "dddddddddddddddddddddddd"
+#define ID2 "eeeeeeeeeeeeeeeeeeeeeeee"
+static const char text[] = "From: a@example.org\r\nSubject: hello\r\n\r\nbody\r\n";
+
+static uint32_t append(struct mailbox *m, uint32_t flags)
+{
+        struct err err = ERR_INIT;
+
+        return fake_append(&st, m, text, sizeof text - 1, flags, NULL, &err);
+}
+
+static uint32_t messages(struct mailbox *m)
+{
+        struct mailbox_status s;
+
+        mailbox_status(m, &s);
+        return s.messages;
+}
+
+/* The state of a directory as a crash would leave it: a copy of its files under another store. */
+static void copy_dir(const char *from, const char *to)
+{
+        char cmd[300];
+
+        snprintf(cmd, sizeof cmd, "rm -rf '%s' && cp -a '%s' '%s'", to, from, to);
+        cr_assert_eq(system(cmd), 0);
+}
+
+static void segment_path(char *buf, size_t size, unsigned id)
+{
+        snprintf(buf, size, "%s/d/d/%s/log.%016x", st.dir, ID, id);
+}
+
+static uint64_t file_len(const char *path)
+{
+        struct stat sb;
+
+        return stat(path, &sb) < 0 ? 0 : (uint64_t)sb.st_size;
+}
+
+Test(damage, a_tail_torn_at_any_octet_is_before_or_after)
+{
+        struct mailbox *m = fake_create(&st, ID);
+        char dir[120], saved[120], path[200];
+        uint64_t before, after;
+
+        segment_path(path, sizeof path, 1);
+        append(m, 0);
+        append(m, MSG_SEEN);
+        before = file_len(path);
+        append(m, MSG_FLAGGED);
+        after = file_len(path);
+        snprintf(dir, sizeof dir, "%s/d/d/%s", st.dir, ID);
+        snprintf(saved, sizeof saved, "%s/saved", st.dir);
+        copy_dir(dir, saved);
+        mailbox_unref(&m);
+        for (uint64_t cut = before; cut <= after; cut += cut < before + 110 ? 1 : 3) {
+                uint64_t at = cut > after ? after : cut;
+
+                logstore_destroy(&st.ls);
+                copy_dir(saved, dir);
+                cr_assert_eq(truncate(path, (off_t)at), 0);
+                st.epoch++;
+                fake_store_start(&st, 0);
+                m = fake_open(&st, ID);
+                cr_assert_not_null(m, "cut at %llu", (unsigned long long)at);
+                /* The padding behind the last record is not missed. */
+                cr_assert_eq(messages(m), at + 8 > after && messages(m) == 3 ? 3 : 2, "cut at %llu: %u", (unsigned long long)at, messages(m));
+                cr_assert_eq(append(m, 0), messages(m), "uid after cut at %llu", (unsigned long long)at);
+                mailbox_unref(&m);
+                logstore_destroy(&st.ls);
+                fake_store_start(&st, 0);
+                m = fake_open(&st, ID);
+                cr_assert_eq(messages(m), at == after ? 4 : messages(m));
+                cr_assert_eq(m->damage, 0);
+                mailbox_unref(&m);
+        }
+}
+
+Test(damage, a_flipped_bit_costs_one_message_and_is_reported)
+{
+        struct mailbox *m = fake_create(&st, ID);
+        char dir[120], saved[120], path[200];
+        uint64_t len;
+
+        segment_path(path, sizeof path, 1);
+        for (int i = 0; i < 8; i++)
+                append(m, i % 2 ? MSG_SEEN : 0);
+        len = file_len(path);
+        snprintf(dir, sizeof dir, "%s/d/d/%s", st.dir, ID);
+        snprintf(saved, sizeof saved, "%s/saved", st.dir);
+        mailbox_unref(&m);
+        logstore_destroy(&st.ls);
+        copy_dir(dir, saved);
+        fake_store_start(&st, 0);
+        for (uint64_t at = MLOG_SEGMENT_HEADER; at < len - 8; at += 37) {
+                struct check_report report = { .messages = 0 };
+                struct mailbox_ident ident = fake_ident(&st, ID);
+                struct err err = ERR_INIT;
+                char c;
+                int fd;
+
+                logstore_destroy(&st.ls);
+                copy_dir(saved, dir);
+                fd = open(path, O_RDWR);
+                cr_assert_eq(pread(fd, &c, 1, (off_t)at), 1);
+                c ^= 0x10;
+                cr_assert_eq(pwrite(fd, &c, 1, (off_t)at), 1);
+                close(fd);
+                fake_store_start(&st, 0);
+                cr_assert_eq(mailbox_check_files(&st, &ident, &report, &err), 0, "%s", err.text);
+                if (report.problems == 0) {             /* padding */
+                        continue;
+                }
+                cr_assert_eq(mailbox_reconstruct(&st, &ident, &err), 0, "%s", err.text);
+                m = fake_open(&st, ID);
+                cr_assert_not_null(m);
+                cr_assert_geq(messages(m), 7, "flip at %llu: %u messages", (unsigned long long)at, messages(m));
+                cr_assert_eq(append(m, 0), 9, "flip at %llu", (unsigned long long)at);
+                mailbox_unref(&m);
+        }
+}
+
+static const char *failing_call;
+static int failing_errno, failing_after;
+static int fail(const char *call)
+{
+        if (!failing_call || strcmp(call, failing_call) != 0 || failing_after-- > 0)
+                return 0;
+        return failing_errno;
+}
+
+Test(damage, disk_full_refuses_the_message_and_nothing_else)
+{
+        struct mailbox *m = fake_create(&st, ID);
+        struct err err = ERR_INIT;
+        struct check_report report = { .messages = 0 };
+        struct mailbox_ident ident = fake_ident(&st, ID);
+
+        append(m, 0);
+        failing_call = "pwritev";
+        failing_errno = ENOSPC;
+        fs_fault = fail;
+        cr_expect_eq(fake_append(&st, m, text, sizeof text - 1, 0, NULL, &err), 0);
+        cr_expect_eq(err.code, ERR_NOSPACE, "%s", err.text);
+        cr_expect_eq(messages(m), 1);
+        fs_fault = NULL;
+        cr_expect_eq(append(m, 0), 2);
+        mailbox_unref(&m);
+        cr_assert_eq(mailbox_check_files(&st, &ident, &report, &err), 0, "%s", err.text);
+        cr_expect_eq(report.problems, 0);
+        cr_expect_eq(report.messages, 2);
+}
+
+Test(damage, a_failed_sync_takes_back_what_was_not_on_disk)
+{
+        struct mailbox *m = fake_create(&st, ID);
+        struct err err = ERR_INIT;
+        struct mailbox_status s;
+
+        append(m, 0);
+        failing_call = "fdatasync";
+        failing_errno = EIO;
+        failing_after = 0;
+        fs_fault = fail;
+        cr_expect_eq(fake_append(&st, m, text, sizeof text - 1, 0, NULL, &err), 0);
+        cr_expect_eq(err.code, ERR_IO, "%s", err.text);
+        fs_fault = NULL;
+        cr_expect(st.failed);
+        cr_expect_eq(messages(m), 1);
+        err_clear(&err);
+        cr_expect_eq(fake_append(&st, m, text, sizeof text - 1, 0, NULL, &err), 0);
+        cr_expect_eq(err.code, ERR_READONLY);
+        mailbox_status(m, &s);
+        cr_expect(s.readonly);
+        mailbox_unref(&m);
+        logstore_destroy(&st.ls);
+        st.epoch++;
+        fake_store_start(&st, 0);
+        m = fake_open(&st, ID);
+        cr_expect_eq(messages(m), 1);
+        cr_expect_eq(append(m, 0), 2);
+        mailbox_unref(&m);
+}
+
+Test(damage, modseqs_jump_after_an_unclean_stop_only)
+{
+        struct mailbox *m = fake_create(&st, ID);
+        uint64_t before;
+
+        append(m, 0);
+        before = mailbox_published_modseq(m);
+        mailbox_unref(&m);
+        logstore_destroy(&st.ls);
+        fake_store_start(&st, 0);
+        m = fake_open(&st, ID);
+        cr_expect_eq(mailbox_published_modseq(m), before);
+        mailbox_unref(&m);
+        logstore_destroy(&st.ls);
+        st.epoch += 2;
+        fake_store_start(&st, 0);
+        m = fake_open(&st, ID);
+        cr_expect_eq(mailbox_published_modseq(m), before + 2 * 65536);
+        append(m, 0);
+        cr_expect_eq(mailbox_published_modseq(m), before + 2 * 65536 + 1);
+        mailbox_unref(&m);
+}
+
+Test(damage, one_message_costs_one_sync_and_reading_none)
+{
+        struct mailbox *m = fake_create(&st, ID);
+        struct logstore_stats before, after;
+        struct view *v;
+
+        append(m, 0);
+        logstore_stats(st.ls, &before);
+        append(m, 0);
+        logstore_stats(st.ls, &after);
+        cr_expect_eq(after.syncs - before.syncs, 1);
+        v = mailbox_view(m);
+        for (uint32_t i = 1; i <= view_count(v); i++) {
+                struct msg msg;
+                struct extent x;
+                struct err err = ERR_INIT;
+
+                cr_assert_eq(mailbox_message(m, view_uid(v, i), &msg, &err), 0);
+                cr_assert_eq(mailbox_body(m, &msg, &x, &err), 0);
+                file_unref(&x.file);
+        }
+        view_unref(&v);
+        logstore_stats(st.ls, &before);
+        cr_expect_eq(after.syncs, before.syncs);
+        mailbox_unref(&m);
+}
+
+static void store(struct mailbox *m, uint32_t first, uint32_t last, uint32_t flags)
+{
+        struct uidset uids = UIDSET_INIT;
+        struct flag_change change = { .how = FLAGS_ADD, .flags = flags };
+        struct waiter w;
+        struct err err = ERR_INIT;
+        uint64_t modseq;
+
+        uidset_add_range(&uids, first, last);
+        waiter_init_blocking(&w);
+        cr_assert_eq(mailbox_store_flags(m, &uids, &change, UINT64_MAX, NULL, NULL, &modseq, &w, &err), 0, "%s", err.text);
+        cr_assert_eq(waiter_block(&w, &err), 0);
+        uidset_deinit(&uids);
+}
+
+static void expunge_deleted(struct mailbox *m)
+{
+        struct waiter w;
+        struct err err = ERR_INIT;
+
+        waiter_init_blocking(&w);
+        cr_assert_eq(mailbox_expunge(m, NULL, true, NULL, NULL, &w, &err), 0, "%s", err.text);
+        cr_assert_eq(waiter_block(&w, &err), 0, "%s", err.text);
+}
+
+static void check_clean(void)
+{
+        struct check_report report = { .messages = 0 };
+        struct mailbox_ident ident = fake_ident(&st, ID);
+        struct err err = ERR_INIT;
+
+        cr_assert_eq(mailbox_check_files(&st, &ident, &report, &err), 0, "%s", err.text);
+        cr_assert_eq(report.problems, 0);
+}
+
+Test(damage, compaction_keeps_what_lives_and_gives_back_the_rest)
+{
+        struct mailbox *m = fake_create(&st, ID);
+        struct err err = ERR_INIT;
+        char *body = malloc(40000), old[200];
+        uint64_t uidnext, modseq;
+        struct mailbox_status s;
+
+        memset(body, 'c', 40000);
+        for (int i = 0; i < 40; i++) {
+                body[0] = (char)i;
+                cr_assert(fake_append(&st, m, body, 40000, i % 2 ? MSG_SEEN : 0, i % 4 ? "kw" : NULL, &err) > 0);
+        }
+        store(m, 1, 30, MSG_DELETED);
+        store(m, 35, 36, MSG_FLAGGED);
+        expunge_deleted(m);
+        cr_assert_eq(mailbox_purge_expunged(m, INT64_MAX, &err), 0, "%s", err.text);
+        check_clean();
+        segment_path(old, sizeof old, 1);
+        cr_assert_eq(access(old, F_OK), 0);
+        cr_assert_eq(mailbox_compact(m, &err), 0, "%s", err.text);
+        cr_expect_neq(access(old, F_OK), 0);
+        check_clean();
+        store(m, 38, 39, MSG_ANSWERED);
+        check_clean();
+        mailbox_status(m, &s);
+        uidnext = s.uidnext;
+        modseq = s.highestmodseq;
+        cr_expect_eq(s.messages, 10);
+        for (uint32_t uid = 31; uid <= 40; uid++) {
+                struct msg msg;
+                struct extent x;
+
+                cr_assert_eq(mailbox_message(m, uid, &msg, &err), 0, "%s", err.text);
+                cr_assert_eq(mailbox_body(m, &msg, &x, &err), 0, "%s", err.text);
+                file_unref(&x.file);
+        }
+        mailbox_unref(&m);
+        cr_assert_eq(mailbox_reconstruct(&st, &(struct mailbox_ident){ ID, st.dir, "x", 1 }, &err), 0, "%s", err.text);
+        check_clean();
+        m = fake_open(&st, ID);
+        mailbox_status(m, &s);
+        cr_expect_eq(s.messages, 10);
+        cr_expect_eq(s.uidnext, uidnext);
+        cr_expect_eq(s.highestmodseq, modseq);
+        cr_expect_eq(append(m, 0), uidnext);
+        mailbox_unref(&m);
+        free(body);
+}
+
+Test(damage, uids_do_not_go_back_when_everything_is_gone)
+{
+        struct mailbox *m = fake_create(&st, ID);
+        struct err err = ERR_INIT;
+        char index[200];
+
+        for (int i = 0; i < 20; i++)
+                append(m, MSG_DELETED);
+        expunge_deleted(m);
+        cr_assert_eq(mailbox_purge_expunged(m, INT64_MAX, &err), 0);
+        cr_assert_eq(mailbox_compact(m, &err), 0, "%s", err.text);
+        mailbox_unref(&m);
+        logstore_destroy(&st.ls);
+        snprintf(index, sizeof index, "%s/d/d/%s/index", st.dir, ID);
+        unlink(index);
+        fake_store_start(&st, 0);
+        m = fake_open(&st, ID);
+        cr_expect_eq(messages(m), 0);
+        cr_expect_eq(append(m, 0), 21);
+        mailbox_unref(&m);
+}
+
+Test(damage, reconstruct_makes_a_lost_manifest_again)
+{
+        struct mailbox *m = fake_create(&st, ID);
+        struct mailbox_ident ident = fake_ident(&st, ID);
+        struct err err = ERR_INIT;
+        char path[200];
+
+        for (int i = 0; i < 5; i++)
+                append(m, 0);
+        mailbox_unref(&m);
+        logstore_destroy(&st.ls);
+        snprintf(path, sizeof path, "%s/d/d/%s/manifest", st.dir, ID);
+        unlink(path);
+        fake_store_start(&st, 0);
+        cr_expect_neq(mailbox_open(&st, &ident, &m, &err), 0);
+        cr_expect_eq(err.code, ERR_CORRUPT);
+        cr_assert_eq(mailbox_reconstruct(&st, &ident, &err), 0, "%s", err.text);
+        m = fake_open(&st, ID);
+        cr_expect_eq(messages(m), 5);
+        mailbox_unref(&m);
+}
+
+/* A move that stopped after each of its steps: the messages are in exactly one of the two. */
+static int steps_left;
+static int stop_after(const char *call)
+{
+        if (strcmp(call, "pwritev") != 0 && strcmp(call, "fdatasync") != 0)
+                return 0;
+        return steps_left-- > 0 ? 0 : EIO;
+}
+
+Test(damage, an_interrupted_move_is_in_one_place_after_a_restart)
+{
+        for (int steps = 0; steps < 8; steps++) {
+                char id[25], id2[25];
+                struct mailbox *a, *b;
+                struct uidset uids = UIDSET_INIT;
+                struct append_result r;
+                struct waiter w;
+                struct err err = ERR_INIT;
+
+                snprintf(id, sizeof id, "aa%022d", steps);
+                snprintf(id2, sizeof id2, "bb%022d", steps);
+                a = fake_create(&st, id);
+                b = fake_create(&st, id2);
+                append(a, 0);
+                append(a, 0);
+                append(b, 0);
+                uidset_add_range(&uids, 1, 2);
+                waiter_init_blocking(&w);
+                steps_left = steps;
+                fs_fault = stop_after;
+                if (mailbox_move(a, &uids, b, NULL, NULL, &r, &w, &err) == 0)
+                        waiter_block(&w, &err);
+                fs_fault = NULL;
+                mailbox_unref(&a);
+                mailbox_unref(&b);
+                logstore_destroy(&st.ls);
+                st.epoch++;
+                fake_store_start(&st, 0);
+                a = fake_open(&st, id);
+                b = fake_open(&st, id2);
+                cr_expect_eq(messages(a) + messages(b), 3, "after %d steps: %u and %u", steps, messages(a), messages(b));
+                cr_expect(messages(a) == 0 || messages(a) == 2);
+                cr_expect_eq(a->moves.n, 0);
+                mailbox_unref(&a);
+                mailbox_unref(&b);
+                uidset_deinit(&uids);
+        }
+}
