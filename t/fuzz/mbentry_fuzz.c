@@ -3,7 +3,6 @@
 #include <stdint.h>
 
 #include "store/mboxlist_private.h"
-#include "t/store/stubs.h"
 #include "util/hash.h"
 #include "util/must.h"
 

@@ -11,7 +11,6 @@
 #include "store/mailname.h"
 #include "store/user.h"
 #include "t/store/scratch.h"
-#include "t/store/stubs.h"
 #include "util/clock.h"
 #include "util/lock.h"
 

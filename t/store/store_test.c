@@ -8,7 +8,6 @@
 #include "store/mailname.h"
 #include "store/user.h"
 #include "t/store/scratch.h"
-#include "t/store/stubs.h"
 #include "util/array.h"
 
 TestSuite(store, .init = scratch_make, .fini = scratch_remove, .timeout = 60);

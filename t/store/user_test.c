@@ -5,7 +5,6 @@
 #include "store/acl.h"
 #include "store/user.h"
 #include "t/store/scratch.h"
-#include "t/store/stubs.h"
 #include "util/array.h"
 
 TestSuite(user, .init = scratch_make, .fini = scratch_remove, .timeout = 60);
