@@ -68,6 +68,9 @@ bool imap_suppressed(struct imap *imap, const char *capability);
 /* The capabilities, appended. */
 void imap_capabilities(struct imap *imap, struct str *out);
 
+/* cmd_delete.c: has this mailbox a special use that specialuse_protect names? */
+bool imap_special_use_protected(struct imap *imap, const struct mbentry *entry);
+
 /* ---- login.c ---- */
 
 bool imap_plaintext_ok(struct imap *imap);      /* LOGIN and PLAIN may be used on this connection */

@@ -344,7 +344,7 @@ static unsigned month_days(unsigned year, unsigned month)
 /* d-Mon-yyyy */
 static int date_text(struct imap_parser *ip, int64_t *days_r)
 {
-        unsigned day, month, year;
+        unsigned day = 0, month = 1, year = 0;
 
         if (digits(ip, 1, 2, &day) < 0 || imap_char(ip, '-') < 0 || month_name(ip, &month) < 0 || imap_char(ip, '-') < 0 ||
             digits(ip, 4, 4, &year) < 0)
@@ -366,8 +366,8 @@ int imap_date(struct imap_parser *ip, int64_t *days_r)
 
 int imap_date_time(struct imap_parser *ip, int64_t *unix_s_r)
 {
-        int64_t days;
-        unsigned hour, minute, second, zone;
+        int64_t days = 0;
+        unsigned hour = 0, minute = 0, second = 0, zone = 0;
         int sign;
 
         if (imap_char(ip, '"') < 0)

@@ -1,0 +1,83 @@
+/*
+ * DELETE mailbox (RFC 9051 6.3.5). What is below it stays. Needs the x right (RFC 4314 4). An admin who deletes user/joe
+ * deletes the user's whole tree, as with Cyrus.
+ */
+#include "server/imap/imap_private.h"
+
+struct delete_state {
+        struct imap *imap;
+        const char *name;
+        bool tree, immediately, unsubscribe;
+        struct err err;
+};
+
+static void job(void *arg)
+{
+        struct delete_state *st = arg;
+        struct mboxlist *ml = store_mboxlist(st->imap->store);
+        int rc;
+
+        rc = st->tree ? mboxlist_delete_tree(ml, st->name, st->immediately, &st->err)
+                      : mboxlist_delete(ml, st->name, st->immediately, &st->err);
+        if (rc == 0 && st->unsubscribe)
+                sub_set(st->imap->store, st->imap->userid, st->name, false, NULL);
+}
+
+bool imap_special_use_protected(struct imap *imap, const struct mbentry *entry)
+{
+        const char *protected = conf_str(imap->conf, imap_service(imap), "specialuse_protect");
+        struct span rest = span_of(entry->specialuse ? entry->specialuse : "");
+
+        while (rest.len) {
+                size_t n = span_index(rest, ' ');
+
+                if (n && conf_words_have(protected, arena_strndup(&imap->s->arena, rest.p, n)))
+                        return true;
+                n += n < rest.len;
+                rest = (struct span){ rest.p + n, rest.len - n };
+        }
+        return false;
+}
+
+static enum cmd_result begin(struct imap *imap)
+{
+        struct imap_parser *ip = &imap->cmd.args;
+        const char *prefix = conf_str(imap->conf, NULL, "deletedprefix");
+        const struct mbentry *entry;
+        struct delete_state *st;
+        const char *internal;
+        bool keep;
+
+        if (imap_sp(ip) < 0)
+                return imap_bad(imap, "%s", ip->err.text);
+        if (!imap_arg_mailbox(imap, &internal))
+                return CMD_DONE;
+        if (imap_end(ip) < 0)
+                return imap_bad(imap, "%s", ip->err.text);
+        if (mailname_is_inbox(internal) && mailname_owned_by(internal, imap->userid))
+                return imap_no(imap, "CANNOT", "INBOX cannot be deleted");
+        entry = imap_find_mailbox(imap, internal, ACL_DELETEMBOX, false, NULL);
+        if (!entry)
+                return CMD_DONE;
+        keep = !imap->is_admin && imap_special_use_protected(imap, entry);
+        mbentry_unref(&entry);
+        if (keep)
+                return imap_no(imap, "CANNOT", "Mailbox with a special use is protected");
+        imap->cmd.state = st = ARENA_NEW(&imap->s->arena, struct delete_state);
+        st->imap = imap;
+        st->name = internal;
+        st->tree = mailname_is_inbox(internal);
+        st->immediately = strcmp(conf_enum(imap->conf, NULL, "delete_mode"), "immediate") == 0 ||
+                          (prefix && mailname_is_deleted(internal, prefix));
+        st->unsubscribe = conf_switch(imap->conf, NULL, "delete_unsubscribe") && mailname_owned_by(internal, imap->userid);
+        return imap_offload(imap, OFFLOAD_DB, job, st);
+}
+
+enum cmd_result cmd_delete(struct imap *imap)
+{
+        struct delete_state *st = imap->cmd.state;
+
+        if (!st)
+                return begin(imap);
+        return st->err.code ? imap_fail(imap, &st->err) : imap_ok(imap, NULL, "Completed");
+}

@@ -1,0 +1,205 @@
+/*
+ * RENAME from to [partition] (RFC 9051 6.3.6; the partition is Cyrus's, for admins).
+ *
+ * What is below goes along. RENAME INBOX is different: a new mailbox is made and INBOX's messages are moved into it; INBOX stays, and so
+ * does what is below it. Needs x on the old name and k above the new one (RFC 4314 4); for INBOX, whose messages go, t and e.
+ */
+#include "server/imap/imap_private.h"
+
+struct rename_state {
+        struct imap *imap;
+        const char *from, *to, *partition;
+        bool inbox;
+        enum { RENAMING, CREATING, OPENING_FROM, OPENING_TO, MOVING } at;
+        struct err err;
+        struct imap_open open;
+        const struct mbentry *from_entry, *to_entry;
+        struct mailbox *from_mbox, *to_mbox;
+        struct uidset uids, copied;
+        struct append_result result;
+};
+
+static void cleanup(struct imap *imap)
+{
+        struct rename_state *st = imap->cmd.state;
+
+        imap_open_release(&st->open);
+        if (st->from_entry)
+                mbentry_unref(&st->from_entry);
+        if (st->to_entry)
+                mbentry_unref(&st->to_entry);
+        if (st->from_mbox)
+                mailbox_unref(&st->from_mbox);
+        if (st->to_mbox)
+                mailbox_unref(&st->to_mbox);
+        uidset_deinit(&st->uids);
+        uidset_deinit(&st->copied);
+}
+
+static void rename_job(void *arg)
+{
+        struct rename_state *st = arg;
+
+        mboxlist_rename(store_mboxlist(st->imap->store), st->from, st->to, true, st->partition, &st->err);
+}
+
+static void create_job(void *arg)
+{
+        struct rename_state *st = arg;
+        struct mbox_create what = { .name = st->to };
+
+        mboxlist_create(store_mboxlist(st->imap->store), &what, &st->to_entry, &st->err);
+}
+
+/* ---- arguments and permissions ---- */
+
+static bool parse(struct imap *imap, struct rename_state *st)
+{
+        struct imap_parser *ip = &imap->cmd.args;
+        struct span partition;
+
+        if (imap_sp(ip) < 0)
+                goto bad;
+        if (!imap_arg_mailbox(imap, &st->from))
+                return false;
+        if (imap_sp(ip) < 0)
+                goto bad;
+        if (!imap_arg_mailbox(imap, &st->to))
+                return false;
+        if (imap->is_admin && !imap_at_end(ip)) {
+                if (imap_sp(ip) < 0 || imap_astring(ip, &partition) < 0)
+                        goto bad;
+                st->partition = arena_strndup(&imap->s->arena, partition.p, partition.len);
+                if (!store_partition_dir(imap->store, st->partition)) {
+                        imap_no(imap, "CANNOT", "There is no such partition");
+                        return false;
+                }
+        }
+        if (imap_end(ip) < 0)
+                goto bad;
+        return true;
+bad:
+        imap_bad(imap, "%s", ip->err.text);
+        return false;
+}
+
+static bool target_is_free(struct imap *imap, struct rename_state *st)
+{
+        struct err err = ERR_INIT;
+        const struct mbentry *entry;
+        uint32_t rights;
+
+        if (strcmp(st->from, st->to) == 0 && st->partition)             /* to another partition */
+                return true;
+        if (mailname_check_new(st->to, imap->is_admin, &err) < 0) {
+                imap_fail(imap, &err);
+                return false;
+        }
+        if (strcmp(st->from, st->to) == 0 || (!st->inbox && mailname_is_below(st->to, st->from))) {
+                imap_no(imap, "CANNOT", "A mailbox cannot be renamed to itself or below itself");
+                return false;
+        }
+        entry = imap_look_up(imap, st->to, &rights);
+        if (entry)
+                mbentry_unref(&entry);
+        if (rights & ACL_LOOKUP) {
+                imap_no(imap, "ALREADYEXISTS", "Mailbox already exists");
+                return false;
+        }
+        if (!imap_may_create(imap, st->to)) {
+                imap_no(imap, "NOPERM", "Permission denied");
+                return false;
+        }
+        return true;
+}
+
+/* specialuse_protect: such a mailbox keeps its place in the tree. */
+static bool stays(struct imap *imap, const struct rename_state *st)
+{
+        const char *from = mailname_parent(st->from, &imap->s->arena), *to = mailname_parent(st->to, &imap->s->arena);
+        bool same = from && to ? strcmp(from, to) == 0 : from == to;
+
+        if (imap->is_admin || st->inbox || same || !imap_special_use_protected(imap, st->from_entry))
+                return false;
+        imap_no(imap, "CANNOT", "Mailbox with a special use is protected");
+        return true;
+}
+
+static enum cmd_result begin(struct imap *imap)
+{
+        struct rename_state *st = ARENA_NEW(&imap->s->arena, struct rename_state);
+
+        st->imap = imap;
+        uidset_init(&st->uids);
+        uidset_init(&st->copied);
+        imap->cmd.state = st;
+        imap->cmd.cleanup = cleanup;
+        if (!parse(imap, st))
+                return CMD_DONE;
+        st->inbox = mailname_is_inbox(st->from) && mailname_owned_by(st->from, imap->userid);
+        st->from_entry = imap_find_mailbox(imap, st->from, st->inbox ? ACL_READ | ACL_DELETEMSG | ACL_EXPUNGE : ACL_DELETEMBOX,
+                                           false, NULL);
+        if (!st->from_entry || !target_is_free(imap, st) || stays(imap, st))
+                return CMD_DONE;
+        st->at = st->inbox ? CREATING : RENAMING;
+        return imap_offload(imap, OFFLOAD_DB, st->inbox ? create_job : rename_job, st);
+}
+
+/* ---- RENAME INBOX ---- */
+
+static enum cmd_result start_move(struct imap *imap, struct rename_state *st)
+{
+        struct copy_mask mask = { 0, false };
+        struct view *view = mailbox_view(st->from_mbox);
+        struct uidset all = UIDSET_INIT;
+        struct err err = ERR_INIT;
+
+        uidset_add_range(&all, 1, UINT32_MAX);
+        view_existing_uids(view, &all, &st->uids);
+        uidset_deinit(&all);
+        view_unref(&view);
+        if (uidset_empty(&st->uids))
+                return imap_ok(imap, NULL, "Completed");
+        st->at = MOVING;
+        if (mailbox_move(st->from_mbox, &st->uids, st->to_mbox, &mask, &st->copied, &st->result, imap_waiter(imap), &err) < 0) {
+                imap_waiter_cancel(imap);
+                return imap_fail(imap, &err);
+        }
+        imap->cmd.waiting = true;
+        return CMD_WAIT;
+}
+
+static enum cmd_result go_on(struct imap *imap, struct rename_state *st)
+{
+        struct err err = ERR_INIT;
+        int rc;
+
+        if (st->at == CREATING)
+                st->at = OPENING_FROM;
+        if (st->at == OPENING_FROM) {
+                rc = imap_open_mailbox(imap, &st->open, st->from_entry, &st->from_mbox, &err);
+                if (rc <= 0)
+                        return rc == 0 ? CMD_WAIT : imap_fail(imap, &err);
+                st->at = OPENING_TO;
+        }
+        if (st->at == OPENING_TO) {
+                rc = imap_open_mailbox(imap, &st->open, st->to_entry, &st->to_mbox, &err);
+                if (rc <= 0)
+                        return rc == 0 ? CMD_WAIT : imap_fail(imap, &err);
+                return start_move(imap, st);
+        }
+        if (imap->cmd.waiter.err.code)
+                return imap_fail(imap, &imap->cmd.waiter.err);
+        return imap_ok(imap, NULL, "Completed");
+}
+
+enum cmd_result cmd_rename(struct imap *imap)
+{
+        struct rename_state *st = imap->cmd.state;
+
+        if (!st)
+                return begin(imap);
+        if (st->err.code)
+                return imap_fail(imap, &st->err);
+        return st->at == RENAMING ? imap_ok(imap, NULL, "Completed") : go_on(imap, st);
+}

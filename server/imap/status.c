@@ -1,0 +1,82 @@
+/* status - see status.h */
+#include "server/imap/status.h"
+
+#include <inttypes.h>
+
+#include "util/array.h"
+
+static uint64_t messages(const struct mailbox_status *s) { return s->messages; }
+static uint64_t recent(const struct mailbox_status *s) { return s->recent; }
+static uint64_t uidnext(const struct mailbox_status *s) { return s->uidnext; }
+static uint64_t uidvalidity(const struct mailbox_status *s) { return s->uidvalidity; }
+static uint64_t unseen(const struct mailbox_status *s) { return s->unseen; }
+static uint64_t deleted(const struct mailbox_status *s) { return s->deleted; }
+static uint64_t size(const struct mailbox_status *s) { return s->size; }
+static uint64_t highestmodseq(const struct mailbox_status *s) { return s->highestmodseq; }
+
+static const struct item {
+        const char *name;
+        uint64_t (*value)(const struct mailbox_status *s);
+} items_table[] = {
+        { "MESSAGES", messages },
+        { "RECENT", recent },                           /* RFC 3501 only; harmless for others */
+        { "UIDNEXT", uidnext },
+        { "UIDVALIDITY", uidvalidity },
+        { "UNSEEN", unseen },
+        { "DELETED", deleted },                         /* RFC 9051 */
+        { "SIZE", size },                               /* RFC 8438 */
+        { "HIGHESTMODSEQ", highestmodseq },             /* RFC 7162 3.1.7 */
+};
+#define ITEM_HIGHESTMODSEQ (1u << 7)
+
+static unsigned item_bit(struct span word)
+{
+        for (size_t i = 0; i < ARRAY_LEN(items_table); i++)
+                if (imap_word_is(word, items_table[i].name))
+                        return 1u << i;
+        return 0;
+}
+
+unsigned imap_status_parse(struct imap_parser *ip)
+{
+        unsigned items = 0, bit;
+        struct span word;
+
+        if (imap_open_paren(ip) < 0)
+                return 0;
+        do {
+                if (imap_atom(ip, &word) < 0)
+                        return 0;
+                bit = item_bit(word);
+                if (!bit) {
+                        err_set(&ip->err, ERR_SYNTAX, "Unknown STATUS item");
+                        return 0;
+                }
+                items |= bit;
+        } while (imap_skip_c(ip, ' '));
+        return imap_close_paren(ip) < 0 ? 0 : items;
+}
+
+void imap_status_asked(struct imap *imap, unsigned items)
+{
+        if ((items & ITEM_HIGHESTMODSEQ) && !imap->condstore)
+                imap_enable_condstore(imap);
+}
+
+void imap_status_put(struct imap *imap, const char *internal, struct mailbox *mbox, unsigned items)
+{
+        struct mailbox_status status;
+        const char *space = "";
+
+        mailbox_status(mbox, &status);
+        imap_put(imap, "* STATUS ");
+        imap_put_mailbox(imap, internal);
+        imap_put(imap, " (");
+        for (size_t i = 0; i < ARRAY_LEN(items_table); i++) {
+                if (!(items & (1u << i)))
+                        continue;
+                imap_put(imap, "%s%s %" PRIu64, space, items_table[i].name, items_table[i].value(&status));
+                space = " ";
+        }
+        imap_put(imap, ")\r\n");
+}
