@@ -23,6 +23,7 @@
 #define JOB_THREADS 2
 #define COLD_SHED_MS 10000
 #define HOUSEKEEPING_MS 1000
+#define READ_FDS_MAX 1024                       /* idle descriptors of segments and blobs that stay open */
 #define OLD_CHECKPOINT_MS 300000                /* what changed is in a checkpoint after this */
 
 struct logstore {
@@ -551,6 +552,7 @@ static void *house_main(void *arg)
                         mailbox_unref(&m);
                 } else {
                         shed_cold(ls);
+                        file_shed(READ_FDS_MAX);
                         evict(ls, ls->options.cold_mailboxes_max);
                         if (clock_mono_ms() >= old_ms) {
                                 checkpoint_old(ls);

@@ -64,12 +64,19 @@ out:
 
 /* ---- comparing ---- */
 
-static bool same_record(const struct index_rec *a, const struct index_rec *b)
+/* The name of the first thing that differs, NULL: nothing does. */
+static const char *difference(const struct index_rec *a, const struct index_rec *b)
 {
-        return a->flags == b->flags && a->kwset == b->kwset && a->modseq == b->modseq && a->createdmodseq == b->createdmodseq &&
-               a->last_updated == b->last_updated && a->internaldate == b->internaldate && a->savedate == b->savedate &&
-               a->sentdate == b->sentdate && a->size == b->size && a->header_size == b->header_size && a->thrid == b->thrid &&
-               a->emailid == b->emailid && memcmp(a->guid, b->guid, sizeof a->guid) == 0;
+        if (a->flags != b->flags || a->kwset != b->kwset)
+                return a->flags != b->flags ? "flags" : "keywords";
+        if (a->modseq != b->modseq || a->createdmodseq != b->createdmodseq)
+                return "modseq";
+        if (a->last_updated != b->last_updated || a->internaldate != b->internaldate || a->savedate != b->savedate ||
+            a->sentdate != b->sentdate)
+                return "dates";
+        if (a->size != b->size || a->header_size != b->header_size || memcmp(a->guid, b->guid, sizeof a->guid) != 0)
+                return "size or GUID";
+        return a->thrid != b->thrid || a->emailid != b->emailid ? "thread or email id" : NULL;
 }
 
 static int compare(struct mailbox *by_index, struct mailbox *by_log, struct check_report *report, struct err *err)
@@ -91,8 +98,10 @@ static int compare(struct mailbox *by_index, struct mailbox *by_log, struct chec
                         mailbox_problem(by_log, report, a.uid, "its record in the log is damaged or missing");
                         ra = index_next(&ii, &a, err);
                 } else {
-                        if (!same_record(&a, &b))
-                                mailbox_problem(by_log, report, a.uid, "index and log differ");
+                        const char *what = difference(&a, &b);
+
+                        if (what)
+                                mailbox_problem(by_log, report, a.uid, "index and log differ: %s", what);
                         ra = index_next(&ii, &a, err);
                         rb = index_next(&il, &b, err);
                 }

@@ -24,6 +24,10 @@
 #include "util/log.h"
 #include "util/must.h"
 
+/* Descriptors for writing stay open between commits, up to this many in the process; beyond, each is closed after its sync. */
+#define WRITE_FDS_MAX 512
+static atomic_int write_fds;                    /* the process's descriptors are one resource */
+
 #define ALLOCATE_MIN (16u << 10)
 #define ALLOCATE_MAX (4u << 20)
 
@@ -175,6 +179,12 @@ uint64_t mailbox_next_modseq_locked(struct mailbox *m)
         return index_counters(m->ix)->highestmodseq + 1;
 }
 
+void segment_set_fd(struct segment *s, int fd)
+{
+        s->fd = fd;
+        atomic_fetch_add(&write_fds, 1);
+}
+
 static int writing_fd(struct mailbox *m, struct segment *seg, struct err *err)
 {
         struct str path = STR_INIT;
@@ -189,6 +199,8 @@ static int writing_fd(struct mailbox *m, struct segment *seg, struct err *err)
         }
         if (seg->fd < 0)
                 err_errno(err, errno, "open %s", path.data);
+        else
+                atomic_fetch_add(&write_fds, 1);
         seg->allocated = seg->end;
         str_deinit(&path);
         return seg->fd < 0 ? -1 : 0;
@@ -374,6 +386,8 @@ failed:
         return -1;
 }
 
+static void close_fds_locked(struct mailbox *m) REQUIRES(m->lock, mailbox_class);
+
 /* ---- syncing ---- */
 
 struct sync_set {
@@ -457,6 +471,8 @@ void mailbox_sync(struct mailbox *m)
         }
         news = publish_locked(m, &done);
         again = m->hard_pending > 0 && m->durable_mark < m->end_mark && !m->failed;
+        if (atomic_load_explicit(&write_fds, memory_order_relaxed) > WRITE_FDS_MAX)
+                close_fds_locked(m);
         mailbox_unlock(m);
 
         for (uint32_t i = 0; i < n; i++)
@@ -724,25 +740,41 @@ int mailbox_checkpoint(struct mailbox *m, struct err *err)
         return rc;
 }
 
-void mailbox_close_fds(struct mailbox *m)
+void segment_close_fd(struct segment *s)
 {
-        mailbox_lock(m);
+        if (s->fd < 0)
+                return;
+        close(s->fd);
+        s->fd = -1;
+        atomic_fetch_sub(&write_fds, 1);
+}
+
+static void close_fds_locked(struct mailbox *m)
+{
         for (uint32_t i = 0; i < m->segs_n && !m->syncing; i++) {
                 struct segment *seg = m->segs[i];
 
-                if (seg->fd >= 0 && seg->durable >= seg->end) {
-                        close(seg->fd);
-                        seg->fd = -1;
-                }
+                if (seg->durable >= seg->end)
+                        segment_close_fd(seg);
         }
+}
+
+void mailbox_close_fds(struct mailbox *m)
+{
+        mailbox_lock(m);
+        close_fds_locked(m);
         mailbox_unlock(m);
 }
 
 void mailbox_shed(struct mailbox *m)
 {
         mailbox_lock(m);
-        if (!m->snapshot_out)
+        if (!m->snapshot_out && !m->commits.head && m->view) {
+                view_unref(&m->view);                   /* it holds blocks; a new one reads them when it is asked */
                 index_shed(m->ix);
+                m->view = view_create_from_index(m->ix, m->published_uidnext, m->published_modseq);
+                m->view_stale = false;
+        }
         mailbox_unlock(m);
 }
 

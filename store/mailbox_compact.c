@@ -394,8 +394,7 @@ static int write_out(struct compaction *c, struct err *err)
                 return -1;
         c->out->durable = c->out->end;
         c->out->sealed = true;
-        close(c->out->fd);
-        c->out->fd = -1;
+        segment_close_fd(c->out);
         return 0;
 }
 

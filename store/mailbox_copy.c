@@ -303,8 +303,7 @@ static int side_list(struct carry *t, struct err *err)
         s->durable = s->end;
         s->sealed = true;
         s->seq = 0;
-        close(s->fd);
-        s->fd = -1;
+        segment_close_fd(s);
         e = manifest_add(&m->manifest, 0);
         *e = (struct manifest_entry){ .id = s->info.id, .valid_len = s->end, .kind = MLOG_ADOPTED, .crc = s->info.crc, .salt = s->info.salt };
         if (manifest_write(&m->manifest, m->dir, err) < 0)

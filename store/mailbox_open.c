@@ -73,8 +73,7 @@ void segment_unref(struct segment **sp)
         *sp = NULL;
         if (!s || atomic_fetch_sub(&s->refs, 1) != 1)
                 return;
-        if (s->fd >= 0)
-                close(s->fd);
+        segment_close_fd(s);
         file_unref(&s->file);
         free(s);
 }
@@ -200,7 +199,7 @@ int segment_begin(struct mailbox *m, uint64_t id, bool counters, struct segment 
                 return -1;
         }
         s = segment_alloc(m, &info, MLOG_MAIN);
-        s->fd = fd;
+        segment_set_fd(s, fd);
         s->end = s->allocated = MLOG_SEGMENT_HEADER;
         if (counters) {
                 struct mlog_pen pen = { .segment = &s->info, .offset = s->end, .seq = m->seq, .durable = m->durable_mark,
@@ -764,7 +763,7 @@ static int sync_tail(struct mailbox *m, struct err *err)
                 return err_errno(err, errno, "open %s", file_path(s->file));
         rc = fs_datasync(fd, file_path(s->file), err);
         if (rc == 0) {
-                s->fd = fd;
+                segment_set_fd(s, fd);
                 s->allocated = s->end;
         } else {
                 close(fd);
@@ -778,6 +777,7 @@ static int finish_load(struct mailbox *m, struct replay *r, uint32_t last, struc
         struct segment *end = m->segs[last];
         bool unclean = r->last_epoch != m->epoch, readonly = r->flags & LOAD_READONLY;
 
+        kwtab_fill(&m->kw);
         m->seq = r->max_seq + 1;
         m->prev_crc = r->prev_crc;
         m->active = end;

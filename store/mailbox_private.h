@@ -43,6 +43,8 @@ struct kwtab {
         struct table *by_name;                  /* lower-case name → id + 1 */
         struct table *by_ids;                   /* ids → set id */
         bool changed;                           /* since the last checkpoint */
+        ARRAY(void *) former;                   /* stand-ins that were replaced */
+        uint32_t set_seen;                      /* the highest id that a message names */
 };
 
 /* ---- segments ---- */
@@ -62,6 +64,8 @@ struct segment {
 };
 struct segment *segment_ref(struct segment *s);
 void segment_unref(struct segment **s);
+void segment_set_fd(struct segment *s, int fd);
+void segment_close_fd(struct segment *s);        /* mailbox_commit.c: they are counted */
 
 /* ---- moves that are not over ---- */
 
@@ -188,6 +192,7 @@ static inline void mailbox_unlock(struct mailbox *m) NO_TSA
 
 void kwtab_init(struct kwtab *kw);
 void kwtab_deinit(struct kwtab *kw);
+void kwtab_fill(struct kwtab *kw);               /* sets whose records are lost to damage become empty ones */
 const char *kwtab_name(const struct kwtab *kw, uint32_t id);
 const struct kwset *kwtab_set(const struct kwtab *kw, uint32_t id);
 int kwtab_find_name(const struct kwtab *kw, struct span name);                  /* -1: none */

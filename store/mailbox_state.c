@@ -14,6 +14,8 @@
 #include "store/mailbox_private.h"
 #include "util/must.h"
 
+#define LOST_NAME "lost-keyword-"
+
 /* ---- keywords ---- */
 
 void kwtab_init(struct kwtab *kw)
@@ -31,6 +33,9 @@ void kwtab_deinit(struct kwtab *kw)
                 free((char *)(uintptr_t)kwtab_name(kw, i));
         for (uint32_t i = 1; i < atomic_load(&kw->sets); i++)
                 free((struct kwset *)(uintptr_t)kwtab_set(kw, i));
+        for (size_t i = 0; i < kw->former.n; i++)
+                free(kw->former.v[i]);
+        ARRAY_FREE(&kw->former);
         for (unsigned i = 0; i < 64; i++)
                 free(kw->name_chunks[i]);
         for (unsigned i = 0; i < 256; i++)
@@ -201,34 +206,87 @@ void kwtab_add_all(struct mailbox *m, struct mlog_batch *b, struct str *part)
         }
 }
 
-/* A record for a later id whose forerunners were lost to damage: they get a name that says so. */
+/*
+ * Records may come out of order: compaction writes all names and sets again, into a segment that stands behind older ones which go on
+ * with higher ids. What is missing gets a stand-in – a name that says so, an empty set – until its record comes; after damage it stays.
+ * Stand-ins that were replaced are not freed: on a roll-back somebody may be reading them.
+ */
+static void replace_name(struct kwtab *kw, uint32_t id, struct span name)
+{
+        struct str key = STR_INIT;
+
+        fold_name(&key, span_of(kwtab_name(kw, id)));
+        table_set(kw->by_name, str_span(&key), NULL);
+        str_clear(&key);
+        fold_name(&key, name);
+        table_set(kw->by_name, str_span(&key), (void *)(uintptr_t)(id + 1));
+        str_deinit(&key);
+        *ARRAY_PUSH(&kw->former) = (void *)(uintptr_t)kwtab_name(kw, id);
+        kw->name_chunks[id / 64][id % 64] = xstrndup(name.p, name.len);
+        kw->changed = true;
+}
+
 static void apply_keyword(struct mailbox *m, const struct mlog_keyword *k)
 {
+        struct span name = { (const char *)(k + 1), k->len };
+
         while (atomic_load(&m->kw.names) < k->id) {
                 char lost[32];
 
-                snprintf(lost, sizeof lost, "lost-keyword-%u", atomic_load(&m->kw.names));
+                snprintf(lost, sizeof lost, LOST_NAME "%u", atomic_load(&m->kw.names));
                 add_name(&m->kw, span_of(lost));
         }
         if (atomic_load(&m->kw.names) == k->id)
-                add_name(&m->kw, (struct span){ (const char *)(k + 1), k->len });
+                add_name(&m->kw, name);
+        else if (strncmp(kwtab_name(&m->kw, k->id), LOST_NAME, sizeof LOST_NAME - 1) == 0 &&
+                 !span_eq_str(name, kwtab_name(&m->kw, k->id)))
+                replace_name(&m->kw, k->id, name);
 }
 
 static void apply_kwset(struct mailbox *m, const struct mlog_kwset *k)
 {
-        if (k->id >= KWSETS_MAX)
+        const uint16_t *ids = (const uint16_t *)(k + 1);
+
+        if (k->id >= KWSETS_MAX || k->n == 0)
                 return;
         while (atomic_load(&m->kw.sets) < k->id)
                 add_set(&m->kw, NULL, 0);
-        if (atomic_load(&m->kw.sets) == k->id)
-                add_set(&m->kw, (const uint16_t *)(k + 1), k->n);
+        if (atomic_load(&m->kw.sets) == k->id) {
+                add_set(&m->kw, ids, k->n);
+        } else if (kwtab_set(&m->kw, k->id)->n == 0) {
+                *ARRAY_PUSH(&m->kw.former) = (void *)(uintptr_t)kwtab_set(&m->kw, k->id);
+                m->kw.set_chunks[k->id / 256][k->id % 256] = make_set(ids, k->n);
+                table_set(m->kw.by_ids, (struct span){ (const char *)ids, k->n * sizeof *ids }, (void *)(uintptr_t)k->id);
+                m->kw.changed = true;
+        }
 }
 
 /* ---- records ---- */
 
-static uint32_t known_set(struct mailbox *m, uint32_t set)
+/* A compacted record may name a set whose own record comes later in the log; one that never comes is made at the end of loading. */
+static uint32_t note_set(struct mailbox *m, uint32_t set)
 {
-        return set < atomic_load(&m->kw.sets) ? set : 0;
+        if (set >= KWSETS_MAX)
+                return 0;
+        if (set > m->kw.set_seen)
+                m->kw.set_seen = set;
+        return set;
+}
+
+void kwtab_fill(struct kwtab *kw)
+{
+        while (kw->set_seen >= atomic_load(&kw->sets))
+                add_set(kw, NULL, 0);
+        for (uint32_t i = 1; i < atomic_load(&kw->sets); i++) {
+                const struct kwset *set = kwtab_set(kw, i);
+
+                while (set->n && set->ids[set->n - 1] >= atomic_load(&kw->names)) {
+                        char lost[32];
+
+                        snprintf(lost, sizeof lost, LOST_NAME "%u", atomic_load(&kw->names));
+                        add_name(kw, span_of(lost));
+                }
+        }
 }
 
 static int apply_message(struct mailbox *m, const struct mlog_header *h, const struct mlog_message *f, const struct apply_base *base,
@@ -268,7 +326,7 @@ static int apply_message(struct mailbox *m, const struct mlog_header *h, const s
         rec.segment = h->segment;
         rec.offset = h->offset;
         rec.record_len = mlog_align(sizeof *h + h->front_len + h->body_len);
-        rec.kwset = known_set(m, f->kwset);
+        rec.kwset = note_set(m, f->kwset);
         rec.header_size = f->header_size;
         rec.front_len = h->front_len;
         memcpy(rec.guid, f->guid, sizeof rec.guid);
@@ -296,7 +354,7 @@ static int apply_flags(struct mailbox *m, const struct mlog_header *h, const str
                 if (rc == 0 || rec.seq >= h->seq)
                         continue;
                 rec.flags = (rec.flags & ~(uint32_t)MSG_SYSTEM_FLAGS) | (e[i].flags & MSG_SYSTEM_FLAGS);
-                rec.kwset = known_set(m, e[i].kwset);
+                rec.kwset = note_set(m, e[i].kwset);
                 rec.modseq = h->modseq;
                 rec.last_updated = f->last_updated;
                 rec.seq = h->seq;
@@ -319,7 +377,7 @@ static int apply_state(struct mailbox *m, const struct mlog_header *h, const str
                 if (rc == 0 || rec.seq >= h->seq)
                         continue;
                 rec.flags = (rec.flags & MSG_BLOB) | (e[i].flags & (MSG_SYSTEM_FLAGS | MSG_EXPUNGED));
-                rec.kwset = known_set(m, e[i].kwset);
+                rec.kwset = note_set(m, e[i].kwset);
                 rec.modseq = e[i].modseq;
                 rec.last_updated = e[i].last_updated;
                 rec.seq = h->seq;

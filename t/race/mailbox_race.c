@@ -1,0 +1,199 @@
+/* mailbox_race - many threads append, flag, expunge, copy, move and read at once (SAN=thread): nothing lost, nothing double. TAP. */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+
+#include "store/mailbox_private.h"
+#include "t/store/fake_store.h"
+#include "util/clock.h"
+
+static struct store st;
+static struct mailbox *a, *b;
+static atomic_uint appended, moved, expunged, news;
+static atomic_bool stop;
+static const char text[] = "Subject: race\r\n\r\nbody\r\n";
+
+static void *appender(void *arg)
+{
+        unsigned n = (unsigned)(uintptr_t)arg;
+
+        for (unsigned i = 0; i < n; i++) {
+                struct err err = ERR_INIT;
+
+                if (fake_append(&st, i % 2 ? a : b, text, sizeof text - 1, i % 3 ? 0 : MSG_SEEN, i % 7 ? NULL : "kw", &err))
+                        atomic_fetch_add(&appended, 1);
+        }
+        return NULL;
+}
+
+static void *flagger(void *arg)
+{
+        (void)arg;
+        for (unsigned i = 0; !atomic_load(&stop); i++) {
+                struct uidset uids = UIDSET_INIT;
+                struct span kw = span_of(i % 2 ? "alpha" : "beta");
+                struct flag_change change = { .how = i % 3 == 0 ? FLAGS_REMOVE : FLAGS_ADD, .flags = i % 5 ? MSG_FLAGGED : MSG_DELETED,
+                                              .keywords = &kw, .keyword_count = 1 };
+                struct waiter w;
+                struct err err = ERR_INIT;
+                uint64_t modseq;
+
+                uidset_add_range(&uids, 1 + i % 50, 5 + i % 50);
+                waiter_init_blocking(&w);
+                if (mailbox_store_flags(a, &uids, &change, UINT64_MAX, NULL, NULL, &modseq, &w, &err) == 0)
+                        waiter_block(&w, &err);
+                uidset_deinit(&uids);
+                if (i % 20 == 19) {
+                        struct uidset gone = UIDSET_INIT;
+
+                        waiter_init_blocking(&w);
+                        if (mailbox_expunge(a, NULL, true, &gone, NULL, &w, &err) == 0 && waiter_block(&w, &err) == 0)
+                                atomic_fetch_add(&expunged, (unsigned)uidset_count(&gone));
+                        uidset_deinit(&gone);
+                }
+                usleep(500);
+        }
+        return NULL;
+}
+
+static void *mover(void *arg)
+{
+        (void)arg;
+        for (unsigned i = 0; !atomic_load(&stop); i++) {
+                struct mailbox *from = i % 2 ? a : b, *to = i % 2 ? b : a;
+                struct uidset uids = UIDSET_INIT;
+                struct append_result r;
+                struct waiter w;
+                struct err err = ERR_INIT;
+
+                uidset_add_range(&uids, 1 + i, 3 + i);
+                waiter_init_blocking(&w);
+                if (mailbox_move(from, &uids, to, NULL, NULL, &r, &w, &err) == 0 && waiter_block(&w, &err) == 0)
+                        atomic_fetch_add(&moved, r.count);
+                uidset_deinit(&uids);
+                usleep(1000);
+        }
+        return NULL;
+}
+
+static void *reader(void *arg)
+{
+        (void)arg;
+        while (!atomic_load(&stop)) {
+                struct mailbox *m = fake_open(&st, mailbox_uniqueid(a));
+                struct view *v = mailbox_view(m);
+                struct mailbox_status s;
+
+                mailbox_status(m, &s);
+                for (uint32_t i = 1; i <= view_count(v); i += 7) {
+                        struct msg msg;
+                        struct extent x;
+                        struct err err = ERR_INIT;
+
+                        if (mailbox_message(m, view_uid(v, i), &msg, &err) == 0 && mailbox_body(m, &msg, &x, &err) == 0) {
+                                must(x.len == sizeof text - 1);
+                                file_unref(&x.file);
+                        }
+                        if (msg.kwset)
+                                must(mailbox_kwset(m, msg.kwset)->n > 0);
+                }
+                view_unref(&v);
+                mailbox_unref(&m);
+        }
+        return NULL;
+}
+
+static void *maintainer(void *arg)
+{
+        (void)arg;
+        for (unsigned i = 0; !atomic_load(&stop); i++) {
+                struct err err = ERR_INIT;
+
+                must(mailbox_checkpoint(i % 2 ? a : b, &err) == 0);
+                if (i % 4 == 0) {
+                        must(mailbox_purge_expunged(a, INT64_MAX, &err) == 0);
+                        mailbox_maintain_begin(a);
+                        must(mailbox_roll(a, &err) == 0 && mailbox_begin_next(a, &err) == 0);
+                        mailbox_maintain_end(a);
+                        must(mailbox_compact(a, &err) == 0);
+                }
+                usleep(20000);
+        }
+        return NULL;
+}
+
+static void on_news(struct mailbox_watch *w)
+{
+        (void)w;
+        atomic_fetch_add(&news, 1);
+}
+
+static unsigned messages(struct mailbox *m)
+{
+        struct mailbox_status s;
+
+        mailbox_status(m, &s);
+        return s.messages;
+}
+
+static void problem(void *ctx, const char *mailbox, uint32_t uid, const char *what)
+{
+        (void)ctx;
+        printf("# %s uid %u: %s\n", mailbox, uid, what);
+}
+
+static unsigned problems(const char *id)
+{
+        struct check_report report = { .problem = problem };
+        struct mailbox_ident ident = fake_ident(&st, id);
+        struct err err = ERR_INIT;
+
+        must(mailbox_check_files(&st, &ident, &report, &err) == 0);
+        return (unsigned)report.problems;
+}
+
+int main(int argc, char **argv)
+{
+        unsigned each = argc > 1 ? (unsigned)atoi(argv[1]) : 150, want, before;
+        pthread_t writers[8], others[5];
+        struct mailbox_watch watch = { .fn = on_news };
+        struct logstore_stats stats;
+
+        fake_store_init(&st, 3);
+        a = fake_create(&st, "aaaaaaaaaaaaaaaaaaaaaaaa");
+        b = fake_create(&st, "bbbbbbbbbbbbbbbbbbbbbbbb");
+        mailbox_watch(a, &watch);
+        for (unsigned i = 0; i < 8; i++)
+                must(pthread_create(&writers[i], NULL, appender, (void *)(uintptr_t)each) == 0);
+        must(pthread_create(&others[0], NULL, flagger, NULL) == 0);
+        must(pthread_create(&others[1], NULL, mover, NULL) == 0);
+        must(pthread_create(&others[2], NULL, reader, NULL) == 0);
+        must(pthread_create(&others[3], NULL, reader, NULL) == 0);
+        must(pthread_create(&others[4], NULL, maintainer, NULL) == 0);
+        for (unsigned i = 0; i < 8; i++)
+                pthread_join(writers[i], NULL);
+        atomic_store(&stop, true);
+        for (unsigned i = 0; i < 5; i++)
+                pthread_join(others[i], NULL);
+        want = atomic_load(&appended) - atomic_load(&expunged);
+        logstore_stats(st.ls, &stats);
+        printf("1..6\n");
+        printf("%s 1 - every append was acknowledged\n", appended == 8 * each ? "ok" : "not ok");
+        printf("%s 2 - %u messages are there, %u + %u\n", messages(a) + messages(b) == want ? "ok" : "not ok", want, messages(a), messages(b));
+        printf("%s 3 - watchers were told (%u)\n", atomic_load(&news) > 0 ? "ok" : "not ok", news);
+        printf("%s 4 - concurrent commits shared syncs (%llu commits, %llu syncs)\n", stats.syncs < stats.commits ? "ok" : "not ok",
+               (unsigned long long)stats.commits, (unsigned long long)stats.syncs);
+        mailbox_unwatch(a, &watch);
+        before = messages(a);
+        printf("# moved %u, expunged %u, compactions %llu\n", moved, expunged, (unsigned long long)stats.compactions);
+        printf("%s 5 - the logs are clean\n", problems("aaaaaaaaaaaaaaaaaaaaaaaa") + problems("bbbbbbbbbbbbbbbbbbbbbbbb") == 0 ? "ok" : "not ok");
+        mailbox_unref(&a);
+        mailbox_unref(&b);
+        logstore_destroy(&st.ls);
+        fake_store_start(&st, 2);
+        a = fake_open(&st, "aaaaaaaaaaaaaaaaaaaaaaaa");
+        printf("%s 6 - and the same after opening again\n", messages(a) == before ? "ok" : "not ok");
+        mailbox_unref(&a);
+        fake_store_deinit(&st);
+        return 0;
+}
