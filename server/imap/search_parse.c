@@ -1,0 +1,414 @@
+/*
+ * search_parse - see search_parse.h
+ *
+ * Keys are read without recursion: a stack of what is open (a parenthesis, an OR that wants two keys, a NOT that wants one). OR within OR
+ * and parentheses within AND add no node, so that the long chains that clients make of OR stay flat; what remains of the depth is
+ * bounded by search_program_finish(), and the number of keys by search_key_add().
+ */
+#include "server/imap/search_parse.h"
+
+#include "store/mailbox.h"
+#include "util/array.h"
+
+struct frame {
+        struct search_key *parent;              /* keys are added to it */
+        unsigned wanted;                        /* that many more; 0: a list, to the parenthesis or the end */
+        bool paren;
+};
+
+struct parse {
+        struct imap_parser *ip;
+        const struct search_sets *sets;
+        struct search_program *program;
+        struct span charset;
+        ARRAY(struct frame) open;
+};
+
+static int out_of_grammar(struct parse *p, const char *what)
+{
+        return err_set(&p->ip->err, ERR_SYNTAX, "%s", what);
+}
+
+static struct search_key *add(struct parse *p, struct search_key *parent, enum search_op op)
+{
+        return search_key_add(p->program, parent, op, &p->ip->err);
+}
+
+/* ---- keys with arguments ---- */
+
+struct key_row {
+        const char *name;
+        int (*parse)(struct parse *p, struct search_key *parent, const struct key_row *row);
+        enum search_op op;
+        uint32_t flags;
+        const char *field;
+};
+
+static int key_plain(struct parse *p, struct search_key *parent, const struct key_row *row)
+{
+        struct search_key *k = add(p, parent, row->op);
+
+        if (!k)
+                return -1;
+        k->flags = row->flags;
+        return 0;
+}
+
+/* UNSEEN, OLD: not that flag. */
+static int key_unflag(struct parse *p, struct search_key *parent, const struct key_row *row)
+{
+        struct search_key *not = add(p, parent, SEARCH_NOT), *k = not ? add(p, not, SEARCH_FLAGS) : NULL;
+
+        if (!k)
+                return -1;
+        k->flags = row->flags;
+        return 0;
+}
+
+/* NEW: RECENT UNSEEN (RFC 3501 6.4.4) */
+static int key_new(struct parse *p, struct search_key *parent, const struct key_row *row)
+{
+        struct search_key *both = add(p, parent, SEARCH_AND), *recent = both ? add(p, both, SEARCH_FLAGS) : NULL;
+        struct key_row unseen = *row;
+
+        if (!recent)
+                return -1;
+        recent->flags = SEARCH_FLAG_RECENT;
+        unseen.flags = MSG_SEEN;
+        return key_unflag(p, both, &unseen);
+}
+
+static int text_argument(struct parse *p, struct span *text_r)
+{
+        struct span s;
+
+        if (imap_sp(p->ip) < 0 || imap_astring(p->ip, &s) < 0)
+                return -1;
+        return search_text_convert(p->program, p->charset, s, text_r, &p->ip->err);
+}
+
+static int key_text(struct parse *p, struct search_key *parent, const struct key_row *row)
+{
+        struct search_key *k = add(p, parent, row->op);
+
+        if (!k)
+                return -1;
+        if (row->field)
+                k->field = span_of(row->field);
+        return text_argument(p, &k->text);
+}
+
+static int key_header(struct parse *p, struct search_key *parent, const struct key_row *row)
+{
+        struct search_key *k = add(p, parent, row->op);
+
+        if (!k || imap_sp(p->ip) < 0 || imap_astring(p->ip, &k->field) < 0)
+                return -1;
+        return text_argument(p, &k->text);
+}
+
+static int key_keyword(struct parse *p, struct search_key *parent, const struct key_row *row)
+{
+        struct search_key *k;
+
+        if (row->flags)                                         /* UNKEYWORD */
+                parent = add(p, parent, SEARCH_NOT);
+        k = parent ? add(p, parent, SEARCH_KEYWORD) : NULL;
+        return !k || imap_sp(p->ip) < 0 || imap_atom(p->ip, &k->text) < 0 ? -1 : 0;
+}
+
+static int key_date(struct parse *p, struct search_key *parent, const struct key_row *row)
+{
+        struct search_key *k = add(p, parent, row->op);
+
+        return !k || imap_sp(p->ip) < 0 || imap_date(p->ip, &k->day) < 0 ? -1 : 0;
+}
+
+static int key_number(struct parse *p, struct search_key *parent, const struct key_row *row)
+{
+        struct search_key *k = add(p, parent, row->op);
+
+        return !k || imap_sp(p->ip) < 0 || imap_number64(p->ip, &k->number) < 0 ? -1 : 0;
+}
+
+/* MODSEQ [entry-name entry-type-req] n; the entry does not matter where all items share one modseq (RFC 7162 3.1.5). */
+static int key_modseq(struct parse *p, struct search_key *parent, const struct key_row *row)
+{
+        struct search_key *k = add(p, parent, row->op);
+        struct span entry, type;
+
+        if (!k || imap_sp(p->ip) < 0)
+                return -1;
+        if (imap_peek_c(p->ip, '"')) {
+                if (imap_string(p->ip, &entry) < 0 || imap_sp(p->ip) < 0 || imap_atom(p->ip, &type) < 0 || imap_sp(p->ip) < 0)
+                        return -1;
+                if (!span_istarts(entry, "/flags/") || entry.len == 7)
+                        return out_of_grammar(p, "Unknown entry name of MODSEQ");
+                if (!imap_word_is(type, "priv") && !imap_word_is(type, "shared") && !imap_word_is(type, "all"))
+                        return out_of_grammar(p, "Unknown entry type of MODSEQ");
+        }
+        return imap_number64(p->ip, &k->number);
+}
+
+/* Sequence numbers that are there. An empty mailbox has no `*`; what is said of it names nothing (clients send "1:*" without looking). */
+static int parse_seqnos(struct parse *p, struct span text, struct uidset *set)
+{
+        struct err *err = &p->ip->err;
+
+        if (p->sets->count == 0 && span_index(text, '*') < text.len)
+                return 0;
+        if (uidset_parse(text, p->sets->count, set, err) < 0)
+                return -1;
+        if (set->n && set->ranges[set->n - 1].last > p->sets->count)
+                return err_set(err, ERR_SYNTAX, "There are only %u messages", p->sets->count);
+        return 0;
+}
+
+/* A copy in the arena: nobody has to end it. */
+static const struct uidset *keep(struct arena *arena, const struct uidset *set)
+{
+        struct uidset *kept = ARENA_NEW(arena, struct uidset);
+
+        kept->n = kept->cap = set->n;
+        kept->ranges = ARENA_ARRAY(arena, struct uidrange, set->n);
+        if (set->n)
+                memcpy(kept->ranges, set->ranges, set->n * sizeof *set->ranges);
+        return kept;
+}
+
+static int add_set(struct parse *p, struct search_key *parent, bool uid)
+{
+        struct uidset set = UIDSET_INIT;
+        struct search_key *k;
+        struct span text;
+        int ret;
+
+        if (imap_sequence(p->ip, &text) < 0)
+                return -1;
+        if (span_eq_str(text, "$")) {                           /* RFC 5182 2.1: UIDs in both forms */
+                k = add(p, parent, SEARCH_UIDSET);
+                if (!k)
+                        return -1;
+                k->set = p->sets->saved;
+                return 0;
+        }
+        k = add(p, parent, uid ? SEARCH_UIDSET : SEARCH_SEQSET);
+        if (!k)
+                return -1;
+        ret = uid ? uidset_parse(text, p->sets->last_uid, &set, &p->ip->err) : parse_seqnos(p, text, &set);
+        if (ret == 0)
+                k->set = keep(p->ip->arena, &set);
+        uidset_deinit(&set);
+        return ret;
+}
+
+static int key_uid(struct parse *p, struct search_key *parent, const struct key_row *row)
+{
+        (void)row;
+        return imap_sp(p->ip) < 0 ? -1 : add_set(p, parent, true);
+}
+
+static const struct key_row rows[] = {
+        { "ALL", key_plain, SEARCH_ALL, 0, NULL },
+        { "ANSWERED", key_plain, SEARCH_FLAGS, MSG_ANSWERED, NULL },
+        { "BCC", key_text, SEARCH_HEADER, 0, "Bcc" },
+        { "BEFORE", key_date, SEARCH_BEFORE, 0, NULL },
+        { "BODY", key_text, SEARCH_BODY, 0, NULL },
+        { "CC", key_text, SEARCH_HEADER, 0, "Cc" },
+        { "DELETED", key_plain, SEARCH_FLAGS, MSG_DELETED, NULL },
+        { "DRAFT", key_plain, SEARCH_FLAGS, MSG_DRAFT, NULL },
+        { "FLAGGED", key_plain, SEARCH_FLAGS, MSG_FLAGGED, NULL },
+        { "FROM", key_text, SEARCH_HEADER, 0, "From" },
+        { "HEADER", key_header, SEARCH_HEADER, 0, NULL },
+        { "KEYWORD", key_keyword, SEARCH_KEYWORD, 0, NULL },
+        { "LARGER", key_number, SEARCH_LARGER, 0, NULL },
+        { "MODSEQ", key_modseq, SEARCH_MODSEQ, 0, NULL },
+        { "NEW", key_new, SEARCH_AND, 0, NULL },
+        { "OLD", key_unflag, SEARCH_FLAGS, SEARCH_FLAG_RECENT, NULL },
+        { "ON", key_date, SEARCH_ON, 0, NULL },
+        { "RECENT", key_plain, SEARCH_FLAGS, SEARCH_FLAG_RECENT, NULL },
+        { "SEEN", key_plain, SEARCH_FLAGS, MSG_SEEN, NULL },
+        { "SENTBEFORE", key_date, SEARCH_SENTBEFORE, 0, NULL },
+        { "SENTON", key_date, SEARCH_SENTON, 0, NULL },
+        { "SENTSINCE", key_date, SEARCH_SENTSINCE, 0, NULL },
+        { "SINCE", key_date, SEARCH_SINCE, 0, NULL },
+        { "SMALLER", key_number, SEARCH_SMALLER, 0, NULL },
+        { "SUBJECT", key_text, SEARCH_HEADER, 0, "Subject" },
+        { "TEXT", key_text, SEARCH_TEXT, 0, NULL },
+        { "TO", key_text, SEARCH_HEADER, 0, "To" },
+        { "UID", key_uid, SEARCH_UIDSET, 0, NULL },
+        { "UNANSWERED", key_unflag, SEARCH_FLAGS, MSG_ANSWERED, NULL },
+        { "UNDELETED", key_unflag, SEARCH_FLAGS, MSG_DELETED, NULL },
+        { "UNDRAFT", key_unflag, SEARCH_FLAGS, MSG_DRAFT, NULL },
+        { "UNFLAGGED", key_unflag, SEARCH_FLAGS, MSG_FLAGGED, NULL },
+        { "UNKEYWORD", key_keyword, SEARCH_KEYWORD, 1, NULL },
+        { "UNSEEN", key_unflag, SEARCH_FLAGS, MSG_SEEN, NULL },
+};
+
+/* ---- the tree ---- */
+
+static struct frame *top(struct parse *p)
+{
+        return &p->open.v[p->open.n - 1];
+}
+
+static int open_frame(struct parse *p, struct search_key *parent, unsigned wanted, bool paren)
+{
+        if (!parent)
+                return -1;
+        if (p->open.n == SEARCH_KEYS_MAX)
+                return err_set(&p->ip->err, ERR_LIMIT, "Search keys are nested too deep");
+        *ARRAY_PUSH(&p->open) = (struct frame){ parent, wanted, paren };
+        return 0;
+}
+
+/* OR or NOT: the keys that it wants come next. */
+static int open_operator(struct parse *p, bool is_or)
+{
+        struct search_key *parent = top(p)->parent;
+
+        if (imap_sp(p->ip) < 0)
+                return -1;
+        if (is_or)
+                return open_frame(p, parent->op == SEARCH_OR ? parent : add(p, parent, SEARCH_OR), 2, false);
+        return open_frame(p, add(p, parent, SEARCH_NOT), 1, false);
+}
+
+static int parse_word(struct parse *p, bool *whole_r)
+{
+        struct span name;
+
+        if (imap_atom(p->ip, &name) < 0)
+                return -1;
+        if (imap_word_is(name, "OR") || imap_word_is(name, "NOT")) {
+                *whole_r = false;
+                return open_operator(p, imap_word_is(name, "OR"));
+        }
+        for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+                if (imap_word_is(name, rows[i].name))
+                        return rows[i].parse(p, top(p)->parent, &rows[i]);
+        return out_of_grammar(p, "Unknown search key");
+}
+
+/* One key, or the beginning of one that consists of others (*whole_r false). */
+static int parse_key(struct parse *p, bool *whole_r)
+{
+        struct imap_parser *ip = p->ip;
+        struct search_key *parent = top(p)->parent;
+
+        *whole_r = true;
+        if (imap_peek_c(ip, '(')) {
+                *whole_r = false;
+                if (imap_open_paren(ip) < 0)
+                        return -1;
+                return open_frame(p, parent->op == SEARCH_AND ? parent : add(p, parent, SEARCH_AND), 0, true);
+        }
+        if (imap_peek_c(ip, '$') || imap_peek_c(ip, '*') || (!imap_at_end(ip) && ascii_isdigit(*ip->p)))
+                return add_set(p, parent, false);
+        return parse_word(p, whole_r);
+}
+
+/* A key is whole. Close what is whole with it; *more_r: another key is to follow. */
+static int close_frames(struct parse *p, bool *more_r)
+{
+        while (p->open.n) {
+                struct frame *f = top(p);
+
+                if (f->wanted > 1 || (f->wanted == 0 && !(f->paren ? imap_peek_c(p->ip, ')') : imap_at_end(p->ip)))) {
+                        if (f->wanted)
+                                f->wanted--;
+                        *more_r = true;
+                        return imap_sp(p->ip);
+                }
+                if (f->paren && imap_close_paren(p->ip) < 0)
+                        return -1;
+                p->open.n--;
+        }
+        *more_r = false;
+        return 0;
+}
+
+static int parse_keys(struct parse *p)
+{
+        bool more = true, whole;
+
+        if (open_frame(p, p->program->root, 0, false) < 0)
+                return -1;
+        while (more) {
+                if (parse_key(p, &whole) < 0)
+                        return -1;
+                if (whole && close_frames(p, &more) < 0)
+                        return -1;
+        }
+        return imap_end(p->ip);
+}
+
+/* ---- what stands before the keys ---- */
+
+static int parse_return(struct imap_parser *ip, struct search_request *r)
+{
+        static const struct { const char *name; unsigned bit; } options[] = {
+                { "MIN", SEARCH_RETURN_MIN }, { "MAX", SEARCH_RETURN_MAX }, { "ALL", SEARCH_RETURN_ALL },
+                { "COUNT", SEARCH_RETURN_COUNT }, { "SAVE", SEARCH_RETURN_SAVE },
+        };
+        struct span w;
+        size_t i;
+
+        r->extended = true;
+        if (imap_sp(ip) < 0 || imap_open_paren(ip) < 0)
+                return -1;
+        if (!imap_peek_c(ip, ')')) {
+                do {
+                        if (imap_atom(ip, &w) < 0)
+                                return -1;
+                        for (i = 0; i < ARRAY_LEN(options) && !imap_word_is(w, options[i].name); i++)
+                                ;
+                        if (i == ARRAY_LEN(options))
+                                return err_set(&ip->err, ERR_SYNTAX, "Unknown result option of SEARCH");
+                        r->returns |= options[i].bit;
+                } while (imap_skip_c(ip, ' '));
+        }
+        if (!r->returns)
+                r->returns = SEARCH_RETURN_ALL;                 /* RFC 4731 3.1 */
+        return imap_close_paren(ip) < 0 || imap_sp(ip) < 0 ? -1 : 0;
+}
+
+/* Take a leading word if it is the one. */
+static bool skip_word(struct imap_parser *ip, const char *word)
+{
+        size_t len = strlen(word);
+
+        if ((size_t)(ip->end - ip->p) <= len || ip->p[len] != ' ' || !imap_word_is((struct span){ ip->p, len }, word))
+                return false;
+        ip->p += len;
+        return true;
+}
+
+static int parse_charset(struct parse *p)
+{
+        p->charset = SPAN("UTF-8");                             /* RFC 9051 6.4.4; US-ASCII is in it */
+        if (!skip_word(p->ip, "CHARSET"))
+                return 0;
+        if (imap_sp(p->ip) < 0 || imap_astring(p->ip, &p->charset) < 0 || imap_sp(p->ip) < 0)
+                return -1;
+        if (p->charset.len == 0 || !charset_known(p->charset))
+                return err_set(&p->ip->err, ERR_CHARSET, "Unknown charset");
+        return 0;
+}
+
+int search_parse(struct imap_parser *ip, const struct search_sets *sets, struct search_request *r)
+{
+        struct parse p = { .ip = ip, .sets = sets };
+        int ret = -1;
+
+        *r = (struct search_request){ .program = search_program_create(ip->arena) };
+        p.program = r->program;
+        if (skip_word(ip, "RETURN") && parse_return(ip, r) < 0)
+                goto out;
+        if (parse_charset(&p) < 0 || parse_keys(&p) < 0)
+                goto out;
+        ret = search_program_finish(r->program, &ip->err);
+out:
+        ARRAY_FREE(&p.open);
+        return ret;
+}

@@ -1,0 +1,42 @@
+/*
+ * search_parse - the grammar of SEARCH (RFC 9051 6.4.4, RFC 3501 6.4.4; RETURN: RFC 4731, SAVE and `$`: RFC 5182; MODSEQ: RFC 7162
+ * 3.1.5) → a program of store/search.h. Works, and fuzzes, without a session.
+ */
+#ifndef SERVER_IMAP_SEARCH_PARSE_H
+#define SERVER_IMAP_SEARCH_PARSE_H
+
+#include "server/imap/parse.h"
+#include "store/search.h"
+#include "store/uidset.h"
+
+#define SEARCH_FLAG_RECENT (1u << 31)           /* beside MSG_… in search_message.flags */
+
+enum search_return {
+        SEARCH_RETURN_MIN       = 1u << 0,
+        SEARCH_RETURN_MAX       = 1u << 1,
+        SEARCH_RETURN_ALL       = 1u << 2,
+        SEARCH_RETURN_COUNT     = 1u << 3,
+        SEARCH_RETURN_SAVE      = 1u << 4,
+};
+
+/* What message sets refer to. */
+struct search_sets {
+        uint32_t count;                         /* messages: `*` as sequence number; higher numbers are ERR_SYNTAX */
+        uint32_t last_uid;                      /* `*` as UID; 0: the mailbox is empty */
+        const struct uidset *saved;             /* `$`: UIDs; lives as long as the program */
+};
+
+struct search_request {
+        struct search_program *program;         /* finished; in ip->arena */
+        bool extended;                          /* RETURN was given: the answer is ESEARCH */
+        unsigned returns;                       /* enum search_return; "RETURN ()" is ALL */
+};
+
+/*
+ * Parse what follows "SEARCH " to the end of the command. Message sets become SEARCH_SEQSET and SEARCH_UIDSET keys; they are
+ * not expanded, so the program is no larger than the command. Returns 0, or -1 with ip->err:
+ * ERR_CHARSET wants NO [BADCHARSET], anything else BAD; r->returns is then what was read before.
+ */
+int search_parse(struct imap_parser *ip, const struct search_sets *sets, struct search_request *r);
+
+#endif
