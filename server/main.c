@@ -72,6 +72,8 @@ static int serve(void *context, const struct master_entry *e, const struct progr
         if (service_add(&params, &s.service, err) < 0)
                 return -1;
         for (size_t i = 0; i < b->n; i++) {
+                if (e->proto == MASTER_UDP || e->proto == MASTER_UDP4 || e->proto == MASTER_UDP6)
+                        continue;               /* a service that is not built: the port is held, nobody is told */
                 if (service_listen(s.service, b->v[i].fd, err) < 0) {
                         service_remove(&s.service);
                         return -1;

@@ -21,7 +21,7 @@ struct program {
         enum program_kind kind;
         bool built;                             /* false: known, and refused with a clear message */
         const char *flags;                      /* of a service, getopt's notation; NULL: not checked */
-        const char *refusal;                    /* of a service that is not built: what a client is told, %s is the host */
+        const char *refusal;                    /* of a service that is not built: what a client is told, without the last CRLF */
 };
 
 /* NULL: not one of Cyrus's programs. */

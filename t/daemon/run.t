@@ -77,6 +77,9 @@ ok(Daemon::tcp($p4), '... its port is held');
 ok(IO::Socket::UNIX->new("$d->{dir}/conf/socket/gone"), 'the port of an unknown service is held');
 like($d->slurp('log'), qr/warning service\.refused service=pop program=pop3d/, 'a service that is not built is logged');
 
+$s = Daemon::tcp($p3);
+is(do { local $/; <$s> }, "-ERR [SYS/TEMP] this service is not built into the server\r\n", '... and its clients are told, in their protocol');
+
 # -- EVENTS and DAEMON
 ok(Daemon::wait_for(sub { -e "$d->{dir}/conf/event-1" }), 'an event without period runs at start');
 ok(Daemon::wait_for(sub { (() = $d->slurp('conf/daemon') =~ /short/g) >= 3 }, 10), 'a daemon that ends is started again');
@@ -86,6 +89,7 @@ my ($waiting) = $d->slurp('conf/daemon') =~ /^(\d+) wait/m;
 
 # -- HUP
 $s = Daemon::tcp($p1);
+like(scalar <$s>, qr/^\* OK /, 'a client is greeted');
 my $more = $master =~ s/^  pop .*\n//mr =~ s/\Q127.0.0.1:$p1/127.0.0.1:$p1 maxchild=7/r =~ s/^  own .*\n/  new cmd="imapd" listen=127.0.0.1:$p5\n/mr;
 configure($more, 2);
 kill 'HUP', $d->{pid};
@@ -95,7 +99,8 @@ ok(!Daemon::tcp($p3) && !Daemon::tcp($p2), '... those that vanished do not');
 ok(Daemon::tcp($p1), '... one that stayed does');
 ok(Daemon::wait_for(sub { -e "$d->{dir}/conf/event-2" }), '... a changed event runs');
 is(kill(0, $waiting), 1, '... a daemon that stayed was left alone');
-ok($s && $s->connected, '... and so was a client');
+print $s "a NOOP\r\n";
+like(scalar <$s>, qr/^a OK/, '... and so was a client');
 my $events = $d->slurp('log');
 configure("SERVICES {\n", 3);
 kill 'HUP', $d->{pid};
@@ -106,6 +111,8 @@ ok(Daemon::tcp($p1), '... services stay');
 # -- the end
 my $seconds = $d->stop;
 ok(defined $seconds && $seconds < 10, 'TERM: gone within 10 seconds');
+my $rest = do { local $/; <$s> };
+like($rest, qr/^\* BYE .*\r\n\z/, '... and the client was told');
 ok(Daemon::wait_for(sub { !kill 0, $waiting }, 2), '... and so are its programs');
 
 # -- USR1 is not deadly
