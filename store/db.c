@@ -8,9 +8,13 @@
 #include "store/db_private.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "util/hash.h"
 #include "util/log.h"
 #include "util/must.h"
 
@@ -33,12 +37,70 @@ const char *__tsan_default_suppressions(void)
 }
 #endif
 
+/*
+ * Berkeley DB reports a commit as done when its record was written and only the sync failed (log_put.c, __log_flush_commit). So every
+ * sync goes through here, and a commit looks whether one has failed since the environment was opened. The hook is the process's, as
+ * Berkeley DB has it: with several environments, one's failure fails them all, which errs on the safe side.
+ */
+static atomic_uint failed_syncs;
+
+static int sync_fd(int fd)
+{
+        int rc = fdatasync(fd) == 0 ? 0 : errno;        /* Berkeley DB wants the number itself */
+
+        if (rc != 0)
+                atomic_fetch_add(&failed_syncs, 1);
+        return rc;
+}
+
+/* Berkeley DB never syncs a directory: a new log file could be gone after a power loss, with the commits in it. */
+static void sync_dir_of(const char *path)
+{
+        const char *slash = strrchr(path, '/');
+        char *dir = slash ? xstrndup(path, slash == path ? 1 : (size_t)(slash - path)) : xstrdup(".");
+        int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+        if (fd < 0 || fsync(fd) < 0)
+                atomic_fetch_add(&failed_syncs, 1);
+        if (fd >= 0)
+                close(fd);
+        free(dir);
+}
+
+static int open_file(const char *path, int flags, ...)
+{
+        bool makes = (flags & O_CREAT) && access(path, F_OK) < 0;
+        va_list ap;
+        int fd, mode;
+
+        va_start(ap, flags);
+        mode = va_arg(ap, int);
+        va_end(ap);
+        fd = open(path, flags | O_CLOEXEC, (mode_t)mode);
+        if (fd >= 0 && makes)
+                sync_dir_of(path);
+        return fd;
+}
+
+static int rename_file(const char *from, const char *to)
+{
+        int rc = rename(from, to);
+
+        if (rc == 0)
+                sync_dir_of(to);
+        return rc;
+}
+
 static void on_error(const DB_ENV *env, const char *prefix, const char *message)
 {
+        struct db_env *mine = env->app_private;
         char quoted[LOG_QUOTE_MAX];
+        uint32_t code = crc32c(0, message, strnlen(message, 7));        /* "BDB0137" */
 
-        (void)env;
         (void)prefix;
+        /* A full disk says the same for every transaction. */
+        if (atomic_exchange(&mine->last_error, code) == code && !log_once(&mine->last_error_logged, 60))
+                return;
         log_event(LOG_ERROR, NULL, "db.error", "text=%s", log_quote_str(quoted, message));
 }
 
@@ -142,6 +204,10 @@ int db_env_open(const struct db_env_options *options, struct db_env **env_r, str
                 *env_r = env;
                 return 0;
         }
+        env->failed_syncs = atomic_load(&failed_syncs);
+        db_env_set_func_fsync(sync_fd);
+        db_env_set_func_open(open_file);
+        db_env_set_func_rename(rename_file);
         rc = db_env_create(&env->env, 0);
         if (rc == 0)
                 rc = configure(env, options->cache_bytes ? options->cache_bytes : CACHE_BYTES);
@@ -193,6 +259,10 @@ int db_env_checkpoint(struct db_env *env, struct err *err)
                 return -1;
         atomic_store(&env->unchecked_bytes, 0);
         rc = env->env->txn_checkpoint(env->env, 0, 0, 0);
+        if (atomic_load(&failed_syncs) != env->failed_syncs) {
+                db_env_mark_failed(env, "checkpoint", "a sync failed");
+                return err_set(err, ERR_IO, "checkpoint: a sync of %s failed", env->dir);
+        }
         if (rc == 0)
                 rc = env->env->log_archive(env->env, NULL, DB_ARCH_REMOVE);
         return rc == 0 ? 0 : db_fail(env, NULL, rc, err, "checkpoint");
@@ -204,19 +274,29 @@ void db_env_stats(struct db_env *env, uint64_t *commits_r, uint64_t *retries_r)
         *retries_r = atomic_load(&env->retries);
 }
 
-/* A commit that fails leaves in doubt whether its record is in the log: nothing may build on it, and nothing may be tried again
- * (a second fsync may report success for pages that the first one lost). */
+/* Nothing can be written: Berkeley DB has taken the transaction back (it turns a commit record that is not yet written into an abort),
+ * and goes on when there is room again. */
+static bool is_no_space(int rc)
+{
+        return rc == ENOSPC || rc == EDQUOT || rc == EFBIG;
+}
+
+/* Any other failure of a commit leaves in doubt whether its record is in the log: nothing may build on it, and nothing may be tried
+ * again (a second fsync may report success for pages that the first one lost). */
 static int commit(struct db_env *env, struct db_txn *txn, bool sync, struct err *err)
 {
         int rc = txn->txn->commit(txn->txn, sync ? DB_TXN_SYNC : DB_TXN_WRITE_NOSYNC);
 
+        if (atomic_load(&failed_syncs) != env->failed_syncs) {
+                db_env_mark_failed(env, "commit", "a sync failed");
+                return err_set(err, ERR_IO, "commit: a sync of %s failed", env->dir);
+        }
         if (rc == 0) {
                 atomic_fetch_add(&env->commits, 1);
                 return 0;
         }
-        if (rc == DB_LOCK_DEADLOCK)
-                return db_fail(env, txn, rc, err, "commit");
-        db_env_mark_failed(env, "commit", db_strerror(rc));
+        if (rc != DB_LOCK_DEADLOCK && !is_no_space(rc))
+                db_env_mark_failed(env, "commit", db_strerror(rc));
         return db_fail(env, txn, rc, err, "commit");
 }
 

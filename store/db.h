@@ -5,9 +5,10 @@
  * out (store.c: cyrd.lock), because opening runs recovery. Any thread may call anything here except open and close. Nothing in it
  * is on the path of a message commit.
  *
- * Deadlocks are detected when they form (the locker with the fewest writes gives way) and db_run() tries again. When a commit
- * fails, or Berkeley DB says that it needs recovery, the environment has failed: reads may go on, every change is ERR_READONLY
- * until the next start.
+ * Deadlocks are detected when they form (the locker with the fewest writes gives way) and db_run() tries again. A full
+ * disk fails transactions (ERR_NOSPACE) and nothing else: they are taken back, and later ones go on when there is room. When a sync or
+ * a commit fails in any other way, or Berkeley DB says that it needs recovery, the environment has failed: reads may go on, every
+ * change is ERR_READONLY until the next start.
  */
 #ifndef STORE_DB_H
 #define STORE_DB_H

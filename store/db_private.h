@@ -11,9 +11,12 @@ struct db_env {
         DB_ENV *env;                            /* NULL when readonly */
         char *dir;
         bool readonly;
+        unsigned failed_syncs;                  /* of the process, when it was opened */
         atomic_bool failed;
         char why[256];                          /* written once, before `failed` */
         atomic_flag why_taken;
+        atomic_uint_fast32_t last_error;        /* of Berkeley DB's messages: so that the same is not logged all the time */
+        uint64_t last_error_logged;             /* log_once() */
         atomic_uint_fast64_t commits, retries;
         atomic_uint_fast64_t unchecked_bytes;   /* put since the last checkpoint */
 };

@@ -2,6 +2,9 @@
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <errno.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -297,5 +300,82 @@ Test(db, readonly_looks_and_does_not_touch)
         cr_expect_eq(count(db, ""), 1);
         cr_expect_eq(db_put(db, NULL, SPAN("k"), SPAN("w"), &err), -1);
         cr_expect_eq(err.code, ERR_READONLY);
+        close_both(&env, &db);
+}
+
+/* ---- when the disk fails ---- */
+
+static bool syncs_fail;
+int fdatasync(int fd)                           /* takes the place of the C library's */
+{
+        if (syncs_fail) {
+                errno = EIO;
+                return -1;
+        }
+        return fsync(fd);
+}
+
+Test(db, a_failed_sync_is_never_taken_for_a_commit)
+{
+        struct db_env *env;
+        struct db *db;
+        struct err err = ERR_INIT;
+        const char *why;
+
+        open_both(&env, &db);
+        cr_assert_eq(db_run(env, true, fill, &(struct fill){ db, 0, 10, false }, &err), 0);
+        syncs_fail = true;
+        cr_expect_eq(db_run(env, true, fill, &(struct fill){ db, 10, 10, false }, &err), -1);
+        cr_expect_eq(err.code, ERR_IO, "%s", err.text);
+        syncs_fail = false;
+        cr_expect(db_env_failed(env, &why));
+        cr_expect(why && *why);
+        cr_expect_eq(db_run(env, true, fill, &(struct fill){ db, 20, 10, false }, &err), -1);
+        cr_expect_eq(err.code, ERR_READONLY, "%s", err.text);
+        cr_expect_eq(db_env_checkpoint(env, &err), -1);
+        close_both(&env, &db);
+        open_both(&env, &db);
+        cr_expect_eq(count(db, "key0000000"), 10, "what was acknowledged");
+        cr_expect_eq(count(db, "key0000002"), 0, "what was refused");
+        cr_expect_eq(db_run(env, true, fill, &(struct fill){ db, 20, 10, false }, &err), 0);
+        close_both(&env, &db);
+}
+
+static void limit_files(rlim_t bytes)
+{
+        struct rlimit limit;
+
+        getrlimit(RLIMIT_FSIZE, &limit);
+        limit.rlim_cur = bytes;
+        setrlimit(RLIMIT_FSIZE, &limit);
+}
+
+/* A file size limit stands for a full disk: writes fail, the process goes on. */
+Test(db, a_full_disk_fails_transactions_and_nothing_else)
+{
+        struct db_env *env;
+        struct db *db;
+        struct err err = ERR_INIT;
+        unsigned done = 0, failed = 0;
+
+        signal(SIGXFSZ, SIG_IGN);
+        open_both(&env, &db);
+        limit_files(300 * 1024);
+        for (unsigned i = 0; i < 1500; i++) {
+                if (db_run(env, true, fill, &(struct fill){ db, done * 20, 20, false }, &err) == 0)
+                        done++;
+                else
+                        failed++;
+        }
+        limit_files(RLIM_INFINITY);
+        cr_expect_gt(done, 10);
+        cr_expect_gt(failed, 10);
+        cr_expect_not(db_env_failed(env, NULL));
+        cr_expect_eq(count(db, ""), done * 20);
+        for (unsigned i = 0; i < 20; i++, done++)
+                cr_expect_eq(db_run(env, true, fill, &(struct fill){ db, done * 20, 20, false }, &err), 0, "%s", err.text);
+        close_both(&env, &db);
+        open_both(&env, &db);
+        cr_expect_eq(count(db, ""), done * 20);
         close_both(&env, &db);
 }
