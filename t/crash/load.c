@@ -3,9 +3,9 @@
  * layer's log what it begins ("B <thread> …") and what was acknowledged ("E <thread> …"). powerloss.c reads the notes back.
  *   load CONF THREADS SECONDS SEED
  *
- * Notes, words separated by blanks; messages are named by their GUID:
- *   create NAME | delete NAME | rename NAME TO | append NAME FLAGS GUID… | flags NAME GUID FLAGS | copy NAME TO GUID… |
- *   move NAME TO GUID… | expunge NAME GUID…
+ * Notes, words separated by blanks; new messages are named by their GUID, others by their UID:
+ *   create NAME | delete NAME | rename NAME TO | append NAME FLAGS GUID… | flags NAME UID FLAGS | copy NAME TO UID… |
+ *   move NAME TO UID… | expunge NAME UID…
  * "E" lines: "E <thread> <uidnext> <modseq> <first uid of new messages or 0>", uidnext and modseq of the mailbox that changed.
  */
 #include <stdio.h>
@@ -191,7 +191,7 @@ static void op_flags(struct worker *w, struct box *b)
 
         if (!b->n)
                 return;
-        note("B %u flags %s %s %u", w->number, b->name, b->msgs[i].guid, change.flags);
+        note("B %u flags %s %u %u", w->number, b->name, b->msgs[i].uid, change.flags);
         uidset_add(&uids, b->msgs[i].uid);
         waiter_init_blocking(&waiter);
         need(mailbox_store_flags(b->mbox, &uids, &change, UINT64_MAX, &modified, NULL, &modseq, &waiter, &err), "flags", &err);
@@ -201,17 +201,16 @@ static void op_flags(struct worker *w, struct box *b)
         ack(w, b, 0);
 }
 
-/* Some of the box's messages: their places in *which, their GUIDs as text, their UIDs. */
-static unsigned pick(struct worker *w, struct box *b, unsigned max, unsigned *which, char *guids, struct uidset *uids)
+/* Some of the box's messages: their places in *which, their UIDs as text (12 octets each) and as a set. */
+static unsigned pick(struct worker *w, struct box *b, unsigned max, unsigned *which, char *text, struct uidset *uids)
 {
         unsigned n = 0;
 
-        *guids = '\0';
+        *text = '\0';
         for (unsigned i = 0; i < b->n && n < max; i++)
                 if (rand_r(&w->seed) % 4 == 0) {
                         which[n++] = i;
-                        strcat(guids, " ");
-                        strcat(guids, b->msgs[i].guid);
+                        text += sprintf(text, " %u", b->msgs[i].uid);
                         uidset_add(uids, b->msgs[i].uid);
                 }
         return n;
@@ -233,13 +232,13 @@ static void op_copy(struct worker *w, struct box *b, struct box *to, bool move)
         struct waiter waiter;
         struct err err = ERR_INIT;
         unsigned which[8], n;
-        char guids[8 * 42 + 1];
+        char text[8 * 12 + 1];
 
         if (b == to || !to->there || to->n + 8 > MSGS_MAX)
                 return;
-        n = pick(w, b, 8, which, guids, &uids);
+        n = pick(w, b, 8, which, text, &uids);
         if (n) {
-                note("B %u %s %s %s%s", w->number, move ? "move" : "copy", b->name, to->name, guids);
+                note("B %u %s %s %s%s", w->number, move ? "move" : "copy", b->name, to->name, text);
                 waiter_init_blocking(&waiter);
                 need((move ? mailbox_move : mailbox_copy)(b->mbox, &uids, to->mbox, &mask, &copied, &result, &waiter, &err), "copy", &err);
                 need(waiter_block(&waiter, &err), "copy", &err);
@@ -262,12 +261,12 @@ static void op_expunge(struct worker *w, struct box *b)
         struct waiter waiter;
         struct err err = ERR_INIT;
         unsigned which[8], n;
-        char guids[8 * 42 + 1];
+        char text[8 * 12 + 1];
         uint64_t modseq;
 
-        n = pick(w, b, 8, which, guids, &uids);
+        n = pick(w, b, 8, which, text, &uids);
         if (n) {
-                note("B %u expunge %s%s", w->number, b->name, guids);
+                note("B %u expunge %s%s", w->number, b->name, text);
                 waiter_init_blocking(&waiter);
                 need(mailbox_expunge(b->mbox, &uids, false, &gone, &modseq, &waiter, &err), "expunge", &err);
                 need(waiter_block(&waiter, &err), "expunge", &err);
@@ -288,6 +287,8 @@ static void *work(void *arg)
                 int what = rand_r(&w->seed) % 100;
                 struct err err = ERR_INIT;
 
+                /* Slow enough that flag changes get older than the second they may take. */
+                usleep((useconds_t)(rand_r(&w->seed) % 6000));
                 if (!b->there)
                         op_create(w, b);
                 else if (what < 45)

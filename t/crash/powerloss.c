@@ -461,17 +461,17 @@ static struct box_model *model_box(struct thread_model *t, const char *name)
         return NULL;
 }
 
-static struct msg_model *model_msg(struct box_model *b, const char *guid)
+static struct msg_model *model_msg(struct box_model *b, const char *uid)
 {
         for (size_t i = 0; i < b->msgs.n; i++)
-                if (strcmp(b->msgs.v[i].guid, guid) == 0)
+                if (b->msgs.v[i].uid == (uint32_t)strtoul(uid, NULL, 10))
                         return &b->msgs.v[i];
         return NULL;
 }
 
-static void model_remove(struct box_model *b, const char *guid)
+static void model_remove(struct box_model *b, const char *uid)
 {
-        struct msg_model *m = model_msg(b, guid);
+        struct msg_model *m = model_msg(b, uid);
 
         if (!m)
                 return;
@@ -517,28 +517,18 @@ static struct box_model *model_apply(struct thread_model *t, const char *op, uin
         } else if (strcmp(verb, "flags") == 0) {
                 struct msg_model *m = model_msg(b, strtok_r(NULL, " ", &save));
 
-                /* The same message can be there twice (copied twice): then either may have changed. */
-                while (m && m < &b->msgs.v[b->msgs.n]) {
-                        static char guid[41];
-                        uint32_t flags = (uint32_t)atoi(save);
-
-                        snprintf(guid, sizeof guid, "%s", m->guid);
-                        *ARRAY_PUSH(&m->flags) = (struct flag_at){ flags, time_us };
-                        for (m++; m < &b->msgs.v[b->msgs.n] && strcmp(m->guid, guid) != 0; m++)
-                                ;
-                }
+                if (m)
+                        *ARRAY_PUSH(&m->flags) = (struct flag_at){ (uint32_t)atoi(save), time_us };
         } else if (strcmp(verb, "copy") == 0 || strcmp(verb, "move") == 0) {
                 snprintf(to_name, sizeof to_name, "%s", strtok_r(NULL, " ", &save));
                 to = model_box(t, to_name);
                 while ((word = strtok_r(NULL, " ", &save))) {
                         struct msg_model *m = model_msg(b, word);
-                        struct msg_model *n;
 
-                        model_add(to, word, first_uid ? first_uid++ : 0, 0);
-                        n = &to->msgs.v[to->msgs.n - 1];
-                        n->flags.n = 0;
-                        for (size_t f = 0; m && f < m->flags.n; f++)
-                                *ARRAY_PUSH(&n->flags) = m->flags.v[f];
+                        if (!m)
+                                continue;
+                        /* The copy carries the flags of its moment, durably. */
+                        model_add(to, m->guid, first_uid ? first_uid++ : 0, m->flags.v[m->flags.n - 1].flags);
                         if (strcmp(verb, "move") == 0)
                                 model_remove(b, word);
                 }
