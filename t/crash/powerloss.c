@@ -1,7 +1,8 @@
 /*
  * powerloss - rebuilds what a disk could hold after a power loss, from the recording of a load (record.c, load.c), opens the store on
  * it, and compares what is there with what had been acknowledged.
- *   powerloss LOG SCRATCH STATES SEED [--drop-site HASH] [--until-first] [--sites] [--jobs N] [--verbose]
+ *   powerloss LOG SCRATCH STATES SEED [--drop-site HASH] [--until-first] [--sites] [--jobs N] [--state N]
+ * --state looks at one state only and leaves it in SCRATCH.only, as it was built; with POWERLOSS_VERBOSE set recovery logs to stderr.
  *
  * The model of a disk. What was written to a file before a sync of it began is there once that sync has returned; whatever else was
  * written up to the moment of the loss may be there or not, each write by itself, in part (pages of 4 KiB), in any order. The same
@@ -501,14 +502,14 @@ static struct box_model *model_apply(struct thread_model *t, const char *op, uin
         if (strcmp(verb, "create") == 0) {
                 b = ARRAY_PUSH(&t->boxes);
                 memset(b, 0, sizeof *b);
-                snprintf(b->name, sizeof b->name, "%s", name);
+                snprintf(b->name, sizeof b->name, "%.63s", name);
         } else if (strcmp(verb, "delete") == 0) {
                 box_deinit(b);
                 memmove(b, b + 1, (size_t)(&t->boxes.v[t->boxes.n] - (b + 1)) * sizeof *b);
                 t->boxes.n--;
                 b = NULL;
         } else if (strcmp(verb, "rename") == 0) {
-                snprintf(b->name, sizeof b->name, "%s", strtok_r(NULL, " ", &save));
+                snprintf(b->name, sizeof b->name, "%.63s", strtok_r(NULL, " ", &save));
         } else if (strcmp(verb, "append") == 0) {
                 uint32_t flags = (uint32_t)atoi(strtok_r(NULL, " ", &save));
 
@@ -556,7 +557,7 @@ static void dump_store(const char *scratch, int out)
         int n;
 
         alarm(60);
-        log_open(LOG_TO_STDERR, "powerloss", -1, getenv("POWERLOSS_VERBOSE") ? LOG_WARN : LOG_ERROR);
+        log_open(LOG_TO_STDERR, "powerloss", -1, getenv("POWERLOSS_VERBOSE") ? LOG_INFORM : LOG_ERROR);
         if (!getenv("POWERLOSS_VERBOSE")) {
                 int null = open("/dev/null", O_WRONLY);
 
@@ -802,7 +803,7 @@ static int verify(const char *scratch, uint32_t cut, char *why, size_t size)
                 rc = 1;
         }
         for (unsigned i = 0; i < THREADS_MAX && rc == 0; i++) {
-                char one[300], other[300] = "";
+                char one[260], other[260] = "";
                 struct thread_model after;
 
                 if (thread_equal(i, &models[i], &s, cut_us, one, sizeof one))
@@ -826,7 +827,7 @@ static int verify(const char *scratch, uint32_t cut, char *why, size_t size)
 }
 
 /* States `from`, from + step, … of `count`. Returns the number of violations. */
-static unsigned run(const char *scratch, unsigned count, unsigned from, unsigned step, unsigned seed, bool until_first)
+static unsigned run(const char *scratch, unsigned count, unsigned from, unsigned step, unsigned seed, bool until_first, int only)
 {
         unsigned bad = 0, variants = 6;
         uint32_t span = rec.events - rec.start;
@@ -834,7 +835,7 @@ static unsigned run(const char *scratch, unsigned count, unsigned from, unsigned
         for (unsigned i = from; i < count; i += step) {
                 unsigned state_seed = seed * 1000003u + i, cuts = (count + variants - 1) / variants;
                 uint32_t cut = rec.start + 1 + (uint32_t)((uint64_t)(i / variants) * (span - 1) / (cuts ? cuts : 1));
-                char why[1000];
+                char why[1200];
                 int mode = (int)(i % MODES);
 
                 /* The cut itself moves a little with the seed, forward only. */
@@ -843,6 +844,15 @@ static unsigned run(const char *scratch, unsigned count, unsigned from, unsigned
                         cut = rec.events;
                 advance(cut);
                 models_advance(cut);
+                if (only >= 0 && (int)i != only)
+                        continue;
+                if (only >= 0) {
+                        unsigned again = state_seed;
+                        char kept[4200];
+
+                        snprintf(kept, sizeof kept, "%s.only", scratch);
+                        build_state(kept, cut, mode, &again);
+                }
                 if (build_state(scratch, cut, mode, &state_seed) < 0) {
                         printf("cannot build state %u: %s\n", i, strerror(errno));
                         return bad + 1;
@@ -864,10 +874,11 @@ int main(int argc, char **argv)
         uint32_t drop = 0;
         bool until_first = false, sites = false;
         unsigned jobs = 2, count, seed, bad = 0;
+        int only = -1;
         pid_t pids[64];
 
         if (argc < 5) {
-                fprintf(stderr, "usage: powerloss LOG SCRATCH STATES SEED [--drop-site HASH] [--until-first] [--sites] [--jobs N]\n");
+                fprintf(stderr, "usage: powerloss LOG SCRATCH STATES SEED [--drop-site HASH] [--until-first] [--sites] [--jobs N] [--state N]\n");
                 return 2;
         }
         count = (unsigned)atoi(argv[3]);
@@ -879,6 +890,8 @@ int main(int argc, char **argv)
                         sites = true;
                 else if (strcmp(argv[i], "--drop-site") == 0 && i + 1 < argc)
                         drop = (uint32_t)strtoul(argv[++i], NULL, 16);
+                else if (strcmp(argv[i], "--state") == 0 && i + 1 < argc)
+                        only = atoi(argv[++i]);
                 else if (strcmp(argv[i], "--jobs") == 0 && i + 1 < argc)
                         jobs = (unsigned)atoi(argv[++i]);
         }
@@ -891,6 +904,8 @@ int main(int argc, char **argv)
                         printf("%08x\n", rec.sites.v[i]);
                 return 0;
         }
+        if (only >= 0)
+                jobs = 1;
         printf("# %u events, %zu files, %zu notes, load begins at %u\n", rec.events, rec.objects.n, rec.notes.n, rec.start);
         fflush(stdout);
         for (unsigned j = 0; j < jobs && j < 64; j++) {
@@ -901,7 +916,7 @@ int main(int argc, char **argv)
                         struct err err;
 
                         snprintf(scratch, sizeof scratch, "%s.%u", argv[2], j);
-                        n = run(scratch, count, j, jobs, seed, until_first);
+                        n = run(scratch, count, j, jobs, seed, until_first, only);
                         if (n == 0 || until_first)
                                 fs_remove_tree(scratch, &err);
                         fflush(stdout);

@@ -1,0 +1,17 @@
+# make crash-short: some hundred power losses; make crash: 10,000, and each sync call taken out in turn (see t/crash/run-powerloss).
+CRASH_B := $B/t/crash
+
+$(CRASH_B)/record.so: t/crash/record.c t/crash/record.h
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) -std=c11 -O2 -g -pthread $(WARN) -Wno-missing-prototypes -shared -fPIC -o $@ $< -ldl
+
+# -rdynamic: the load calls the preloaded layer's crash_note(), and call sites are told apart by their return addresses.
+$(CRASH_B)/load $(CRASH_B)/powerloss: $(CRASH_B)/%: $(CRASH_B)/%.o $B/libcyrd.a
+	$(CC) $(CFLAGS) $(SANFLAGS) $(LDFLAGS) -rdynamic -o $@ $^ $(LIBS)
+
+crash-build: $(CRASH_B)/record.so $(CRASH_B)/load $(CRASH_B)/powerloss
+crash-short: crash-build
+	@t/crash/run-powerloss $(CRASH_B) 400 1
+crash: crash-build
+	@t/crash/run-powerloss $(CRASH_B) 10000 1 sites
+.PHONY: crash-build crash-short crash
