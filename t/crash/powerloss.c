@@ -803,7 +803,7 @@ static int verify(const char *scratch, uint32_t cut, char *why, size_t size)
                 rc = 1;
         }
         for (unsigned i = 0; i < THREADS_MAX && rc == 0; i++) {
-                char one[260], other[260] = "";
+                char one[240], other[240] = "";
                 struct thread_model after;
 
                 if (thread_equal(i, &models[i], &s, cut_us, one, sizeof one))
@@ -818,7 +818,7 @@ static int verify(const char *scratch, uint32_t cut, char *why, size_t size)
                         if (ok)
                                 continue;
                 }
-                snprintf(why, size, "%s%s%s%s%.80s", one, other[0] ? "; or: " : "", other, other[0] ? "; in flight: " : "",
+                snprintf(why, size, "%.240s%s%.240s%s%.80s", one, other[0] ? "; or: " : "", other, other[0] ? "; in flight: " : "",
                          models[i].in_flight ? models[i].in_flight : "");
                 rc = 1;
         }
