@@ -30,7 +30,13 @@ void child_init(void)
 {
         ssize_t n = readlink("/proc/self/exe", own_path, sizeof own_path - 1);
         char *slash;
+        int fd;
 
+        /* Whoever started us without some of 0-2: nothing of ours may land there. */
+        while ((fd = open("/dev/null", O_RDWR)) >= 0 && fd <= STDERR_FILENO)
+                ;
+        if (fd > STDERR_FILENO)
+                close(fd);
         if (n < 0)
                 n = 0;
         own_path[n] = '\0';

@@ -46,6 +46,7 @@ struct daemon {
         int caller;                             /* pipe to the process that waits for us in -d; -1 */
         bool opened;
         bool stopping;
+        bool reload_wanted;                     /* HUP came while START ran */
 };
 
 /* ---- messages before the log is open ---------------------------------------------------------------------------------------- */
@@ -86,13 +87,33 @@ static int complain(const struct daemon *d, const struct err *err)
 
 /* ---- reading the files ------------------------------------------------------------------------------------------------------ */
 
+/* One line that names what is set and does nothing yet, so that nobody relies on it. */
+static void note_no_effect(const struct conf *conf, struct diag *diag)
+{
+        struct str names = STR_INIT;
+        const char *name, *value;
+        size_t pos = 0;
+
+        while (conf_next(conf, "", &pos, &name, &value)) {
+                const struct conf_option *o = conf_option_find(name);
+
+                if (o && o->handled == CONF_LATER)
+                        str_printf(&names, " %s", name);
+        }
+        if (names.len > 0)
+                diag_add(diag, DIAG_WARNING, conf_path(conf), 0, 0, "these options have no effect yet:%s", names.data);
+        str_deinit(&names);
+}
+
 /* Both files, whole: errors of one do not hide those of the other. */
 static int read_files(const struct daemon_options *o, struct conf **conf_r, struct masterconf **mc_r, struct diag *diag, struct err *err)
 {
         struct err first = ERR_INIT;
 
-        if (conf_load(o->conf_path, NULL, conf_r, diag, err) == 0)
+        if (conf_load(o->conf_path, NULL, conf_r, diag, err) == 0) {
                 conf_require_store(*conf_r, diag, err);
+                note_no_effect(*conf_r, diag);
+        }
         masterconf_load(o->masterconf_path, mc_r, diag, err);
         if (*conf_r && *mc_r)
                 serving_check(*mc_r, *conf_r, diag);
@@ -262,12 +283,15 @@ static int wait_for_start(struct daemon *d, pid_t pid, int *status_r)
                         return 0;
                 if (err.code != ERR_TIMEOUT)
                         return -1;
-                if (read(d->signals, &info, sizeof info) == (ssize_t)sizeof info &&
-                    (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT || info.ssi_signo == SIGQUIT)) {
+                if (read(d->signals, &info, sizeof info) != (ssize_t)sizeof info)
+                        continue;
+                if (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT || info.ssi_signo == SIGQUIT) {
                         kill(pid, SIGTERM);
                         d->stopping = true;
                         return -1;
                 }
+                if (info.ssi_signo == SIGHUP)
+                        d->reload_wanted = true;
         }
 }
 
@@ -529,6 +553,8 @@ static int run(struct daemon *d)
         tell_caller(d, 0);
         if (d->options.background)
                 leave_directory(d);
+        if (d->reload_wanted)
+                reload(d);
         while (!d->stopping)
                 turn(d, 0);
         stop(d);
