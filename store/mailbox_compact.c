@@ -532,11 +532,17 @@ static int compact_victims(struct compaction *c, struct err *err)
         struct mailbox *m = c->m;
         uint64_t before_id;
 
-        if (mailbox_checkpoint_inner(m, err) < 0)       /* its position leaves the victims */
+        if (mailbox_checkpoint_inner(m, err) < 0) {     /* its position leaves the victims */
+                compaction_deinit(c, false);
                 return -1;
+        }
         mailbox_lock(m);
-        before_id = m->active->info.id;
+        before_id = m->failed || !m->active ? 0 : m->active->info.id;
         mailbox_unlock(m);
+        if (!before_id) {
+                compaction_deinit(c, false);
+                return err_set(err, ERR_READONLY, "mailbox %s takes no changes", m->uniqueid);
+        }
         if (write_out(c, err) < 0 || list_out(c, before_id, err) < 0) {
                 compaction_deinit(c, true);
                 return -1;
@@ -568,7 +574,7 @@ static int compact_inner(struct mailbox *m, struct err *err)
                 rc = measure(m, &live, &n, err);
         if (rc == 0) {
                 mailbox_lock(m);
-                roll = m->active->end >= COMPACT_ACTIVE_MIN && live_of(live, n, m->active->info.id) * 2 < m->active->end;
+                roll = m->active && m->active->end >= COMPACT_ACTIVE_MIN && live_of(live, n, m->active->info.id) * 2 < m->active->end;
                 mailbox_unlock(m);
                 if (roll && mailbox_roll(m, err) == 0)
                         rc = mailbox_begin_next(m, err);

@@ -226,13 +226,14 @@ static int move_now(struct carry *t, struct uidset *reserved, struct err *err)
                 return 0;
         }
         carry_settle(t);
+        mailbox_ref(from);                              /* t may be gone the moment the expunge is written */
         if (write_expunge(t, err) < 0) {
+                mailbox_unref(&from);
                 undo_arrival(t, err);                   /* completes the waiter */
                 close_intent(t, reserved);
                 carry_free(t);
                 return 0;
         }
-        from = mailbox_ref(from);                       /* t may be gone any moment */
         mailbox_after(from);
         mailbox_unref(&from);
         return 0;
@@ -314,15 +315,40 @@ static int sync_files(struct mailbox *m, struct err *err)
         return 0;
 }
 
-/* The target's files, read without opening it: its own opening may be going on in another thread, so it is read again until its manifest
- * stayed the same meanwhile. */
+struct partition_search {
+        const char *uniqueid;
+        char *found;                            /* directory of the partition that has the mailbox */
+};
+
+static void try_partition(void *ctx, const char *name, const char *dir, bool readonly, const char *why)
+{
+        struct partition_search *search = ctx;
+        struct str path = STR_INIT;
+
+        (void)name;
+        (void)readonly;
+        (void)why;
+        mailbox_dir(&path, dir, search->uniqueid);
+        if (!search->found && fs_exists(path.data))
+                search->found = xstrdup(dir);
+        str_deinit(&path);
+}
+
+/*
+ * The target's files, read without opening it: its own opening may be going on in another thread, so it is read again until its manifest
+ * stayed the same meanwhile. Where it is now is looked for in all partitions: they, and the mailbox, may have been moved since the
+ * intent was written. A target that is nowhere was deleted. One that cannot be read leaves the messages where they are.
+ */
 static int peek_files(struct mailbox *m, const struct move_note *note, enum peeked *state_r, struct err *err)
 {
-        struct mailbox_ident ident = { .uniqueid = note->move.other, .partition_dir = note->dir && *note->dir ? note->dir : m->partition_dir,
-                                       .name = note->move.other };
-        int rc = -1;
+        struct partition_search search = { .uniqueid = note->move.other };
+        struct mailbox_ident ident = { .uniqueid = note->move.other, .name = note->move.other };
+        int rc = 0;
 
-        for (int attempt = 0; attempt < 5; attempt++) {
+        *state_r = PEEK_ABSENT;
+        store_each_partition(m->store, try_partition, &search);
+        ident.partition_dir = search.found;
+        for (int attempt = 0; search.found && attempt < 5; attempt++) {
                 struct mailbox *other = mailbox_alloc(m->store, NULL, &ident);
                 struct manifest again;
                 bool same = false;
@@ -333,20 +359,24 @@ static int peek_files(struct mailbox *m, const struct move_note *note, enum peek
                         same = again.generation == other->manifest.generation;
                         manifest_deinit(&again);
                 }
-                if (rc == 0) {
+                if (same) {
                         *state_r = arrival_state(other, note->move.id);
-                        if (same && *state_r == PEEK_ARRIVED && !m->readonly_store)
+                        if (*state_r == PEEK_ARRIVED && !m->readonly_store)
                                 rc = sync_files(other, err);
                 }
                 mailbox_free(&other);
-                if (rc < 0 && err->code == ERR_NOTFOUND) {      /* deleted since: then nothing can have arrived for good */
-                        *state_r = PEEK_ABSENT;
-                        return 0;
-                }
                 if (rc == 0 && same)
-                        return 0;
+                        break;
+                if (rc == 0)
+                        rc = err_set(err, ERR_BUSY, "mailbox %s does not hold still", note->move.other);
         }
-        return rc < 0 ? -1 : err_set(err, ERR_BUSY, "mailbox %s does not hold still", note->move.other);
+        free(search.found);
+        if (rc < 0 && (err->code == ERR_CORRUPT || err->code == ERR_NOTFOUND)) {
+                log_event(LOG_ERROR, NULL, "mailbox.settle", "uniqueid=%s target=%s reason=\"%s\"", m->uniqueid, note->move.other, err->text);
+                err_clear(err);
+                rc = 0;
+        }
+        return rc;
 }
 
 static int peek(struct mailbox *m, const struct move_note *note, enum peeked *state_r, struct err *err)

@@ -33,6 +33,12 @@ void store_partition_fail(struct store *store, const char *dir, const struct err
         store->failed = true;
 }
 
+void store_each_partition(struct store *store, void (*fn)(void *ctx, const char *name, const char *dir, bool readonly, const char *why),
+                          void *ctx)
+{
+        fn(ctx, "default", store->dir, store->failed, NULL);
+}
+
 static inline void fake_store_start(struct store *s, unsigned threads)
 {
         struct logstore_options options = { .sync_threads = threads };
