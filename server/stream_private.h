@@ -47,4 +47,8 @@ bool tls_pending(const struct stream *s);
 void tls_shutdown(struct stream *s);
 void tls_release(struct stream *s);
 
+/* tls.c: what a new session takes from its context: credentials, priorities, ALPN, tickets, whether a certificate is asked for. */
+int tls_context_apply(struct tls_context *tls, gnutls_session_t session, struct err *err);
+bool tls_context_wants_client_cert(const struct tls_context *tls, bool *required_r);
+
 #endif

@@ -1,25 +1,405 @@
+/*
+ * tls - see tls.h: what all sessions of a service share. How one connection speaks TLS is in stream_tls.c.
+ * A context is immutable once made. Its credentials and priorities are shared by reference: a session holds no copy of either.
+ */
 #include "server/tls.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <gnutls/gnutls.h>
+#include <gnutls/x509.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
 #include "server/stream_private.h"
-#include "server/sasl.h"
+#include "util/clock.h"
+#include "util/fs.h"
+#include "util/hash.h"
+#include "util/log.h"
+#include "util/must.h"
+#include "util/str.h"
+
+#define PEM_MAX ((size_t)1024 * 1024)
+#define CHAIN_MAX 16u
+#define ALPN_MAX 4u
+#define HANDSHAKE_MESSAGE_MAX ((size_t)64 * 1024)       /* a client's certificate chain; GnuTLS would take 128 KiB */
+#define SELF_SIGNED_DAYS 800                    /* Apple's clients refuse longer than 825 */
+
+struct tls_context {
+        atomic_uint refs;
+        gnutls_certificate_credentials_t credentials;
+        gnutls_priority_t priorities;
+        gnutls_dh_params_t dh;
+        gnutls_datum_t alpn[ALPN_MAX];          /* static strings */
+        unsigned alpn_n;
+        gnutls_certificate_request_t client_certs;
+        uint32_t ticket_s;                      /* how long a session may be resumed; 0: never */
+};
+
+/* Tickets outlive a reload of certificates, so their key is the process's; GnuTLS derives from it keys that rotate. */
+static gnutls_datum_t ticket_key;
+
+int tls_init(struct err *err)
+{
+        int rc;
+
+        if (ticket_key.data)
+                return 0;
+        rc = gnutls_global_init();
+        if (rc == 0)
+                rc = gnutls_session_ticket_key_generate(&ticket_key);
+        return rc == 0 ? 0 : err_set(err, ERR_INTERNAL, "GnuTLS: %s", gnutls_strerror(rc));
+}
+
+struct tls_context *tls_context_ref(struct tls_context *tls)
+{
+        atomic_fetch_add(&tls->refs, 1);
+        return tls;
+}
+
+void tls_context_unref(struct tls_context **tp)
+{
+        struct tls_context *tls = *tp;
+
+        *tp = NULL;
+        if (!tls || atomic_fetch_sub(&tls->refs, 1) != 1)
+                return;
+        if (tls->credentials)
+                gnutls_certificate_free_credentials(tls->credentials);
+        if (tls->priorities)
+                gnutls_priority_deinit(tls->priorities);
+        if (tls->dh)
+                gnutls_dh_params_deinit(tls->dh);
+        free(tls);
+}
+
+/* ---- priorities ----------------------------------------------------------------------------------------------------------- */
+
+/* tls_versions: never below 1.2, whatever it says. Appends to the priority string. */
+static int append_versions(struct conf *conf, const char *service, struct str *prio, struct err *err)
+{
+        const char *versions = conf_str(conf, service, "tls_versions");
+        bool v12 = conf_words_have(versions, "tls1_2"), v13 = conf_words_have(versions, "tls1_3");
+
+        if (!v12 && !v13)
+                return err_set(err, ERR_CONFIG, "tls_versions: names neither tls1_2 nor tls1_3");
+        str_append_str(prio, ":-VERS-ALL");
+        if (v13)
+                str_append_str(prio, ":+VERS-TLS1.3");
+        if (v12)
+                str_append_str(prio, ":+VERS-TLS1.2");
+        return 0;
+}
+
+/* Is this a priority string of GnuTLS? They begin with one of a few words; an OpenSSL cipher list does not. */
+static bool looks_like_priorities(const char *s)
+{
+        static const char *const words[] = { "NORMAL", "SECURE", "PERFORMANCE", "PFS", "LEGACY", "SUITEB", "SYSTEM", "NONE", "@" };
+
+        for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+                if (strncmp(s, words[i], strlen(words[i])) == 0)
+                        return true;
+        return false;
+}
+
+static void warn_ciphers(const char *ciphers)
+{
+        static atomic_bool warned;
+        char quoted[LOG_QUOTE_MAX];
+
+        if (!atomic_exchange(&warned, true))
+                log_event(LOG_WARN, NULL, "tls.ciphers", "tls_ciphers=%s reason=\"not a GnuTLS priority string: NORMAL is used\"",
+                          log_quote_str(quoted, ciphers));
+}
+
+static int set_priorities(struct tls_context *tls, struct conf *conf, const char *service, struct err *err)
+{
+        const char *ciphers = conf_str(conf, service, "tls_ciphers"), *base = "NORMAL";
+        struct str prio = STR_INIT;
+        const char *where = NULL;
+        int rc = -1;
+
+        if (ciphers && looks_like_priorities(ciphers))
+                base = ciphers;
+        else if (ciphers && *ciphers && strcmp(ciphers, "DEFAULT") != 0)
+                warn_ciphers(ciphers);
+        str_append_str(&prio, base);
+        if (append_versions(conf, service, &prio, err) < 0)
+                goto out;
+        if (conf_switch(conf, service, "tls_prefer_server_ciphers"))
+                str_append_str(&prio, ":%SERVER_PRECEDENCE");
+        rc = gnutls_priority_init(&tls->priorities, prio.data, &where);
+        if (rc < 0)
+                rc = err_set(err, ERR_CONFIG, "tls_ciphers: %s at \"%s\"", gnutls_strerror(rc), where ? where : "");
+out:
+        str_deinit(&prio);
+        return rc;
+}
+
+/* ---- certificates --------------------------------------------------------------------------------------------------------- */
+
+struct chain { gnutls_x509_crt_t *v; unsigned n; };
+
+static void chain_free(struct chain *c)
+{
+        for (unsigned i = 0; i < c->n; i++)
+                gnutls_x509_crt_deinit(c->v[i]);
+        gnutls_free(c->v);
+        c->v = NULL;
+        c->n = 0;
+}
+
+static int chain_load(const char *path, struct chain *c, struct err *err)
+{
+        struct str pem = STR_INIT;
+        gnutls_datum_t d;
+        int rc;
+
+        if (fs_slurp(path, PEM_MAX, &pem, err) < 0) {
+                str_deinit(&pem);
+                err->code = ERR_CONFIG;
+                return -1;
+        }
+        d.data = (unsigned char *)pem.data;
+        d.size = (unsigned)pem.len;
+        rc = gnutls_x509_crt_list_import2(&c->v, &c->n, &d, GNUTLS_X509_FMT_PEM, 0);
+        str_deinit(&pem);
+        return rc >= 0 ? 0 : err_set(err, ERR_CONFIG, "%s: %s", path, gnutls_strerror(rc));
+}
+
+static int key_load(const char *path, gnutls_x509_privkey_t *key_r, struct err *err)
+{
+        struct str pem = STR_INIT;
+        gnutls_datum_t d;
+        int rc;
+
+        if (fs_slurp(path, PEM_MAX, &pem, err) < 0) {
+                str_deinit(&pem);
+                err->code = ERR_CONFIG;
+                return -1;
+        }
+        d.data = (unsigned char *)pem.data;
+        d.size = (unsigned)pem.len;
+        rc = gnutls_x509_privkey_init(key_r);
+        if (rc == 0) {
+                rc = gnutls_x509_privkey_import2(*key_r, &d, GNUTLS_X509_FMT_PEM, NULL, 0);
+                if (rc < 0)
+                        gnutls_x509_privkey_deinit(*key_r);
+        }
+        explicit_bzero(pem.data, pem.len);
+        str_deinit(&pem);
+        return rc == 0 ? 0 : err_set(err, ERR_CONFIG, "%s: %s", path, gnutls_strerror(rc));
+}
+
+/* Which of the certificates in `more` signed `crt`? NULL: none, or it is its own. */
+static gnutls_x509_crt_t issuer_of(gnutls_x509_crt_t crt, const struct chain *more)
+{
+        if (gnutls_x509_crt_check_issuer(crt, crt))
+                return NULL;
+        for (unsigned i = 0; i < more->n; i++)
+                if (gnutls_x509_crt_check_issuer(crt, more->v[i]))
+                        return more->v[i];
+        return NULL;
+}
+
+/* The certificate, what follows it in its file, and what tls_server_ca_file adds until there is no issuer. */
+static int set_certificate(struct tls_context *tls, const char *cert_path, const char *key_path, const char *ca_path, struct err *err)
+{
+        struct chain own = { NULL, 0 }, more = { NULL, 0 };
+        gnutls_x509_crt_t list[CHAIN_MAX], next;
+        gnutls_x509_privkey_t key = NULL;
+        unsigned n = 0;
+        int rc = -1;
+
+        if (chain_load(cert_path, &own, err) < 0 || key_load(key_path, &key, err) < 0 ||
+            (ca_path && chain_load(ca_path, &more, err) < 0))
+                goto out;
+        if (own.n == 0 || own.n > CHAIN_MAX) {
+                err_set(err, ERR_CONFIG, "%s: %u certificates", cert_path, own.n);
+                goto out;
+        }
+        for (n = 0; n < own.n; n++)
+                list[n] = own.v[n];
+        while (n < CHAIN_MAX && (next = issuer_of(list[n - 1], &more)) != NULL)
+                list[n++] = next;
+        rc = gnutls_certificate_set_x509_key(tls->credentials, list, (int)n, key);
+        rc = rc >= 0 ? 0 : err_set(err, ERR_CONFIG, "%s, %s: %s", cert_path, key_path, gnutls_strerror(rc));
+out:
+        if (key)
+                gnutls_x509_privkey_deinit(key);
+        chain_free(&own);
+        chain_free(&more);
+        return rc;
+}
+
+static int set_client_certs(struct tls_context *tls, struct conf *conf, const char *service, struct err *err)
+{
+        const char *mode = conf_enum(conf, service, "tls_client_certs");
+        const char *file = conf_str(conf, service, "tls_client_ca_file"), *dir = conf_str(conf, service, "tls_client_ca_dir");
+        const char *crl = conf_str(conf, service, "tls_crl_file");
+        int rc;
+
+        tls->client_certs = GNUTLS_CERT_IGNORE;
+        if (strcmp(mode, "off") == 0)
+                return 0;
+        if (!file && !dir) {
+                if (strcmp(mode, "require") == 0)
+                        return err_set(err, ERR_CONFIG, "tls_client_certs: require needs tls_client_ca_file or tls_client_ca_dir");
+                return 0;                               /* nothing to check one against: none is asked for */
+        }
+        if (file && (rc = gnutls_certificate_set_x509_trust_file(tls->credentials, file, GNUTLS_X509_FMT_PEM)) < 0)
+                return err_set(err, ERR_CONFIG, "%s: %s", file, gnutls_strerror(rc));
+        if (dir && (rc = gnutls_certificate_set_x509_trust_dir(tls->credentials, dir, GNUTLS_X509_FMT_PEM)) < 0)
+                return err_set(err, ERR_CONFIG, "%s: %s", dir, gnutls_strerror(rc));
+        if (crl && (rc = gnutls_certificate_set_x509_crl_file(tls->credentials, crl, GNUTLS_X509_FMT_PEM)) < 0)
+                return err_set(err, ERR_CONFIG, "%s: %s", crl, gnutls_strerror(rc));
+        tls->client_certs = strcmp(mode, "require") == 0 ? GNUTLS_CERT_REQUIRE : GNUTLS_CERT_REQUEST;
+        return 0;
+}
+
+static int set_dh(struct tls_context *tls, const char *path, struct err *err)
+{
+        struct str pem = STR_INIT;
+        gnutls_datum_t d;
+        int rc;
+
+        if (!path)
+                return 0;                               /* the groups of RFC 7919 */
+        if (fs_slurp(path, PEM_MAX, &pem, err) < 0) {
+                str_deinit(&pem);
+                err->code = ERR_CONFIG;
+                return -1;
+        }
+        d.data = (unsigned char *)pem.data;
+        d.size = (unsigned)pem.len;
+        rc = gnutls_dh_params_init(&tls->dh);
+        if (rc == 0)
+                rc = gnutls_dh_params_import_pkcs3(tls->dh, &d, GNUTLS_X509_FMT_PEM);
+        str_deinit(&pem);
+        if (rc < 0)
+                return err_set(err, ERR_CONFIG, "%s: %s", path, gnutls_strerror(rc));
+        gnutls_certificate_set_dh_params(tls->credentials, tls->dh);
+        return 0;
+}
+
 int tls_context_create(struct conf *conf, const char *service, const char *const *alpn, struct tls_context **tls_r, struct err *err)
-{ (void)conf; (void)service; (void)alpn; (void)tls_r; return err_set(err, ERR_NOTFOUND, "no TLS yet"); }
-struct tls_context *tls_context_ref(struct tls_context *tls) { return tls; }
-void tls_context_unref(struct tls_context **tls) { *tls = NULL; }
-int tls_init(struct err *err) { (void)err; return 0; }
-int stream_start_tls(struct stream *s, struct tls_context *tls, struct err *err) { (void)s; (void)tls; return err_set(err, ERR_UNSUPPORTED, "no TLS yet"); }
-enum stream_result stream_handshake(struct stream *s, struct err *err) { (void)s; err_set(err, ERR_UNSUPPORTED, "no TLS yet"); return STREAM_FAILED; }
-bool stream_is_tls(const struct stream *s) { (void)s; return false; }
-const char *stream_tls_version(const struct stream *s) { (void)s; return ""; }
-unsigned stream_tls_bits(const struct stream *s) { (void)s; return 0; }
-bool stream_channel_binding(struct stream *s, const char *type, struct str *out) { (void)s; (void)type; (void)out; return false; }
-const char *stream_tls_peer(const struct stream *s) { (void)s; return NULL; }
-enum stream_result tls_read(struct stream *s, void *buf, size_t max, size_t *n_r, struct err *err) { (void)s; (void)buf; (void)max; (void)n_r; (void)err; return STREAM_FAILED; }
-enum stream_result tls_write(struct stream *s, const void *p, size_t len, size_t *n_r, struct err *err) { (void)s; (void)p; (void)len; (void)n_r; (void)err; return STREAM_FAILED; }
-enum stream_result tls_flush(struct stream *s, struct err *err) { (void)s; (void)err; return STREAM_OK; }
-bool tls_pending(const struct stream *s) { (void)s; return false; }
-void tls_shutdown(struct stream *s) { (void)s; }
-void tls_release(struct stream *s) { (void)s; }
-void sasl_conn_destroy(struct sasl_conn **conn) { *conn = NULL; }
-int sasl_layer_encode(struct sasl_conn *conn, const void *p, size_t len, struct str *out, struct err *err) { (void)conn; (void)p; (void)len; (void)out; (void)err; return -1; }
-int sasl_layer_decode(struct sasl_conn *conn, const void *p, size_t len, struct str *out, struct err *err) { (void)conn; (void)p; (void)len; (void)out; (void)err; return -1; }
-unsigned sasl_layer_max(struct sasl_conn *conn) { (void)conn; return 0; }
+{
+        const char *cert = conf_str(conf, service, "tls_server_cert"), *key = conf_str(conf, service, "tls_server_key");
+        struct tls_context *tls;
+
+        if (!cert || !*cert || strcmp(cert, "disabled") == 0)
+                return err_set(err, ERR_NOTFOUND, "tls_server_cert is not set");
+        if (tls_init(err) < 0)
+                return -1;
+        tls = xcalloc(1, sizeof *tls);
+        atomic_init(&tls->refs, 1);
+        for (; alpn && alpn[tls->alpn_n] && tls->alpn_n < ALPN_MAX; tls->alpn_n++) {
+                tls->alpn[tls->alpn_n].data = (unsigned char *)alpn[tls->alpn_n];
+                tls->alpn[tls->alpn_n].size = (unsigned)strlen(alpn[tls->alpn_n]);
+        }
+        tls->ticket_s = (uint32_t)conf_duration_s(conf, service, "tls_session_timeout");
+        must(gnutls_certificate_allocate_credentials(&tls->credentials) == 0);
+        if (set_priorities(tls, conf, service, err) < 0 ||
+            set_certificate(tls, cert, key && *key ? key : cert, conf_str(conf, service, "tls_server_ca_file"), err) < 0 ||
+            set_client_certs(tls, conf, service, err) < 0 || set_dh(tls, conf_str(conf, service, "tls_server_dhparam"), err) < 0) {
+                tls_context_unref(&tls);
+                return -1;
+        }
+        *tls_r = tls;
+        return 0;
+}
+
+bool tls_context_wants_client_cert(const struct tls_context *tls, bool *required_r)
+{
+        *required_r = tls->client_certs == GNUTLS_CERT_REQUIRE;
+        return tls->client_certs != GNUTLS_CERT_IGNORE;
+}
+
+int tls_context_apply(struct tls_context *tls, gnutls_session_t session, struct err *err)
+{
+        int rc = gnutls_priority_set(session, tls->priorities);
+
+        if (rc == 0)
+                rc = gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, tls->credentials);
+        if (rc == 0 && tls->ticket_s > 0)
+                rc = gnutls_session_ticket_enable_server(session, &ticket_key);
+        /* RFC 7301 3.2: a client that speaks of other protocols only is refused; one that speaks of none is fine. */
+        if (rc == 0 && tls->alpn_n > 0)
+                rc = gnutls_alpn_set_protocols(session, tls->alpn, tls->alpn_n, GNUTLS_ALPN_MANDATORY);
+        if (rc < 0)
+                return err_set(err, ERR_INTERNAL, "GnuTLS: %s", gnutls_strerror(rc));
+        if (tls->ticket_s > 0)
+                gnutls_db_set_cache_expiration(session, (int)tls->ticket_s);
+        gnutls_certificate_server_set_request(session, tls->client_certs);
+        gnutls_handshake_set_max_packet_length(session, HANDSHAKE_MESSAGE_MAX);
+        return 0;
+}
+
+/* ---- a certificate for the demo ------------------------------------------------------------------------------------------- */
+
+static int fill_certificate(gnutls_x509_crt_t crt, gnutls_x509_privkey_t key, const char *hostname)
+{
+        unsigned char serial[16], v4[4] = { 127, 0, 0, 1 }, v6[16] = { 0 };
+        time_t now = (time_t)clock_wall_s();
+        int rc = 0;
+
+        random_bytes(serial, sizeof serial);
+        serial[0] &= 0x7f;                              /* positive, RFC 5280 4.1.2.2 */
+        v6[15] = 1;
+        rc |= gnutls_x509_crt_set_version(crt, 3);
+        rc |= gnutls_x509_crt_set_serial(crt, serial, sizeof serial);
+        rc |= gnutls_x509_crt_set_activation_time(crt, now - 86400);
+        rc |= gnutls_x509_crt_set_expiration_time(crt, now + (time_t)SELF_SIGNED_DAYS * 86400);
+        rc |= gnutls_x509_crt_set_dn_by_oid(crt, GNUTLS_OID_X520_COMMON_NAME, 0, hostname, (unsigned)strlen(hostname));
+        rc |= gnutls_x509_crt_set_subject_alt_name(crt, GNUTLS_SAN_DNSNAME, hostname, (unsigned)strlen(hostname), GNUTLS_FSAN_SET);
+        if (strcmp(hostname, "localhost") != 0)
+                rc |= gnutls_x509_crt_set_subject_alt_name(crt, GNUTLS_SAN_DNSNAME, "localhost", 9, GNUTLS_FSAN_APPEND);
+        rc |= gnutls_x509_crt_set_subject_alt_name(crt, GNUTLS_SAN_IPADDRESS, v4, sizeof v4, GNUTLS_FSAN_APPEND);
+        rc |= gnutls_x509_crt_set_subject_alt_name(crt, GNUTLS_SAN_IPADDRESS, v6, sizeof v6, GNUTLS_FSAN_APPEND);
+        rc |= gnutls_x509_crt_set_key_usage(crt, GNUTLS_KEY_DIGITAL_SIGNATURE | GNUTLS_KEY_KEY_CERT_SIGN);
+        rc |= gnutls_x509_crt_set_key_purpose_oid(crt, GNUTLS_KP_TLS_WWW_SERVER, 0);
+        rc |= gnutls_x509_crt_set_basic_constraints(crt, 1, -1);        /* so that it can be given to clients as their authority */
+        rc |= gnutls_x509_crt_set_key(crt, key);
+        return rc != 0 ? -1 : gnutls_x509_crt_sign2(crt, crt, key, GNUTLS_DIG_SHA256, 0);
+}
+
+static int export_pem(gnutls_x509_crt_t crt, gnutls_x509_privkey_t key, const char *cert_path, const char *key_path, struct err *err)
+{
+        gnutls_datum_t cert_pem = { NULL, 0 }, key_pem = { NULL, 0 };
+        int rc = -1;
+
+        if (gnutls_x509_crt_export2(crt, GNUTLS_X509_FMT_PEM, &cert_pem) < 0 ||
+            gnutls_x509_privkey_export2(key, GNUTLS_X509_FMT_PEM, &key_pem) < 0)
+                err_set(err, ERR_INTERNAL, "GnuTLS cannot write PEM");
+        else if (fs_replace(key_path, key_pem.data, key_pem.size, 0600, err) == 0 &&
+                 fs_replace(cert_path, cert_pem.data, cert_pem.size, 0644, err) == 0)
+                rc = 0;
+        gnutls_free(cert_pem.data);
+        gnutls_memset(key_pem.data, 0, key_pem.size);
+        gnutls_free(key_pem.data);
+        return rc;
+}
+
+int tls_make_self_signed(const char *hostname, const char *cert_path, const char *key_path, struct err *err)
+{
+        gnutls_x509_privkey_t key = NULL;
+        gnutls_x509_crt_t crt = NULL;
+        int rc;
+
+        if (tls_init(err) < 0)
+                return -1;
+        must(gnutls_x509_privkey_init(&key) == 0 && gnutls_x509_crt_init(&crt) == 0);
+        rc = gnutls_x509_privkey_generate(key, GNUTLS_PK_ECDSA, GNUTLS_CURVE_TO_BITS(GNUTLS_ECC_CURVE_SECP256R1), 0);
+        if (rc == 0)
+                rc = fill_certificate(crt, key, hostname);
+        if (rc < 0)
+                err_set(err, ERR_INTERNAL, "GnuTLS: certificate for %s: %s", hostname, gnutls_strerror(rc));
+        else
+                rc = export_pem(crt, key, cert_path, key_path, err);
+        gnutls_x509_crt_deinit(crt);
+        gnutls_x509_privkey_deinit(key);
+        return rc < 0 ? -1 : 0;
+}
