@@ -1,5 +1,284 @@
-#include "server/sasl.h"
-void sasl_conn_destroy(struct sasl_conn **conn) { *conn = NULL; }
-int sasl_layer_encode(struct sasl_conn *conn, const void *p, size_t len, struct str *out, struct err *err) { (void)conn; (void)p; (void)len; (void)out; (void)err; return -1; }
-int sasl_layer_decode(struct sasl_conn *conn, const void *p, size_t len, struct str *out, struct err *err) { (void)conn; (void)p; (void)len; (void)out; (void)err; return -1; }
-unsigned sasl_layer_max(struct sasl_conn *conn) { (void)conn; return 0; }
+/*
+ * sasl - cyrus-sasl as a whole: mutexes, options, log, and what it asks us about users. See sasl.h; connections are in sasl_conn.c.
+ */
+#include <grp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "server/sasl_private.h"
+#include "store/user.h"
+#include "util/lock.h"
+#include "util/log.h"
+#include "util/must.h"
+
+#define OPTION_NAME_MAX 128
+
+struct sasl_library sasl_library;
+
+/* ---- mutexes -------------------------------------------------------------------------------------------------------------- */
+
+static void *mutex_new(void)
+{
+        struct mutex *m = xmalloc(sizeof *m);
+
+        mutex_init(m);
+        return m;
+}
+
+static int mutex_take(void *m) NO_TSA
+{
+        mutex_lock(m);
+        return SASL_OK;
+}
+
+static int mutex_give(void *m) NO_TSA
+{
+        mutex_unlock(m);
+        return SASL_OK;
+}
+
+static void mutex_end(void *m)
+{
+        mutex_deinit(m);
+        free(m);
+}
+
+/* ---- options and log ------------------------------------------------------------------------------------------------------ */
+
+const char *sasl_option(const struct conf *conf, const char *ident, const char *plugin, const char *option)
+{
+        char name[OPTION_NAME_MAX];
+        const char *value = NULL;
+
+        if (plugin && snprintf(name, sizeof name, "sasl_%s_%s", plugin, option) < (int)sizeof name) {
+                for (char *p = name; *p; p++)
+                        *p = ascii_lower(*p);
+                value = conf_free(conf, ident, name);
+        }
+        if (!value && snprintf(name, sizeof name, "sasl_%s", option) < (int)sizeof name) {
+                for (char *p = name; *p; p++)
+                        *p = ascii_lower(*p);
+                value = conf_free(conf, ident, name);
+        }
+        return value;
+}
+
+static int cb_getopt(void *context, const char *plugin, const char *option, const char **value_r, unsigned *len_r)
+{
+        const struct sasl_conn *c = context;
+        const char *value = sasl_option(c ? c->conf : sasl_library.conf, c ? c->ident : NULL, plugin, option);
+
+        if (!value)
+                return SASL_FAIL;
+        *value_r = value;
+        if (len_r)
+                *len_r = (unsigned)strlen(value);
+        return SASL_OK;
+}
+
+static int cb_log(void *context, int level, const char *message)
+{
+        static const enum log_level levels[] = {
+                [SASL_LOG_ERR] = LOG_WARN, [SASL_LOG_FAIL] = LOG_INFORM, [SASL_LOG_WARN] = LOG_INFORM, [SASL_LOG_NOTE] = LOG_DBG,
+                [SASL_LOG_DEBUG] = LOG_DBG,
+        };
+        char quoted[LOG_QUOTE_MAX];
+
+        (void)context;
+        /* Traces may have what was typed in them. */
+        if (message && level > SASL_LOG_NONE && level <= SASL_LOG_DEBUG)
+                log_event(levels[level], NULL, "sasl.library", "text=%s", log_quote_str(quoted, message));
+        return SASL_OK;
+}
+
+/* ---- who is who ----------------------------------------------------------------------------------------------------------- */
+
+static bool in_system_group(const char *group, size_t len, const char *user)
+{
+        char name[128], buf[16384];
+        struct group gr, *found = NULL;
+
+        if (len >= sizeof name)
+                return false;
+        memcpy(name, group, len);
+        name[len] = '\0';
+        if (getgrnam_r(name, &gr, buf, sizeof buf, &found) != 0 || !found)
+                return false;
+        for (char **m = gr.gr_mem; *m; m++)
+                if (strcmp(*m, user) == 0)
+                        return true;
+        return false;
+}
+
+bool sasl_user_in(const struct conf *conf, const char *ident, const char *option, const char *user)
+{
+        const char *words = conf_str(conf, ident, option);
+
+        if (!words)
+                return false;
+        if (conf_words_have(words, user))
+                return true;
+        if (!conf_switch(conf, NULL, "unix_group_enable"))
+                return false;
+        while (*words) {
+                size_t len;
+
+                words += strspn(words, " \t");
+                len = strcspn(words, " \t");
+                if (len > 6 && strncmp(words, "group:", 6) == 0 && in_system_group(words + 6, len - 6, user))
+                        return true;
+                words += len;
+        }
+        return false;
+}
+
+/* A name with a realm may log in where domains are part of names, or when `loginrealms` has the realm. */
+bool sasl_realm_ok(const struct conf *conf, const char *ident, const char *user)
+{
+        const char *realm = strrchr(user, '@'), *words = conf_str(conf, ident, "loginrealms");
+
+        if (!realm || strcmp(conf_enum(conf, NULL, "virtdomains"), "off") != 0)
+                return true;
+        realm++;
+        while (words && *words) {
+                size_t len;
+
+                words += strspn(words, " \t");
+                len = strcspn(words, " \t");
+                if (len > 0 && span_ieq_str((struct span){ words, len }, realm))
+                        return true;
+                words += len;
+        }
+        return false;
+}
+
+int sasl_canonical(struct sasl_conn *c, struct span given, char *buf, size_t size, struct err *err)
+{
+        struct arena arena = ARENA_INIT;
+        const char *canonical = NULL;
+        int rc = 0;
+
+        if (given.len == 0 || given.len >= size || memchr(given.p, '\0', given.len))
+                return err_set(err, ERR_SYNTAX, "impossible user id");
+        if (c->store)
+                rc = user_canonify(c->store, arena_strndup(&arena, given.p, given.len), &arena, &canonical, err);
+        else
+                canonical = arena_strndup(&arena, given.p, given.len);
+        if (rc == 0 && snprintf(buf, size, "%s", canonical) >= (int)size)
+                rc = err_set(err, ERR_BADNAME, "user id too long");
+        arena_deinit(&arena);
+        return rc;
+}
+
+static int cb_canon_user(sasl_conn_t *conn, void *context, const char *in, unsigned in_len, unsigned flags, const char *realm,
+                         char *out, unsigned out_max, unsigned *out_len)
+{
+        struct sasl_conn *c = context;
+        char buf[512];
+
+        (void)conn;
+        (void)flags;
+        (void)realm;
+        if (sasl_canonical(c, (struct span){ in, in_len }, buf, sizeof buf, &c->refused) < 0)
+                return SASL_BADAUTH;
+        if (strlen(buf) > out_max)
+                return SASL_BUFOVER;
+        *out_len = (unsigned)strlen(buf);
+        memcpy(out, buf, *out_len + (*out_len < out_max));
+        return SASL_OK;
+}
+
+/* May `auth` act as `user`? Itself always; admins and proxyservers may act as anybody. */
+static int cb_proxy_policy(sasl_conn_t *conn, void *context, const char *user, unsigned user_len, const char *auth, unsigned auth_len,
+                           const char *realm, unsigned realm_len, struct propctx *props)
+{
+        struct sasl_conn *c = context;
+
+        (void)conn;
+        (void)realm;
+        (void)realm_len;
+        (void)props;
+        if (!sasl_realm_ok(c->conf, c->ident, auth)) {
+                err_set(&c->refused, ERR_AUTH, "%s: its realm is not in loginrealms", auth);
+                return SASL_BADAUTH;
+        }
+        if (user_len == auth_len && memcmp(user, auth, user_len) == 0)
+                return SASL_OK;
+        if (sasl_user_in(c->conf, c->ident, "admins", auth) || sasl_user_in(c->conf, c->ident, "proxyservers", auth))
+                return SASL_OK;
+        err_set(&c->refused, ERR_PERM, "%s may not act as %s", auth, user);
+        return SASL_NOAUTHZ;
+}
+
+/* imapd -N: whoever it is, the password is right. */
+static int cb_checkpass(sasl_conn_t *conn, void *context, const char *user, const char *pass, unsigned pass_len, struct propctx *props)
+{
+        (void)conn;
+        (void)context;
+        (void)user;
+        (void)pass;
+        (void)pass_len;
+        (void)props;
+        return SASL_OK;
+}
+
+typedef int any_callback(void);
+#define CALLBACK(fn) ((any_callback *)(void (*)(void))(fn))
+
+void sasl_callbacks_fill(struct sasl_conn *c)
+{
+        int n = 0;
+
+        c->callbacks[n++] = (sasl_callback_t){ SASL_CB_GETOPT, CALLBACK(cb_getopt), c };
+        c->callbacks[n++] = (sasl_callback_t){ SASL_CB_CANON_USER, CALLBACK(cb_canon_user), c };
+        c->callbacks[n++] = (sasl_callback_t){ SASL_CB_PROXY_POLICY, CALLBACK(cb_proxy_policy), c };
+        if (c->no_password_check)
+                c->callbacks[n++] = (sasl_callback_t){ SASL_CB_SERVER_USERDB_CHECKPASS, CALLBACK(cb_checkpass), c };
+        c->callbacks[n] = (sasl_callback_t){ SASL_CB_LIST_END, NULL, NULL };
+}
+
+/* ---- the library ---------------------------------------------------------------------------------------------------------- */
+
+static void set_servername(const struct conf *conf)
+{
+        const char *name = conf_str(conf, NULL, "servername");
+
+        if (name && *name)
+                snprintf(sasl_library.servername, sizeof sasl_library.servername, "%s", name);
+        else if (gethostname(sasl_library.servername, sizeof sasl_library.servername) < 0)
+                snprintf(sasl_library.servername, sizeof sasl_library.servername, "localhost");
+        sasl_library.servername[sizeof sasl_library.servername - 1] = '\0';
+}
+
+int sasl_setup(struct conf_live *live, struct err *err)
+{
+        static sasl_callback_t callbacks[] = {          /* the library keeps the pointer */
+                { SASL_CB_GETOPT, CALLBACK(cb_getopt), NULL },
+                { SASL_CB_LOG, CALLBACK(cb_log), NULL },
+                { SASL_CB_LIST_END, NULL, NULL },
+        };
+        int rc;
+
+        must(sasl_library.live == NULL);
+        sasl_library.live = live;
+        sasl_library.conf = conf_live_get(live);
+        set_servername(sasl_library.conf);
+        sasl_set_mutex(mutex_new, mutex_take, mutex_give, mutex_end);
+        rc = sasl_server_init(callbacks, "cyrd");
+        if (rc == SASL_OK)
+                return 0;
+        sasl_library.live = NULL;
+        conf_unref(&sasl_library.conf);
+        return err_set(err, ERR_UNAVAILABLE, "cyrus-sasl: %s", sasl_errstring(rc, NULL, NULL));
+}
+
+void sasl_teardown(void)
+{
+        if (!sasl_library.live)
+                return;
+        sasl_done();
+        sasl_library.live = NULL;
+        conf_unref(&sasl_library.conf);
+}

@@ -31,6 +31,8 @@ struct sasl_params {
         unsigned external_ssf;
         bool plaintext_ok;                      /* allowplaintext, or TLS, or an external layer */
         bool no_password_check;                 /* -N */
+        bool success_data;                      /* the protocol's final OK can carry data (ManageSieve, MUPDATE); IMAP's and LMTP's cannot:
+                                                 * the library asks for one more, empty, response then */
 };
 int sasl_conn_create(const struct sasl_params *params, struct store *store, struct sasl_conn **conn_r, struct err *err);
 void sasl_conn_destroy(struct sasl_conn **conn);

@@ -1,0 +1,351 @@
+/* sasl_conn - one authentication: its connection to cyrus-sasl, its steps, and the security layer it may leave. See sasl.h. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "server/sasl_private.h"
+#include "util/lock.h"
+#include "util/log.h"
+#include "util/must.h"
+
+#define LAYER_BUF 65536u                        /* what we let the client send us at once under a security layer */
+#define USERID_ROOM 512
+
+/* The library's lists of plug-ins are walked when a connection is made and ended; its own locks cover only part of that. */
+static struct mutex making = MUTEX_INIT;
+
+/* ---- life ----------------------------------------------------------------------------------------------------------------- */
+
+static unsigned layer_bits(const struct conf *conf, const char *ident, const char *option)
+{
+        int64_t n = conf_int(conf, ident, option);
+
+        return n < 0 ? 0 : n > 256 ? 256 : (unsigned)n;
+}
+
+static int set_properties(struct sasl_conn *c, const struct sasl_params *params)
+{
+        sasl_security_properties_t props = { 0 };
+        sasl_ssf_t external = params->tls ? params->tls_bits : params->external_ssf;
+        int rc;
+
+        props.min_ssf = layer_bits(c->conf, c->ident, "sasl_minimum_layer");
+        props.max_ssf = layer_bits(c->conf, c->ident, "sasl_maximum_layer");
+        props.maxbufsize = LAYER_BUF;
+        if (!params->plaintext_ok)
+                props.security_flags |= SASL_SEC_NOPLAINTEXT;
+        if (!conf_switch(c->conf, c->ident, "allowanonymouslogin"))
+                props.security_flags |= SASL_SEC_NOANONYMOUS;
+        rc = sasl_setprop(c->conn, SASL_SEC_PROPS, &props);
+        if (rc == SASL_OK && external > 0)
+                rc = sasl_setprop(c->conn, SASL_SSF_EXTERNAL, &external);
+        if (rc == SASL_OK && params->tls_peer)
+                rc = sasl_setprop(c->conn, SASL_AUTH_EXTERNAL, params->tls_peer);
+        if (rc == SASL_OK && params->channel_binding && params->channel_binding->len && params->channel_binding_type) {
+                str_append_span(&c->binding_octets, str_span(params->channel_binding));
+                c->binding_name = xstrdup(params->channel_binding_type);
+                c->binding.name = c->binding_name;
+                c->binding.data = (const unsigned char *)c->binding_octets.data;
+                c->binding.len = c->binding_octets.len;
+                rc = sasl_setprop(c->conn, SASL_CHANNEL_BINDING, &c->binding);
+        }
+        return rc;
+}
+
+int sasl_conn_create(const struct sasl_params *params, struct store *store, struct sasl_conn **conn_r, struct err *err)
+{
+        struct sasl_conn *c;
+        int rc;
+
+        must(sasl_library.live != NULL);
+        c = xcalloc(1, sizeof *c);
+        c->store = store;
+        c->conf = conf_live_get(sasl_library.live);
+        c->ident = xstrdup(params->ident ? params->ident : params->service);
+        c->plaintext_ok = params->plaintext_ok;
+        c->no_password_check = params->no_password_check;
+        str_init(&c->binding_octets);
+        sasl_callbacks_fill(c);
+        mutex_lock(&making);
+        rc = sasl_server_new(params->service, sasl_library.servername, NULL, params->local, params->peer, c->callbacks,
+                             params->success_data ? SASL_SUCCESS_DATA : 0, &c->conn);
+        mutex_unlock(&making);
+        if (rc == SASL_OK)
+                rc = set_properties(c, params);
+        if (rc != SASL_OK) {
+                sasl_conn_destroy(&c);
+                return err_set(err, ERR_UNAVAILABLE, "cyrus-sasl: %s", sasl_errstring(rc, NULL, NULL));
+        }
+        *conn_r = c;
+        return 0;
+}
+
+void sasl_conn_destroy(struct sasl_conn **cp)
+{
+        struct sasl_conn *c = *cp;
+
+        *cp = NULL;
+        if (!c)
+                return;
+        mutex_lock(&making);
+        if (c->conn)
+                sasl_dispose(&c->conn);
+        mutex_unlock(&making);
+        str_deinit(&c->binding_octets);
+        free(c->binding_name);
+        free(c->ident);
+        conf_unref(&c->conf);
+        free(c);
+}
+
+/* ---- mechanisms ----------------------------------------------------------------------------------------------------------- */
+
+/* DIGEST-MD5 (RFC 6331: historic) and NTLM only where sasl_mech_list asks for them. */
+static bool mech_wanted(const struct sasl_conn *c, struct span mech)
+{
+        const char *list = sasl_option(c->conf, c->ident, NULL, "mech_list");
+
+        if (!list)
+                return !span_ieq_str(mech, "DIGEST-MD5") && !span_ieq_str(mech, "NTLM");
+        while (*list) {
+                struct span word;
+
+                list += strspn(list, " \t,");
+                word = (struct span){ list, strcspn(list, " \t,") };
+                list += word.len;
+                if (word.len && span_ieq(word, mech))
+                        return true;
+                /* "SCRAM-SHA-256" in the list allows "SCRAM-SHA-256-PLUS" too. */
+                if (word.len && mech.len == word.len + 5 && span_ieq(word, (struct span){ mech.p, word.len }) &&
+                    span_ieq_str((struct span){ mech.p + word.len, 5 }, "-PLUS"))
+                        return true;
+        }
+        return false;
+}
+
+const char *sasl_mechanisms(struct sasl_conn *c, struct arena *arena)
+{
+        const char *all = NULL;
+        char *out, *end;
+
+        if (sasl_listmech(c->conn, NULL, "", " ", "", &all, NULL, NULL) != SASL_OK || !all)
+                return "";
+        out = end = arena_alloc(arena, strlen(all) + 1);
+        while (*all) {
+                struct span mech = { all, strcspn(all, " ") };
+
+                if (mech.len && mech_wanted(c, mech)) {
+                        if (end > out)
+                                *end++ = ' ';
+                        memcpy(end, mech.p, mech.len);
+                        end += mech.len;
+                }
+                all += mech.len + (all[mech.len] == ' ');
+        }
+        *end = '\0';
+        return out;
+}
+
+static bool mech_offered(struct sasl_conn *c, const char *mech)
+{
+        struct arena arena = ARENA_INIT;
+        const char *list = sasl_mechanisms(c, &arena);
+        bool found = false;
+
+        while (*list && !found) {
+                struct span word = { list, strcspn(list, " ") };
+
+                found = span_ieq_str(word, mech);
+                list += word.len + (list[word.len] == ' ');
+        }
+        arena_deinit(&arena);
+        return found;
+}
+
+/* ---- steps ---------------------------------------------------------------------------------------------------------------- */
+
+void sasl_step_init(struct sasl_step *step)
+{
+        memset(step, 0, sizeof *step);
+        str_init(&step->challenge);
+        step->outcome = SASL_OUT_FAILED;
+}
+
+void sasl_step_deinit(struct sasl_step *step)
+{
+        str_deinit(&step->challenge);
+        free(step->userid);
+        free(step->authid);
+        free(step->mech);
+        sasl_step_init(step);
+}
+
+static enum err_code code_of(int rc)
+{
+        switch (rc) {
+        case SASL_NOMECH:
+        case SASL_WRONGMECH:
+        case SASL_TOOWEAK:
+        case SASL_ENCRYPT:
+                return ERR_UNSUPPORTED;
+        case SASL_BADPROT:
+        case SASL_BADPARAM:
+                return ERR_SYNTAX;
+        case SASL_NOAUTHZ:
+                return ERR_PERM;
+        case SASL_TRYAGAIN:
+        case SASL_UNAVAIL:
+        case SASL_FAIL:
+        case SASL_NOMEM:
+        case SASL_CONFIGERR:
+                return ERR_UNAVAILABLE;
+        default:
+                return ERR_AUTH;
+        }
+}
+
+static void fail(struct sasl_conn *c, int rc, struct sasl_step *step)
+{
+        step->outcome = SASL_OUT_FAILED;
+        if (c->refused.code != ERR_NONE)
+                err_copy(&step->err, &c->refused);
+        else
+                err_set(&step->err, code_of(rc), "%s: %s", sasl_errstring(rc, NULL, NULL), sasl_errdetail(c->conn));
+}
+
+static const char *property(struct sasl_conn *c, int which)
+{
+        const void *value = NULL;
+
+        return sasl_getprop(c->conn, which, &value) == SASL_OK ? value : NULL;
+}
+
+/* Who is it? Roles are of the identity that is acted as; whoever may act as an admin is trusted with that. */
+static void succeed(struct sasl_conn *c, const char *mech, struct sasl_step *step)
+{
+        const char *user = property(c, SASL_USERNAME), *auth = property(c, SASL_AUTHUSER);
+        const void *ssf = NULL;
+
+        if (!user || !*user) {
+                err_set(&step->err, ERR_INTERNAL, "cyrus-sasl names no user");
+                step->outcome = SASL_OUT_FAILED;
+                return;
+        }
+        step->outcome = SASL_OUT_OK;
+        step->userid = xstrdup(user);
+        step->authid = xstrdup(auth && *auth ? auth : user);
+        step->mech = xstrdup(mech);
+        step->is_admin = sasl_user_in(c->conf, c->ident, "admins", step->userid);
+        step->is_proxy = sasl_user_in(c->conf, c->ident, "proxyservers", step->authid);
+        step->has_layer = sasl_getprop(c->conn, SASL_SSF, &ssf) == SASL_OK && ssf && *(const sasl_ssf_t *)ssf > 0;
+}
+
+static void conclude(struct sasl_conn *c, int rc, const char *out, unsigned out_len, struct sasl_step *step)
+{
+        const char *mech;
+
+        if (rc != SASL_OK && rc != SASL_CONTINUE) {
+                fail(c, rc, step);
+                return;
+        }
+        if (out) {
+                str_append(&step->challenge, out, out_len);
+                step->has_challenge = true;
+        }
+        if (rc == SASL_CONTINUE) {
+                step->outcome = SASL_OUT_CONTINUE;
+                step->has_challenge = true;
+                return;
+        }
+        mech = property(c, SASL_MECHNAME);
+        succeed(c, mech ? mech : "?", step);
+}
+
+void sasl_start(struct sasl_conn *c, const char *mech, const struct span *initial, struct sasl_step *step)
+{
+        const char *out = NULL;
+        unsigned out_len = 0;
+        int rc;
+
+        sasl_step_deinit(step);
+        err_clear(&c->refused);
+        if (!mech_offered(c, mech)) {
+                err_set(&step->err, ERR_UNSUPPORTED, "no such mechanism");
+                return;
+        }
+        /* An empty initial response is a response: the pointer must not be NULL. */
+        rc = sasl_server_start(c->conn, mech, initial ? (initial->len ? initial->p : "") : NULL, initial ? (unsigned)initial->len : 0,
+                               &out, &out_len);
+        conclude(c, rc, out, out_len, step);
+}
+
+void sasl_continue(struct sasl_conn *c, struct span response, struct sasl_step *step)
+{
+        const char *out = NULL;
+        unsigned out_len = 0;
+        int rc;
+
+        sasl_step_deinit(step);
+        err_clear(&c->refused);
+        rc = sasl_server_step(c->conn, response.len ? response.p : "", (unsigned)response.len, &out, &out_len);
+        conclude(c, rc, out, out_len, step);
+}
+
+void sasl_login(struct sasl_conn *c, struct span user, struct span password, struct sasl_step *step)
+{
+        char canonical[USERID_ROOM];
+        int rc;
+
+        sasl_step_deinit(step);
+        err_clear(&c->refused);
+        if (!c->plaintext_ok) {
+                err_set(&step->err, ERR_UNSUPPORTED, "no passwords in clear");
+                return;
+        }
+        if (sasl_canonical(c, user, canonical, sizeof canonical, &step->err) < 0)
+                return;
+        if (!sasl_realm_ok(c->conf, c->ident, canonical)) {
+                err_set(&step->err, ERR_AUTH, "%s: its realm is not in loginrealms", canonical);
+                return;
+        }
+        rc = sasl_checkpass(c->conn, canonical, (unsigned)strlen(canonical), password.len ? password.p : "", (unsigned)password.len);
+        if (rc == SASL_OK)
+                succeed(c, "LOGIN", step);
+        else
+                fail(c, rc, step);
+}
+
+/* ---- the security layer --------------------------------------------------------------------------------------------------- */
+
+int sasl_layer_encode(struct sasl_conn *c, const void *p, size_t len, struct str *out, struct err *err)
+{
+        const char *encoded = NULL;
+        unsigned n = 0;
+        int rc = sasl_encode(c->conn, p, (unsigned)len, &encoded, &n);
+
+        if (rc != SASL_OK)
+                return err_set(err, ERR_CLOSED, "security layer: %s", sasl_errdetail(c->conn));
+        str_append(out, encoded, n);
+        return 0;
+}
+
+int sasl_layer_decode(struct sasl_conn *c, const void *p, size_t len, struct str *out, struct err *err)
+{
+        const char *decoded = NULL;
+        unsigned n = 0;
+        int rc = sasl_decode(c->conn, p, (unsigned)len, &decoded, &n);
+
+        if (rc != SASL_OK)
+                return err_set(err, ERR_CLOSED, "security layer: %s", sasl_errdetail(c->conn));
+        if (n > 0)
+                str_append(out, decoded, n);
+        return 0;
+}
+
+/* How much may be encoded at once: what the client said it takes, less the layer's own, which the library has accounted for. */
+unsigned sasl_layer_max(struct sasl_conn *c)
+{
+        const void *value = NULL;
+        unsigned max = sasl_getprop(c->conn, SASL_MAXOUTBUF, &value) == SASL_OK && value ? *(const unsigned *)value : 0;
+
+        return max == 0 ? 1024 : max;
+}

@@ -1,0 +1,43 @@
+/* sasl_private - what sasl.c (the library and its callbacks) and sasl_conn.c (connections and steps) share. */
+#ifndef SERVER_SASL_PRIVATE_H
+#define SERVER_SASL_PRIVATE_H
+
+/* The library has a struct of the same name behind its sasl_conn_t; the two must not be one type to the compiler. */
+#define sasl_conn cyrus_sasl_conn
+#include <sasl/sasl.h>
+#undef sasl_conn
+
+#include "server/sasl.h"
+
+#define SASL_CALLBACKS_MAX 6
+
+struct sasl_conn {
+        sasl_conn_t *conn;
+        struct store *store;                    /* NULL: user ids are not made canonical (tests) */
+        struct conf *conf;                      /* reference: options of the time it was made */
+        char *ident;
+        sasl_callback_t callbacks[SASL_CALLBACKS_MAX];
+        sasl_channel_binding_t binding;
+        struct str binding_octets;
+        char *binding_name;
+        bool plaintext_ok, no_password_check;
+        struct err refused;                     /* why a callback said no: better than the library's own text */
+};
+
+struct sasl_library {                           /* one for the process, after sasl_setup() */
+        struct conf_live *live;
+        struct conf *conf;                      /* what the library itself was started with */
+        char servername[256];
+};
+extern struct sasl_library sasl_library;
+
+void sasl_callbacks_fill(struct sasl_conn *c);
+/* sasl_xxx of imapd.conf for a plug-in (may be NULL), with the service's own value first. NULL: not set. */
+const char *sasl_option(const struct conf *conf, const char *ident, const char *plugin, const char *option);
+/* Who is who, by options of the service. `user` is canonical. May look into the system's groups. */
+bool sasl_user_in(const struct conf *conf, const char *ident, const char *option, const char *user);
+bool sasl_realm_ok(const struct conf *conf, const char *ident, const char *user);
+/* Canonical form into buf; 0 or -1 with err. */
+int sasl_canonical(struct sasl_conn *c, struct span given, char *buf, size_t size, struct err *err);
+
+#endif

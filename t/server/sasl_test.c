@@ -1,0 +1,269 @@
+/* SASL: base64, mechanisms, and logins against a sasldb made here. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "server/sasl_private.h"
+#include "t/store/conf_text.h"
+#include "util/fs.h"
+
+/* ---- base64, RFC 4648 10 ---- */
+
+static const struct { const char *plain, *encoded; } vectors[] = {
+        { "", "" }, { "f", "Zg==" }, { "fo", "Zm8=" }, { "foo", "Zm9v" }, { "foob", "Zm9vYg==" }, { "fooba", "Zm9vYmE=" },
+        { "foobar", "Zm9vYmFy" },
+};
+
+Test(base64, test_vectors_of_the_rfc_go_both_ways)
+{
+        for (size_t i = 0; i < sizeof vectors / sizeof vectors[0]; i++) {
+                struct str out = STR_INIT;
+                struct err err = ERR_INIT;
+
+                base64_encode(span_of(vectors[i].plain), &out);
+                cr_expect_str_eq(out.data, vectors[i].encoded);
+                str_clear(&out);
+                cr_assert_eq(base64_decode(span_of(vectors[i].encoded), &out, &err), 0, "%s", err.text);
+                cr_expect_str_eq(out.data, vectors[i].plain);
+                str_deinit(&out);
+        }
+}
+
+Test(base64, what_is_not_canonical_is_refused)
+{
+        static const char *const bad[] = { "Z", "Zg", "Zg=", "Zh==", "Zm9=", "Zm9v=", "=m9v", "Zg==Zg==", "Zm 9", "Zm9v\n", "Zm-_", "====" };
+
+        for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+                struct str out = STR_INIT;
+                struct err err = ERR_INIT;
+
+                cr_expect_eq(base64_decode(span_of(bad[i]), &out, &err), -1, "%s was taken", bad[i]);
+                cr_expect_eq(err.code, ERR_SYNTAX);
+                str_deinit(&out);
+        }
+}
+
+Test(base64, all_octets_survive)
+{
+        struct str all = STR_INIT, encoded = STR_INIT, back = STR_INIT;
+
+        for (int i = 0; i < 770; i++)
+                str_append_c(&all, (char)(i * 7));
+        base64_encode(str_span(&all), &encoded);
+        cr_assert_eq(base64_decode(str_span(&encoded), &back, NULL), 0);
+        cr_expect(span_eq(str_span(&all), str_span(&back)));
+        str_deinit(&all);
+        str_deinit(&encoded);
+        str_deinit(&back);
+}
+
+/* ---- the library ---- */
+
+static char dir[64];
+static struct conf_live *live;
+
+static void start(const char *more)
+{
+        char text[2048], users[3][2][16] = { { "ann", "secret" }, { "boss", "bosspw" }, { "fe", "fepw" } };
+        struct sasl_params params = { .service = "imap", .ident = "imap", .plaintext_ok = true };
+        struct sasl_conn *conn;
+        struct err err = ERR_INIT;
+
+        snprintf(dir, sizeof dir, "/tmp/sasl_test.XXXXXX");
+        cr_assert_not_null(mkdtemp(dir));
+        snprintf(text, sizeof text, "configdirectory: %s\npartition-default: %s\nservername: mail.example\nadmins: boss\nproxyservers: fe\n"
+                 "sasl_pwcheck_method: auxprop\nsasl_auxprop_plugin: sasldb\nsasl_sasldb_path: %s/sasldb2\n%s", dir, dir, dir, more);
+        live = conf_live_create(conf_text(text));
+        cr_assert_eq(sasl_setup(live, &err), 0, "%s", err.text);
+        cr_assert_eq(sasl_conn_create(&params, NULL, &conn, &err), 0, "%s", err.text);
+        for (int i = 0; i < 3; i++)
+                cr_assert_eq(sasl_setpass(conn->conn, users[i][0], users[i][1], (unsigned)strlen(users[i][1]), NULL, 0, SASL_SET_CREATE),
+                             SASL_OK);
+        sasl_conn_destroy(&conn);
+}
+
+static void stop(void)
+{
+        sasl_teardown();
+        conf_live_destroy(&live);
+        fs_remove_tree(dir, NULL);
+}
+
+static struct sasl_conn *connect_with(bool plaintext_ok, const struct str *binding)
+{
+        struct sasl_params params = { .service = "imap", .ident = "imap", .plaintext_ok = plaintext_ok, .tls = binding != NULL,
+                                      .tls_bits = binding ? 256 : 0, .channel_binding = binding,
+                                      .channel_binding_type = binding ? "tls-exporter" : NULL };
+        struct sasl_conn *conn;
+        struct err err = ERR_INIT;
+
+        cr_assert_eq(sasl_conn_create(&params, NULL, &conn, &err), 0, "%s", err.text);
+        return conn;
+}
+
+static bool offers(struct sasl_conn *conn, const char *mech)
+{
+        struct arena arena = ARENA_INIT;
+        const char *list = sasl_mechanisms(conn, &arena);
+        char padded[512], wanted[64];
+
+        snprintf(padded, sizeof padded, " %s ", list);
+        snprintf(wanted, sizeof wanted, " %s ", mech);
+        arena_deinit(&arena);
+        return strstr(padded, wanted) != NULL;
+}
+
+Test(sasl, mechanisms_fit_the_connection)
+{
+        struct sasl_conn *clear, *open;
+        struct str binding = STR_INIT;
+
+        start("");
+        clear = connect_with(false, NULL);
+        cr_expect(!offers(clear, "PLAIN"));
+        cr_expect(!offers(clear, "LOGIN"));
+        cr_expect(offers(clear, "SCRAM-SHA-256"));
+        cr_expect(!offers(clear, "SCRAM-SHA-256-PLUS"));
+        cr_expect(!offers(clear, "DIGEST-MD5"));
+        cr_expect(!offers(clear, "NTLM"));
+        cr_expect(!offers(clear, "ANONYMOUS"));
+        cr_expect(!offers(clear, "EXTERNAL"));
+        sasl_conn_destroy(&clear);
+        str_append_str(&binding, "0123456789abcdef0123456789abcdef");
+        open = connect_with(true, &binding);
+        cr_expect(offers(open, "PLAIN"));
+        cr_expect(offers(open, "LOGIN"));
+        cr_expect(offers(open, "SCRAM-SHA-256-PLUS"));
+        sasl_conn_destroy(&open);
+        str_deinit(&binding);
+        stop();
+}
+
+Test(sasl, mech_list_decides)
+{
+        struct sasl_conn *conn;
+
+        start("sasl_mech_list: PLAIN DIGEST-MD5\n");
+        conn = connect_with(true, NULL);
+        cr_expect(offers(conn, "PLAIN"));
+        cr_expect(offers(conn, "DIGEST-MD5"));
+        cr_expect(!offers(conn, "SCRAM-SHA-256"));
+        sasl_conn_destroy(&conn);
+        stop();
+}
+
+static enum err_code plain(const char *message, size_t len, struct sasl_step *step)
+{
+        struct sasl_conn *conn = connect_with(true, NULL);
+        struct span initial = { message, len };
+        enum err_code code;
+
+        sasl_step_init(step);
+        sasl_start(conn, "PLAIN", &initial, step);
+        code = step->outcome == SASL_OUT_OK ? ERR_NONE : step->err.code;
+        sasl_conn_destroy(&conn);
+        return code;
+}
+#define PLAIN(literal, step) plain(literal, sizeof(literal) - 1, step)
+
+Test(sasl, plain_says_who_and_as_whom)                  /* RFC 4616 2 */
+{
+        struct sasl_step step;
+
+        start("");
+        cr_assert_eq(PLAIN("\0ann\0secret", &step), ERR_NONE, "%s", step.err.text);
+        cr_expect_str_eq(step.userid, "ann");
+        cr_expect_str_eq(step.mech, "PLAIN");
+        cr_expect(!step.is_admin && !step.is_proxy && !step.has_layer);
+        sasl_step_deinit(&step);
+        cr_expect_eq(PLAIN("\0ann\0wrong", &step), ERR_AUTH);
+        sasl_step_deinit(&step);
+        cr_expect_eq(PLAIN("\0nobody\0secret", &step), ERR_AUTH);
+        sasl_step_deinit(&step);
+        cr_expect_eq(PLAIN("boss\0ann\0secret", &step), ERR_PERM);
+        sasl_step_deinit(&step);
+        cr_assert_eq(PLAIN("ann\0boss\0bosspw", &step), ERR_NONE, "%s", step.err.text);
+        cr_expect_str_eq(step.userid, "ann");
+        cr_expect_str_eq(step.authid, "boss");
+        cr_expect(!step.is_admin);
+        sasl_step_deinit(&step);
+        cr_assert_eq(PLAIN("boss\0fe\0fepw", &step), ERR_NONE, "%s", step.err.text);
+        cr_expect(step.is_admin && step.is_proxy);
+        sasl_step_deinit(&step);
+        cr_expect_eq(PLAIN("garbage", &step), ERR_SYNTAX);
+        sasl_step_deinit(&step);
+        cr_expect_eq(PLAIN("\0ann@elsewhere\0secret", &step), ERR_AUTH);
+        sasl_step_deinit(&step);
+        stop();
+}
+
+Test(sasl, plain_waits_for_its_message_when_there_is_no_initial_response)
+{
+        struct sasl_conn *conn;
+        struct sasl_step step;
+
+        start("");
+        conn = connect_with(true, NULL);
+        sasl_step_init(&step);
+        sasl_start(conn, "plain", NULL, &step);
+        cr_assert_eq(step.outcome, SASL_OUT_CONTINUE);
+        cr_expect(step.has_challenge && step.challenge.len == 0);
+        sasl_continue(conn, SPAN("\0ann\0secret"), &step);
+        cr_expect_eq(step.outcome, SASL_OUT_OK, "%s", step.err.text);
+        sasl_step_deinit(&step);
+        sasl_start(conn, "NO-SUCH", NULL, &step);
+        cr_expect_eq(step.err.code, ERR_UNSUPPORTED);
+        sasl_step_deinit(&step);
+        sasl_conn_destroy(&conn);
+        stop();
+}
+
+Test(sasl, login_checks_a_password)
+{
+        struct sasl_conn *conn;
+        struct sasl_step step;
+
+        start("");
+        conn = connect_with(true, NULL);
+        sasl_step_init(&step);
+        sasl_login(conn, SPAN("ann"), SPAN("wrong"), &step);
+        cr_expect_eq(step.err.code, ERR_AUTH, "%s", step.err.text);
+        sasl_login(conn, SPAN("ann"), SPAN("secret"), &step);
+        cr_assert_eq(step.outcome, SASL_OUT_OK, "%s", step.err.text);
+        cr_expect_str_eq(step.userid, "ann");
+        cr_expect_str_eq(step.mech, "LOGIN");
+        sasl_conn_destroy(&conn);
+        conn = connect_with(true, NULL);
+        sasl_login(conn, SPAN("boss"), SPAN("bosspw"), &step);
+        cr_expect(step.is_admin);
+        sasl_login(conn, SPAN(""), SPAN("x"), &step);
+        cr_expect_eq(step.err.code, ERR_SYNTAX);
+        sasl_step_deinit(&step);
+        sasl_conn_destroy(&conn);
+        conn = connect_with(false, NULL);
+        sasl_login(conn, SPAN("ann"), SPAN("secret"), &step);
+        cr_expect_eq(step.outcome, SASL_OUT_FAILED);
+        sasl_step_deinit(&step);
+        sasl_conn_destroy(&conn);
+        stop();
+}
+
+Test(sasl, without_password_checks_any_password_is_right)       /* imapd -N */
+{
+        struct sasl_params params = { .service = "imap", .ident = "imap", .plaintext_ok = true, .no_password_check = true };
+        struct sasl_conn *conn;
+        struct sasl_step step;
+        struct err err = ERR_INIT;
+
+        start("");
+        cr_assert_eq(sasl_conn_create(&params, NULL, &conn, &err), 0);
+        sasl_step_init(&step);
+        sasl_login(conn, SPAN("ann"), SPAN("whatever"), &step);
+        cr_expect_eq(step.outcome, SASL_OUT_OK, "%s", step.err.text);
+        sasl_login(conn, SPAN("newcomer"), SPAN("whatever"), &step);
+        cr_expect_eq(step.outcome, SASL_OUT_OK, "%s", step.err.text);
+        sasl_step_deinit(&step);
+        sasl_conn_destroy(&conn);
+        stop();
+}
