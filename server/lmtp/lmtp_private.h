@@ -82,6 +82,7 @@ struct lmtp {
         unsigned messages;                      /* counter for ids */
         unsigned open_next;                     /* delivery: recipients whose mailbox is still to be opened from here */
         bool delivery_started;
+        bool stage_finished;                    /* of this message */
 
         /* a look-up or a password check under way */
         struct offload job;
