@@ -193,6 +193,7 @@ sub start {
         open STDIN, '<', '/dev/null';
         open STDOUT, '>>', "$self->{dir}/log";
         open STDERR, '>&', \*STDOUT;
+        no warnings "exec";
         exec "$build/cyrd", '-C', "$self->{dir}/imapd.conf", '-M', "$self->{dir}/cyrus.conf";
         POSIX::_exit(127);
     }
