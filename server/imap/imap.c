@@ -584,6 +584,7 @@ static void imap_session_close(struct session *s)
 
 const struct session_ops imap_ops = {
         .protocol = "imap",
+        .too_many = "* BYE Too many connections\r\n",
         .size = sizeof(struct imap_session),
         .open = imap_session_open,
         .run = imap_run,

@@ -189,7 +189,7 @@ static enum cmd_result say_failed(struct imap *imap, const struct imap_auth *aut
         case ERR_PERM:
                 return imap_no(imap, "AUTHORIZATIONFAILED", "May not act as that user");
         case ERR_LIMIT:
-                return imap_no(imap, "LIMIT", "Too many sessions of this user");
+                return imap_no(imap, "LIMIT", "Too many sessions");
         default:
                 return imap_no(imap, "AUTHENTICATIONFAILED", "Login failed: authentication failure");
         }
@@ -275,13 +275,22 @@ static void autocreate_job(void *arg)
         user_autocreate(auth->imap->store, auth->step.userid, AUTOCREATE_LOGIN, &auth->err);
 }
 
+/* Admins are let in whatever there is. */
+static bool too_many_logins(struct imap *imap, const struct imap_auth *auth)
+{
+        int64_t of_user = conf_int(imap->conf, imap_service(imap), "maxlogins_per_user");
+        int64_t of_host = conf_int(imap->conf, imap_service(imap), "maxlogins_per_host");
+
+        if (auth->step.is_admin)
+                return false;
+        return (of_user > 0 && session_count_user(auth->step.userid) >= of_user) ||
+               (of_host > 0 && session_count_host(imap->s) >= of_host);
+}
+
 static enum cmd_result succeeded(struct imap *imap, struct imap_auth *auth)
 {
-        int64_t max = conf_int(imap->conf, imap_service(imap), "maxlogins_per_user");
-
-        if (max > 0 && !auth->step.is_admin && session_count_user(auth->step.userid) >= max) {
-                auth->step.err.code = ERR_LIMIT;
-                snprintf(auth->step.err.text, sizeof auth->step.err.text, "maxlogins_per_user");
+        if (too_many_logins(imap, auth)) {
+                err_set(&auth->step.err, ERR_LIMIT, "maxlogins_per_user or maxlogins_per_host");
                 return failed(imap, auth);
         }
         if (!auth->step.is_admin && user_autocreate_wanted(imap->store, auth->step.userid, AUTOCREATE_LOGIN)) {

@@ -1,0 +1,102 @@
+#!t/transcript
+# What bad input gets: BAD that says what was wrong, and the session goes on.
+client r raw
+r<< * OK [CAPABILITY ...] localhost Cyrd ... ready
+
+== nonsense gets BAD with its own tag
+r> FROBNICATE
+r< BAD Unknown command
+r>> justoneword
+r<< justoneword BAD ...
+r>>
+r<< * BAD ...
+r>= "\x00\x01 NOOP\r\n"
+r<< * BAD ...
+r> NOOP
+r< OK ...
+
+== NUL, bare CR, bare LF (RFC 9051 2.2)
+r>= "n1 LOGIN al\x00ice x\r\n"
+r<< n1 BAD NUL in the command
+r>= "n2 NO\rOP\r\n"
+r<< n2 BAD CR without LF in the command
+r>= "n3 NOOP\n"
+r<< n3 BAD Line ends with LF, not CRLF
+r> NOOP
+r< OK ...
+
+== wrong state, wrong arguments
+r> SELECT INBOX
+r< BAD Log in first
+r> NOOP now
+r< BAD ...
+r> LOGIN alice
+r< BAD ...
+r> LOGIN "alice
+r< BAD Quoted string is not closed at the end of the line
+r> UID NOOP
+r< BAD Unknown command
+r> NOOP {3}
+r< + ...
+r>> abc
+r< BAD NOOP takes no literals
+
+== literals before login are limited to 4 KiB (blueprint 7)
+r> LOGIN {4097}
+r< BAD Literal is too large before login
+r> LOGIN {5000+}
+r>= "x" x 5000
+r>> 
+r< BAD Literal is too large before login
+r> LOGIN {99999999999999999999}
+r< BAD Literal is too large
+r> NOOP
+r< OK ...
+
+== a line without end
+r>= "long NOOP "
+r>= "aaaaaaaaaaaaaaaa" x 2000
+r>> 
+r<< long BAD Command line is too long
+r> NOOP
+r< OK ...
+
+== a non-synchronizing literal far over the limit ends the connection (RFC 7888 4)
+r> LOGIN {99999999+}
+r< * BYE ...
+r< disconnect
+
+== not IMAP at all
+client h raw
+h<< * OK ...
+h>> GET / HTTP/1.1
+h< disconnect
+client i raw
+i<< * OK ...
+i>> POST /x HTTP/1.0
+i< disconnect
+client t raw
+t<< * OK ...
+t>= "\x16\x03\x01\x02\x00\x01"
+t< disconnect
+
+== too many bad commands in a row
+client b raw
+b<< * OK ...
+b>= "x FOO\r\n" x 25
+b< * BYE Too many bad commands
+b< disconnect
+
+== cut anywhere
+client c raw
+c<< * OK ...
+cut 1 bytes
+c> NOOP
+c< OK ...
+c> LOGIN {4}
+c< + ...
+c>> user {1}
+c<< + ...
+c>> p {
+c< BAD ...
+cut 0 bytes
