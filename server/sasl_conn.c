@@ -292,11 +292,15 @@ void sasl_continue(struct sasl_conn *c, struct span response, struct sasl_step *
 
 void sasl_login(struct sasl_conn *c, struct span user, struct span password, struct sasl_step *step)
 {
-        char canonical[USERID_ROOM];
+        char canonical[USERID_ROOM], *copy;
         int rc;
 
         sasl_step_deinit(step);
         err_clear(&c->refused);
+        if (password.len && memchr(password.p, '\0', password.len)) {
+                err_set(&step->err, ERR_SYNTAX, "a password with NUL");
+                return;
+        }
         if (!c->plaintext_ok) {
                 err_set(&step->err, ERR_UNSUPPORTED, "no passwords in clear");
                 return;
@@ -307,7 +311,11 @@ void sasl_login(struct sasl_conn *c, struct span user, struct span password, str
                 err_set(&step->err, ERR_AUTH, "%s: its realm is not in loginrealms", canonical);
                 return;
         }
-        rc = sasl_checkpass(c->conn, canonical, (unsigned)strlen(canonical), password.len ? password.p : "", (unsigned)password.len);
+        /* The library's verifiers use strcmp(), whatever length they are given. */
+        copy = xstrndup(password.len ? password.p : "", password.len);
+        rc = sasl_checkpass(c->conn, canonical, (unsigned)strlen(canonical), copy, (unsigned)password.len);
+        explicit_bzero(copy, password.len);
+        free(copy);
         if (rc == SASL_OK)
                 succeed(c, "LOGIN", step);
         else

@@ -229,10 +229,12 @@ Test(sasl, login_checks_a_password)
         sasl_step_init(&step);
         sasl_login(conn, SPAN("ann"), SPAN("wrong"), &step);
         cr_expect_eq(step.err.code, ERR_AUTH, "%s", step.err.text);
-        sasl_login(conn, SPAN("ann"), SPAN("secret"), &step);
+        sasl_login(conn, (struct span){ "anniversary", 3 }, (struct span){ "secretary", 6 }, &step);    /* spans have no NUL */
         cr_assert_eq(step.outcome, SASL_OUT_OK, "%s", step.err.text);
         cr_expect_str_eq(step.userid, "ann");
         cr_expect_str_eq(step.mech, "LOGIN");
+        sasl_login(conn, SPAN("ann"), SPAN("secret\0x"), &step);
+        cr_expect_eq(step.err.code, ERR_SYNTAX);
         sasl_conn_destroy(&conn);
         conn = connect_with(true, NULL);
         sasl_login(conn, SPAN("boss"), SPAN("bosspw"), &step);
