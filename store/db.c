@@ -1,7 +1,7 @@
 /*
  * db - the environment and its transactions; see db.h. Tables and cursors are in db_table.c, dumps in db_dump.c.
  *
- * Files in the directory: the tables, log.NNNNNNNNNN (removed when a checkpoint has made them superfluous). There are no region
+ * Files in the directory: the tables, log.NNNNNNNNNN (removed when neither recovery nor the last backup needs them). There are no region
  * files: the regions are in this process's memory, and every opening runs recovery from the last checkpoint. A clean close makes a
  * checkpoint, so that recovery has nothing to do.
  */
@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "util/fs.h"
 #include "util/hash.h"
 #include "util/log.h"
 #include "util/must.h"
@@ -188,8 +189,7 @@ static int configure(struct db_env *env, uint64_t cache_bytes)
             (rc = e->set_tx_max(e, TRANSACTIONS_MAX)) != 0 || (rc = e->set_lg_max(e, LOG_FILE_BYTES)) != 0 ||
             (rc = e->set_lg_bsize(e, LOG_BUFFER_BYTES)) != 0)
                 return rc;
-        rc = e->log_set_config(e, DB_LOG_AUTO_REMOVE, 1);
-        return rc;
+        return 0;
 }
 
 int db_env_open(const struct db_env_options *options, struct db_env **env_r, struct err *err)
@@ -213,7 +213,7 @@ int db_env_open(const struct db_env_options *options, struct db_env **env_r, str
                 rc = configure(env, options->cache_bytes ? options->cache_bytes : CACHE_BYTES);
         if (rc == 0)
                 rc = env->env->open(env->env, env->dir,
-                                    DB_CREATE | DB_PRIVATE | DB_THREAD | DB_RECOVER | DB_INIT_TXN | DB_INIT_LOG | DB_INIT_LOCK |
+                                    DB_CREATE | DB_PRIVATE | DB_THREAD | (options->from_backup ? DB_RECOVER_FATAL : DB_RECOVER) | DB_INIT_TXN | DB_INIT_LOG | DB_INIT_LOCK |
                                             DB_INIT_MPOOL,
                                     0600);
         if (rc == 0) {
@@ -263,9 +263,73 @@ int db_env_checkpoint(struct db_env *env, struct err *err)
                 db_env_mark_failed(env, "checkpoint", "a sync failed");
                 return err_set(err, ERR_IO, "checkpoint: a sync of %s failed", env->dir);
         }
-        if (rc == 0)
-                rc = env->env->log_archive(env->env, NULL, DB_ARCH_REMOVE);
         return rc == 0 ? 0 : db_fail(env, NULL, rc, err, "checkpoint");
+}
+
+/* The log file that is being written. */
+static int current_log(struct db_env *env, uint32_t *log_r, struct err *err)
+{
+        DB_LOG_STAT *stat = NULL;
+        int rc = env->env->log_stat(env->env, &stat, 0);
+
+        if (rc != 0)
+                return db_fail(env, NULL, rc, err, "log");
+        *log_r = stat->st_cur_file;
+        free(stat);
+        return 0;
+}
+
+static int sync_copy(const char *dir, const char *file, struct err *err)
+{
+        struct str path = STR_INIT;
+        int fd, rc;
+
+        str_printf(&path, "%s/%s", dir, file);
+        fd = open(path.data, O_RDONLY | O_CLOEXEC);
+        rc = fd < 0 ? err_errno(err, errno, "open %s", path.data) : fs_datasync(fd, path.data, err);
+        if (fd >= 0)
+                close(fd);
+        str_deinit(&path);
+        return rc;
+}
+
+int db_env_backup(struct db_env *env, const char *const *tables, const char *to, uint32_t *log_r, struct err *err)
+{
+        int rc;
+
+        /* What transactions that run now have written before the checkpoint may be in the file before the present one. */
+        if (current_log(env, log_r, err) < 0 || db_env_checkpoint(env, err) < 0)
+                return -1;
+        if (*log_r > 1)
+                --*log_r;
+        for (; *tables; tables++) {
+                rc = env->env->dbbackup(env->env, *tables, to, 0);
+                if (rc != 0)
+                        return db_fail(env, NULL, rc, err, *tables);
+                if (sync_copy(to, *tables, err) < 0)
+                        return -1;
+        }
+        return fs_sync_dir(to, err);
+}
+
+int db_env_remove_logs(struct db_env *env, uint32_t log, struct err *err)
+{
+        char **list = NULL;
+        int rc = env->env->log_archive(env->env, &list, 0), ret = 0;
+
+        if (rc != 0)
+                return db_fail(env, NULL, rc, err, "log");
+        for (char **name = list; name && *name && ret == 0; name++) {
+                struct str path = STR_INIT;
+                const char *dot = strrchr(*name, '.');
+
+                str_printf(&path, "%s/%s", env->dir, *name);
+                if (dot && strtoul(dot + 1, NULL, 10) < log && unlink(path.data) < 0 && errno != ENOENT)
+                        ret = err_errno(err, errno, "unlink %s", path.data);
+                str_deinit(&path);
+        }
+        free(list);
+        return ret;
 }
 
 void db_env_stats(struct db_env *env, uint64_t *commits_r, uint64_t *retries_r)

@@ -28,6 +28,7 @@ struct db_env_options {
         const char *dir;                        /* exists */
         uint64_t cache_bytes;                   /* 0: 32 MiB */
         bool readonly;                          /* look at the files as they are: no log, no recovery, no change */
+        bool from_backup;                       /* the tables were copied from a backup: all of the log is applied to them */
 };
 
 /* Recover from the log and open. ERR_CORRUPT: not recoverable (the files are left as they are), ERR_IO, ERR_NOSPACE. */
@@ -36,8 +37,16 @@ int db_env_open(const struct db_env_options *options, struct db_env **env_r, str
 void db_env_close(struct db_env **env);
 /* No changes are taken any more; *why_r (may be NULL) is a text for the operator, valid while the environment is open. */
 bool db_env_failed(struct db_env *env, const char **why_r);
-/* Write what is dirty into the tables and remove log files that are no longer needed. Blocks. */
+/* Write what is dirty into the tables. Blocks. Log files stay until db_env_backup(). */
 int db_env_checkpoint(struct db_env *env, struct err *err);
+/*
+ * Copy these tables (NULL-terminated) into the directory `to`, which exists and is empty, durably, while others go on changing them;
+ * from the copies and the log files of that time on, everything can be recovered (from_backup), also when a power loss has torn a
+ * page of a table. *log_r is the number of the first log file that this backup needs.
+ */
+int db_env_backup(struct db_env *env, const char *const *tables, const char *to, uint32_t *log_r, struct err *err);
+/* Remove log files with a number below `log` that recovery does not need. */
+int db_env_remove_logs(struct db_env *env, uint32_t log, struct err *err);
 /* How many times transactions were committed, and how many were tried again after a deadlock. */
 void db_env_stats(struct db_env *env, uint64_t *commits_r, uint64_t *retries_r);
 

@@ -26,7 +26,7 @@ int db_open(struct db_env *env, const char *file, struct db **db_r, struct err *
         str_printf(&path, "%s/%s", env->dir, file);
         if (rc == 0 && env->readonly)
                 rc = db->db->open(db->db, NULL, path.data, NULL, DB_BTREE, DB_RDONLY | DB_THREAD, 0);
-        else if (rc == 0)
+        else if (rc == 0 && (rc = db->db->set_flags(db->db, DB_CHKSUM)) == 0)  /* a page torn by a power loss is noticed */
                 rc = db->db->open(db->db, NULL, file, NULL, DB_BTREE, DB_CREATE | DB_AUTO_COMMIT | DB_THREAD, 0600);
         str_deinit(&path);
         if (rc == 0) {

@@ -66,7 +66,7 @@ static int open_all(struct store *store, struct conf *conf, struct err *err)
         str_deinit(&path);
         if (rc < 0)
                 return -1;
-        if (!store->readonly && fs_mkdir_p(store->configdir, 0700, err) < 0)
+        if (!store->readonly && fs_mkdir_p_durable(store->configdir, 0700, err) < 0)
                 return -1;
         str_printf(&path, "%s/cyrd.lock", store->configdir);
         rc = fs_lock_file(path.data, &store->lock_fd, err);

@@ -4,8 +4,15 @@
  * A table is ours when it has the key "!format". One without it was made anew by db_open() – the file had been removed, or the whole
  * environment was set aside because it could not be recovered – and gets the last dump's records, and then that key, before it is used.
  * So whatever is interrupted is done again at the next start.
+ *
+ * Two nets below the environment, renewed by store_db_checkpoint():
+ *   db.backup/tables/   copies of the tables, with all log files since then kept in db/: when an environment cannot be recovered, as after
+ *                       a power loss that tore a page, the copies and the log bring everything back
+ *   db.backup/X.jsonl   dumps as text, for when the log is damaged as well; what was changed since then is lost, and said to be
  */
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -18,6 +25,7 @@
 
 #define FORMAT_KEY SPAN("!format")
 #define FORMAT "1"
+#define COPY_MAX (8ull << 30)                   /* octets of a table or a log file */
 
 static void dump_path(struct store *store, const char *table, const char *suffix, struct str *path)
 {
@@ -55,6 +63,21 @@ static int restore(struct store *store, struct db *db, const char *table, struct
         return 0;
 }
 
+/* Every page is read once: damage is to be found now, while there is something to be done about it. */
+static int read_all(struct db *db, struct err *err)
+{
+        struct db_cursor *cursor;
+        struct span key, value;
+        int rc;
+
+        if (db_cursor_open(db, NULL, SPAN(""), &cursor, err) < 0)
+                return -1;
+        while ((rc = db_cursor_next(cursor, &key, &value, err)) > 0)
+                ;
+        db_cursor_close(&cursor);
+        return rc;
+}
+
 static int open_table(struct store *store, const char *table, struct db **db_r, struct err *err)
 {
         struct str format = STR_INIT;
@@ -68,41 +91,121 @@ static int open_table(struct store *store, const char *table, struct db **db_r, 
                 return -1;
         }
         rc = db_get(*db_r, NULL, FORMAT_KEY, &format, err);
-        if (rc > 0 && strcmp(format.data, FORMAT) != 0)
+        if (rc > 0 && strspn(format.data, "0123456789") != format.len + (format.len == 0))
+                rc = err_set(err, ERR_CORRUPT, "table %s is damaged", table);
+        else if (rc > 0 && strcmp(format.data, FORMAT) != 0)
                 rc = err_set(err, ERR_UNSUPPORTED, "table %s has format %s, this version of cyrd knows %s", table, format.data, FORMAT);
+        else if (rc > 0 && !store->readonly)
+                rc = read_all(*db_r, err);
         else if (rc == 0 && !store->readonly)
                 rc = restore(store, *db_r, table, err) < 0 ? -1 : db_put(*db_r, NULL, FORMAT_KEY, SPAN(FORMAT), err);
         str_deinit(&format);
         return rc < 0 ? -1 : 0;
 }
 
-/* An environment that cannot be recovered is set aside whole, for whoever wants to look into it. */
-static int set_aside(struct store *store, const char *dir, struct err *err)
+/* An environment that cannot be recovered is set aside whole, for whoever wants to look into it; *aside_r is where. */
+static int set_aside(struct store *store, const char *dir, struct str *aside_r, struct err *err)
 {
-        struct str aside = STR_INIT;
         int rc = 0;
 
-        str_printf(&aside, "%s/db.damaged.%lld", store->configdir, (long long)clock_wall_s());
-        if (rename(dir, aside.data) < 0)
+        str_clear(aside_r);
+        for (int64_t now = clock_wall_s(); !aside_r->len || fs_exists(aside_r->data); now++) {
+                str_clear(aside_r);
+                str_printf(aside_r, "%s/db.damaged.%lld", store->configdir, (long long)now);
+        }
+        if (rename(dir, aside_r->data) < 0)
                 rc = err_errno(err, errno, "rename %s", dir);
         if (rc == 0)
                 rc = fs_sync_dir(store->configdir, err);
         if (rc == 0)
                 rc = fs_mkdir_p_durable(dir, 0700, err);
         if (rc == 0)
-                log_event(LOG_ERROR, NULL, "db.damaged", "aside=%s consequence=\"the tables come back from their dumps\"", aside.data);
-        str_deinit(&aside);
+                log_event(LOG_ERROR, NULL, "db.damaged", "aside=%s", aside_r->data);
         return rc;
 }
 
-static int open_all(struct store *store, const char *dir, struct err *err)
+static int open_all(struct store *store, const char *dir, bool from_backup, struct err *err)
 {
-        struct db_env_options options = { .dir = dir, .readonly = store->readonly };
+        struct db_env_options options = { .dir = dir, .readonly = store->readonly, .from_backup = from_backup };
 
         if (db_env_open(&options, &store->env, err) < 0 || open_table(store, "mailboxes.db", &store->mailboxes_db, err) < 0 ||
             open_table(store, "subscriptions.db", &store->subscriptions_db, err) < 0)
                 return -1;
         return 0;
+}
+
+static int copy_file(const char *from, const char *to, struct err *err)
+{
+        struct str content = STR_INIT;
+        int rc = fs_slurp(from, COPY_MAX, &content, err);
+
+        if (rc == 0)
+                rc = fs_replace(to, content.data, content.len, 0600, err);
+        str_deinit(&content);
+        return rc;
+}
+
+/* Copy the files of a directory whose names begin with `prefix`. Returns how many, -1 with err. */
+static int copy_files(const char *from, const char *prefix, const char *to, struct err *err)
+{
+        DIR *d = opendir(from);
+        struct dirent *e;
+        int n = 0;
+
+        while (d && n >= 0 && (e = readdir(d)) != NULL) {
+                struct str source = STR_INIT, target = STR_INIT;
+
+                if (e->d_name[0] == '.' || strncmp(e->d_name, prefix, strlen(prefix)) != 0)
+                        continue;
+                str_printf(&source, "%s/%s", from, e->d_name);
+                str_printf(&target, "%s/%s", to, e->d_name);
+                n = copy_file(source.data, target.data, err) < 0 ? -1 : n + 1;
+                str_deinit(&source);
+                str_deinit(&target);
+        }
+        if (d)
+                closedir(d);
+        return n;
+}
+
+/* The copies of the tables, brought up to date from the log of the environment that was set aside. */
+static int open_from_backup(struct store *store, const char *dir, const char *aside, struct err *err)
+{
+        struct str tables = STR_INIT;
+        int n;
+
+        str_printf(&tables, "%s/db.backup/tables", store->configdir);
+        n = copy_files(tables.data, "", dir, err);
+        if (n == 0)
+                n = err_set(err, ERR_NOTFOUND, "there is no backup in %s", tables.data);
+        if (n > 0)
+                n = copy_files(aside, "log.", dir, err);
+        if (n == 0)
+                n = err_set(err, ERR_NOTFOUND, "there is no log in %s", aside);
+        str_deinit(&tables);
+        if (n < 0 || open_all(store, dir, true, err) < 0)
+                return -1;
+        log_event(LOG_ERROR, NULL, "db.recovered", "from=\"backup and log\" lost=nothing");
+        return 0;
+}
+
+/* What `dir` holds cannot be used: backup and log, else the dumps. */
+static int recover(struct store *store, const char *dir, struct err *err)
+{
+        struct str aside = STR_INIT, again = STR_INIT;
+        struct err mine = ERR_INIT;
+        int rc = set_aside(store, dir, &aside, err);
+
+        if (rc == 0 && open_from_backup(store, dir, aside.data, &mine) < 0) {
+                log_event(LOG_ERROR, NULL, "db.backup", "reason=\"%s\" consequence=\"the tables come back from their dumps\"", mine.text);
+                store_close_databases(store);
+                rc = set_aside(store, dir, &again, err);
+                if (rc == 0)
+                        rc = open_all(store, dir, false, err);
+        }
+        str_deinit(&aside);
+        str_deinit(&again);
+        return rc;
 }
 
 int store_open_databases(struct store *store, struct err *err)
@@ -114,7 +217,7 @@ int store_open_databases(struct store *store, struct err *err)
         str_printf(&dir, "%s/db", store->configdir);
         if (!store->readonly)
                 rc = fs_mkdir_p_durable(dir.data, 0700, err);
-        if (rc == 0 && open_all(store, dir.data, &mine) < 0) {
+        if (rc == 0 && open_all(store, dir.data, false, &mine) < 0) {
                 bool damaged = mine.code == ERR_CORRUPT || (store->env && db_env_failed(store->env, NULL));
 
                 log_event(LOG_ERROR, NULL, "db.open", "dir=%s reason=\"%s\"", dir.data, mine.text);
@@ -123,9 +226,7 @@ int store_open_databases(struct store *store, struct err *err)
                         err_copy(err, &mine);
                         rc = -1;
                 } else {
-                        rc = set_aside(store, dir.data, err);
-                        if (rc == 0)
-                                rc = open_all(store, dir.data, err);
+                        rc = recover(store, dir.data, err);
                 }
         }
         str_deinit(&dir);
@@ -157,6 +258,37 @@ static int dump(struct store *store, struct db *db, const char *table, struct er
         return rc;
 }
 
+/* The new copies change places with the last ones (atomically), and only then may log files go. */
+static int back_up(struct store *store, struct err *err)
+{
+        static const char *const names[] = { "mailboxes.db", "subscriptions.db", NULL };
+        struct str fresh = STR_INIT, place = STR_INIT, parent = STR_INIT;
+        uint32_t log = 0;
+        int rc;
+
+        str_printf(&parent, "%s/db.backup", store->configdir);
+        str_printf(&fresh, "%s/tables.new", parent.data);
+        str_printf(&place, "%s/tables", parent.data);
+        rc = fs_remove_tree(fresh.data, err);
+        if (rc == 0)
+                rc = fs_mkdir_p_durable(fresh.data, 0700, err);
+        if (rc == 0)
+                rc = db_env_backup(store->env, names, fresh.data, &log, err);
+        if (rc == 0 && renameat2(AT_FDCWD, fresh.data, AT_FDCWD, place.data, RENAME_EXCHANGE) < 0 &&
+            rename(fresh.data, place.data) < 0)
+                rc = err_errno(err, errno, "rename %s", fresh.data);
+        if (rc == 0)
+                rc = fs_sync_dir(parent.data, err);
+        if (rc == 0)
+                rc = fs_remove_tree(fresh.data, err);
+        if (rc == 0)
+                rc = db_env_remove_logs(store->env, log, err);
+        str_deinit(&fresh);
+        str_deinit(&place);
+        str_deinit(&parent);
+        return rc;
+}
+
 int store_db_checkpoint(struct store *store, struct err *err)
 {
         struct str dir = STR_INIT;
@@ -175,6 +307,8 @@ int store_db_checkpoint(struct store *store, struct err *err)
                         rc = dump(store, store->mailboxes_db, "mailboxes.db", err);
                 if (rc == 0)
                         rc = dump(store, store->subscriptions_db, "subscriptions.db", err);
+                if (rc == 0)
+                        rc = back_up(store, err);
                 if (rc == 0)
                         store->dumped_commits = commits;
         }

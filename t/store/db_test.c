@@ -229,21 +229,29 @@ Test(db, deadlocks_are_found_and_tried_again)
         close_both(&cross_env, &db);
 }
 
-Test(db, logs_are_removed_by_checkpoints)
+Test(db, logs_that_no_backup_needs_are_removed)
 {
+        static const char *const tables[] = { "t.db", NULL };
         struct db_env *env;
         struct db *db;
         struct err err = ERR_INIT;
-        char path[128];
+        char path[128], backup[128];
+        uint32_t log;
 
         open_both(&env, &db);
         for (unsigned i = 0; i < 5; i++)
                 cr_assert_eq(db_run(env, false, fill, &(struct fill){ db, i * 50000, 50000, false }, &err), 0);
-        cr_assert_eq(db_env_checkpoint(env, &err), 0);
-        cr_assert_eq(db_put(db, NULL, SPAN("one more"), SPAN(""), &err), 0);
+        snprintf(backup, sizeof backup, "%s/backup", dir);
+        cr_assert_eq(fs_mkdir_p(backup, 0700, NULL), 0);
         cr_assert_eq(db_env_checkpoint(env, &err), 0);
         snprintf(path, sizeof path, "%s/log.0000000001", dir);
+        cr_expect(fs_exists(path));
+        cr_assert_eq(db_env_backup(env, tables, backup, &log, &err), 0, "%s", err.text);
+        cr_expect_gt(log, 1);
+        cr_assert_eq(db_env_remove_logs(env, log, &err), 0);
         cr_expect_not(fs_exists(path));
+        snprintf(path, sizeof path, "%s/log.%010u", dir, log);
+        cr_expect(fs_exists(path));
         close_both(&env, &db);
 }
 
