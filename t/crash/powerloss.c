@@ -639,7 +639,7 @@ static void look(const char *scratch, struct seen *s)
         int fds[2], status;
         pid_t pid;
         FILE *f;
-        char line[1000];
+        char line[560];
 
         memset(s, 0, sizeof *s);
         fflush(stdout);
@@ -668,7 +668,7 @@ static void look(const char *scratch, struct seen *s)
 
                         memset(m, 0, sizeof *m);
                         if (sscanf(line, "m %u %40s %u", &m->uid, m->guid, &m->flags) != 3)
-                                snprintf(s->problem, sizeof s->problem, "odd line %s", line);
+                                snprintf(s->problem, sizeof s->problem, "odd line %.500s", line);
                 } else if (line[0] == 'P') {
                         snprintf(s->problem, sizeof s->problem, "%.500s", line + 2);
                 } else if (strcmp(line, "end") == 0) {
