@@ -31,7 +31,7 @@ struct ctl_call {
 enum {
         CTL_NEEDS_DAEMON = 1u << 0,             /* makes no sense on a stopped store */
         CTL_NO_STORE     = 1u << 1,             /* cyrctl need not open the store */
-        CTL_READS        = 1u << 2,             /* changes nothing: the stopped store is opened read-only */
+        CTL_READS        = 1u << 2,             /* changes nothing: not in the audit trail */
 };
 
 struct ctl_op {

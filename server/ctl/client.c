@@ -130,9 +130,10 @@ static bool never_cancelled(struct ctl_call *call)
         return false;
 }
 
+/* Never opened for reading only, not even to look: after an unclean stop what is there has to be recovered first. */
 static int call_local(struct ctl_client *client, const struct ctl_op *op, json_t *args, struct err *err)
 {
-        struct store_options options = { .conf = client->conf, .readonly = op->flags & CTL_READS, .no_threads = true };
+        struct store_options options = { .conf = client->conf, .no_threads = true };
         struct ctl_call call = { .conf = client->conf, .args = args, .row = local_row, .progress = local_progress,
                                  .cancelled = never_cancelled, .ctx = client };
         int rc;

@@ -60,7 +60,7 @@ void lmtp_reset(struct lmtp *l)
         stage_unref(&l->stage);
         err_clear(&l->data_err);
         l->open_next = 0;
-        l->delivery_started = false;
+        l->delivery_started = l->staged = false;
 }
 
 void lmtp_offload(struct lmtp *l, enum offload_queue queue, void (*fn)(void *arg), void (*done)(struct lmtp *l))

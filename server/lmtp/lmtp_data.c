@@ -1,9 +1,6 @@
 /*
- * lmtp_data - DATA: the message's octets go through a small automaton into a stage as they come.
- *
- * The end is CRLF "." CRLF and nothing else: "LF.LF", "CR.CR", "LF.CRLF" are content – and content with a bare CR, a bare LF or a
- * NUL is refused after its true end, so that no two servers can disagree about where a message ends (SMTP smuggling). A leading
- * dot is removed (RFC 5321 4.5.2). After a refusal is certain the rest is still read, but not kept.
+ * lmtp_data - DATA: the message's octets go into a stage as they come (dots.h finds their end). After a refusal is certain the rest is
+ * still read, but not kept.
  */
 #include <stdio.h>
 
@@ -91,7 +88,7 @@ int lmtp_data_begin(struct lmtp *l, struct err *err)
         if (stage_begin(engine_store(), dir, 0, &l->stage, err) < 0)
                 return -1;
         snprintf(l->id, sizeof l->id, "%s.%u", l->s->name, ++l->messages);
-        l->data_state = DATA_LINE_START;
+        l->dots = (struct dots)DOTS_INIT;
         l->data_bytes = 0;
         l->stage_finished = false;
         l->in_header = true;
@@ -105,76 +102,21 @@ int lmtp_data_begin(struct lmtp *l, struct err *err)
 
 static const char bare_text[] = "554 5.6.0 The message has a bare CR, a bare LF or a NUL";
 
+static void take_content(void *ctx, char *p, size_t len)
+{
+        struct lmtp *l = ctx;
+
+        if (l->in_header)
+                look_at_header(l, p, len);
+        put(l, p, len);
+}
+
 bool lmtp_data_feed(struct lmtp *l, struct str *in)
 {
-        char *p = in->data, *end = p + in->len, *from = p;      /* from: not yet handed on */
-        enum data_state st = l->data_state;
+        size_t used = dots_feed(&l->dots, in->data, in->len, take_content, l);
 
-#define HAND_ON(upto) do { if ((upto) > from) { if (l->in_header) look_at_header(l, from, (size_t)((upto) - from)); \
-                           put(l, from, (size_t)((upto) - from)); } from = (upto); } while (0)
-        while (p < end && st != DATA_END) {
-                char c = *p;
-
-                switch (st) {
-                case DATA_LINE_START:
-                        if (c == '.') {
-                                HAND_ON(p);
-                                from = ++p;                     /* the dot itself is not content */
-                                st = DATA_DOT;
-                                break;
-                        }
-                        st = DATA_LINE;
-                        break;
-                case DATA_DOT:                                  /* after CRLF "." */
-                        st = DATA_LINE;
-                        if (c == '\r') {
-                                p++;                            /* held back: `from` stands on it while it may be the end */
-                                st = DATA_DOT_CR;
-                        }
-                        break;
-                case DATA_DOT_CR:
-                        if (c == '\n') {
-                                from = ++p;
-                                st = DATA_END;
-                                break;
-                        }
-                        /* CRLF "." CR and something else: a bare CR. It may stand in the last call's octets. */
-                        refuse(l, bare_text);
-                        st = DATA_LINE;
-                        break;
-                case DATA_LINE: {
-                        /* The fast way: to the next CR; what is skipped must not hold LF or NUL. */
-                        char *cr = memchr(p, '\r', (size_t)(end - p));
-                        char *stop = cr ? cr : end;
-
-                        if (memchr(p, '\n', (size_t)(stop - p)) || memchr(p, '\0', (size_t)(stop - p)))
-                                refuse(l, bare_text);
-                        p = stop;
-                        if (cr) {
-                                p++;
-                                st = DATA_CR;
-                        }
-                        break;
-                }
-                case DATA_CR:
-                        if (c == '\n') {
-                                p++;
-                                st = DATA_LINE_START;
-                        } else {
-                                refuse(l, bare_text);
-                                st = DATA_LINE;
-                        }
-                        break;
-                case DATA_END:
-                        break;
-                }
-        }
-        if (st == DATA_DOT_CR || st == DATA_END)
-                from = p;                                       /* the CR of CRLF.CR is no content unless the message is refused */
-        else
-                HAND_ON(p);
-#undef HAND_ON
-        str_consume(in, (size_t)(p - in->data));
-        l->data_state = st;
-        return st == DATA_END;
+        str_consume(in, used);
+        if (l->dots.bare)
+                refuse(l, bare_text);
+        return l->dots.state == DOTS_END;
 }

@@ -146,10 +146,10 @@ static void refuse_all(struct lmtp *l)
 bool lmtp_deliver(struct lmtp *l)
 {
         if (!l->delivery_started) {
-                /* We come here again after mailboxes were opened: a stage is finished once. */
-                if (l->data_err.code == ERR_NONE && !l->stage_finished && stage_finish(l->stage, &l->data_err) < 0)
+                /* We come here again when the mailboxes are open. */
+                if (l->data_err.code == ERR_NONE && !l->staged && stage_finish(l->stage, &l->data_err) < 0)
                         err_set(&l->data_err, ERR_IO, "451 4.3.0 Cannot store the message now");
-                l->stage_finished = true;
+                l->staged = true;
                 if (l->data_err.code != ERR_NONE) {
                         refuse_all(l);
                         return true;

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "server/lmtp/addr.h"
+#include "server/lmtp/dots.h"
 #include "server/sasl.h"
 #include "server/service.h"
 #include "server/session.h"
@@ -52,8 +53,6 @@ enum lmtp_phase {
         LMTP_CLOSING,
 };
 
-enum data_state { DATA_LINE_START, DATA_LINE, DATA_CR, DATA_DOT, DATA_DOT_CR, DATA_END };
-
 struct lmtp {
         struct session *s;
         struct conf *conf;                      /* reference */
@@ -73,7 +72,7 @@ struct lmtp {
         struct lmtp_rcpt *rcpts;
         unsigned rcpts_n, rcpts_cap;
         struct stage *stage;
-        enum data_state data_state;
+        struct dots dots;
         uint64_t data_bytes, size_max;          /* size_max 0: no limit */
         bool in_header, munge8bit, reject8bit;
         unsigned header_lines, header_lines_max, header_column;
@@ -81,8 +80,8 @@ struct lmtp {
         char id[40];                            /* the message's id in logs and Received */
         unsigned messages;                      /* counter for ids */
         unsigned open_next;                     /* delivery: recipients whose mailbox is still to be opened from here */
+        bool staged;                            /* stage_finish() was done */
         bool delivery_started;
-        bool stage_finished;                    /* of this message */
 
         /* a look-up or a password check under way */
         struct offload job;
