@@ -90,7 +90,6 @@ int lmtp_data_begin(struct lmtp *l, struct err *err)
         snprintf(l->id, sizeof l->id, "%s.%u", l->s->name, ++l->messages);
         l->dots = (struct dots)DOTS_INIT;
         l->data_bytes = 0;
-        l->stage_finished = false;
         l->in_header = true;
         l->header_lines = l->header_column = 0;
         l->munge8bit = conf_switch(l->conf, service, "munge8bit");
