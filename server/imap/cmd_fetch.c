@@ -215,9 +215,6 @@ static void begin_message(struct imap *imap, struct fetch_state *st, const struc
                         return;
                 }
         }
-        str_append(&st->line, "* ", 2);
-        str_append_u64(&st->line, seqno);
-        str_append(&st->line, " FETCH (", 8);
         st->first = true;
         st->in_message = true;
         fetch_put_items(imap, st, items);
@@ -239,7 +236,8 @@ static enum cmd_result go_on(struct imap *imap, struct fetch_state *st)
                         st->section = st->section->next;
                 }
         }
-        str_append(&st->line, ")\r\n", 3);
+        if (!st->first)
+                str_append(&st->line, ")\r\n", 3);
         end_message(st);
         return CMD_DONE;
 }

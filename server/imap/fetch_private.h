@@ -31,7 +31,7 @@ struct fetch_state {
 
         /* The message at hand. While in_message its reply has begun and not ended, and its body is held open. */
         bool in_message;
-        bool first;                             /* nothing stands after the parenthesis yet */
+        bool first;                             /* its reply has not begun yet: there may be nothing to say */
         struct msg msg;
         uint32_t seqno;
         struct extent body;                     /* reference; file NULL: not open */
@@ -47,7 +47,7 @@ struct fetch_state {
 
 /* What has been built goes out. */
 void fetch_flush(struct imap *imap, struct fetch_state *st);
-/* Between two items. */
+/* Before each item: the reply's beginning, or a blank. */
 void fetch_separate(struct fetch_state *st);
 void fetch_note_failure(struct fetch_state *st, const struct err *err);
 

@@ -21,8 +21,13 @@ void fetch_flush(struct imap *imap, struct fetch_state *st)
 
 void fetch_separate(struct fetch_state *st)
 {
-        if (!st->first)
+        if (!st->first) {
                 str_append_c(&st->line, ' ');
+                return;
+        }
+        str_append(&st->line, "* ", 2);
+        str_append_u64(&st->line, st->seqno);
+        str_append(&st->line, " FETCH (", 8);
         st->first = false;
 }
 
