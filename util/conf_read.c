@@ -100,8 +100,9 @@ static void classify(struct logical *l, struct conf_entry *e, size_t at)
                         return;
                 }
                 rest = strchr(rest, '_');
-                if (!rest++)
+                if (!rest)
                         break;
+                rest++;
         }
         e->prefix_len = 0;
         COMPLAIN(l, DIAG_WARNING, at, "unknown option \"%s\"", e->name);
