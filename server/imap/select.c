@@ -37,7 +37,7 @@ static void set_rights(struct imap *imap)
         sel->readonly = sel->examined || !(sel->rights & CHANGING_RIGHTS);
 }
 
-/* From now on these are \Recent here and nowhere else; EXAMINE only looks (RFC 3501 2.3.2, 6.3.2). Claim before taking the view: a
+/* From now on these are \Recent here and nowhere else; who may change nothing only looks (RFC 3501 2.3.2, 6.3.2). Claim before taking the view: a
  * message that arrives in between is then recent for two sessions, not for none. */
 static uint32_t recent_after(struct imap *imap)
 {
@@ -45,7 +45,7 @@ static uint32_t recent_after(struct imap *imap)
 
         if (imap->rev2)
                 return UINT32_MAX;
-        if (!imap->sel->examined)
+        if (!imap->sel->readonly)
                 return mailbox_claim_recent(imap->sel->mbox);
         mailbox_status(imap->sel->mbox, &status);
         return status.recentuid;
