@@ -118,8 +118,6 @@ static int set_aside(struct store *store, const char *dir, struct str *aside_r, 
         if (rc == 0)
                 rc = fs_sync_dir(store->configdir, err);
         if (rc == 0)
-                rc = fs_mkdir_p_durable(dir, 0700, err);
-        if (rc == 0)
                 log_event(LOG_ERROR, NULL, "db.damaged", "aside=%s", aside_r->data);
         return rc;
 }
@@ -168,68 +166,144 @@ static int copy_files(const char *from, const char *prefix, const char *to, stru
         return n;
 }
 
-/* The copies of the tables, brought up to date from the log of the environment that was set aside. */
-static int open_from_backup(struct store *store, const char *dir, const char *aside, struct err *err)
+/*
+ * Coming back from copies and log is made so that it can stop anywhere: db.recover/ gets the copies, the log of db/, and last the file
+ * "from_backup"; then db/ is set aside and db.recover/ takes its name. Without db/, a db.recover/ with that file in it is taken at the
+ * next start; and while db/ has that file, opening applies all of the log. It goes when that is done and checkpointed.
+ */
+static int prepare_recovery(struct store *store, const char *dir, const char *fresh, struct err *err)
 {
-        struct str tables = STR_INIT;
+        struct str path = STR_INIT;
         int n;
 
-        str_printf(&tables, "%s/db.backup/tables", store->configdir);
-        n = copy_files(tables.data, "", dir, err);
+        str_printf(&path, "%s/db.backup/tables", store->configdir);
+        n = fs_remove_tree(fresh, err);
         if (n == 0)
-                n = err_set(err, ERR_NOTFOUND, "there is no backup in %s", tables.data);
-        if (n > 0)
-                n = copy_files(aside, "log.", dir, err);
-        if (n == 0)
-                n = err_set(err, ERR_NOTFOUND, "there is no log in %s", aside);
-        str_deinit(&tables);
-        if (n < 0 || open_all(store, dir, true, err) < 0)
-                return -1;
-        log_event(LOG_ERROR, NULL, "db.recovered", "from=\"backup and log\" lost=nothing");
-        return 0;
+                n = fs_mkdir_p_durable(fresh, 0700, err);
+        if (n == 0 && (n = copy_files(path.data, "", fresh, err)) == 0)
+                n = err_set(err, ERR_NOTFOUND, "there is no backup in %s", path.data);
+        if (n > 0 && (n = copy_files(dir, "log.", fresh, err)) == 0)
+                n = err_set(err, ERR_NOTFOUND, "there is no log in %s", dir);
+        if (n > 0) {
+                str_clear(&path);
+                str_printf(&path, "%s/from_backup", fresh);
+                n = fs_replace(path.data, "", 0, 0600, err);
+        }
+        str_deinit(&path);
+        return n < 0 ? -1 : 0;
 }
 
-/* What `dir` holds cannot be used: backup and log, else the dumps. */
-static int recover(struct store *store, const char *dir, struct err *err)
+static int rename_durably(struct store *store, const char *from, const char *to, struct err *err)
 {
-        struct str aside = STR_INIT, again = STR_INIT;
-        struct err mine = ERR_INIT;
-        int rc = set_aside(store, dir, &aside, err);
+        if (rename(from, to) < 0)
+                return err_errno(err, errno, "rename %s", from);
+        return fs_sync_dir(store->configdir, err);
+}
 
-        if (rc == 0 && open_from_backup(store, dir, aside.data, &mine) < 0) {
-                log_event(LOG_ERROR, NULL, "db.backup", "reason=\"%s\" consequence=\"the tables come back from their dumps\"", mine.text);
-                store_close_databases(store);
-                rc = set_aside(store, dir, &again, err);
+/* Open db/, with all of the log when it came from a backup. */
+static int open_dir(struct store *store, const char *dir, bool *from_backup_r, struct err *err)
+{
+        struct str mark = STR_INIT;
+        int rc;
+
+        str_printf(&mark, "%s/from_backup", dir);
+        *from_backup_r = fs_exists(mark.data);
+        rc = open_all(store, dir, *from_backup_r, err);
+        if (rc == 0 && *from_backup_r && !store->readonly) {
+                rc = db_env_checkpoint(store->env, err);
+                if (rc == 0 && unlink(mark.data) < 0)
+                        rc = err_errno(err, errno, "unlink %s", mark.data);
                 if (rc == 0)
-                        rc = open_all(store, dir, false, err);
+                        rc = fs_sync_dir(dir, err);
+                if (rc == 0)
+                        log_event(LOG_ERROR, NULL, "db.recovered", "from=\"backup and log\" lost=nothing");
         }
+        str_deinit(&mark);
+        return rc;
+}
+
+static int open_from_backup(struct store *store, const char *dir, const char *fresh, struct err *err)
+{
+        struct str aside = STR_INIT;
+        bool from_backup;
+        int rc = prepare_recovery(store, dir, fresh, err);
+
+        if (rc == 0)
+                rc = set_aside(store, dir, &aside, err);
+        if (rc == 0)
+                rc = rename_durably(store, fresh, dir, err);
+        if (rc == 0)
+                rc = open_dir(store, dir, &from_backup, err);
         str_deinit(&aside);
-        str_deinit(&again);
+        return rc;
+}
+
+/* The last net: an empty environment, whose tables open_table() fills from the dumps. */
+static int open_from_dumps(struct store *store, const char *dir, struct err *err)
+{
+        struct str aside = STR_INIT;
+        int rc = fs_exists(dir) ? set_aside(store, dir, &aside, err) : 0;
+
+        if (rc == 0)
+                rc = fs_mkdir_p_durable(dir, 0700, err);
+        if (rc == 0)
+                rc = open_all(store, dir, false, err);
+        str_deinit(&aside);
+        return rc;
+}
+
+/* What `dir` holds cannot be used. */
+static int recover(struct store *store, const char *dir, const char *fresh, bool from_backup, struct err *err)
+{
+        struct err mine = ERR_INIT;
+
+        if (!from_backup && open_from_backup(store, dir, fresh, &mine) == 0)
+                return 0;
+        if (!from_backup)
+                log_event(LOG_ERROR, NULL, "db.backup", "reason=\"%s\" consequence=\"the tables come back from their dumps\"", mine.text);
+        store_close_databases(store);
+        return open_from_dumps(store, dir, err);
+}
+
+static int find_dir(struct store *store, const char *dir, const char *fresh, struct err *err)
+{
+        struct str mark = STR_INIT;
+        int rc = 0;
+
+        str_printf(&mark, "%s/from_backup", fresh);
+        if (!fs_exists(dir) && fs_exists(mark.data))
+                rc = rename_durably(store, fresh, dir, err);
+        else
+                rc = fs_mkdir_p_durable(dir, 0700, err);
+        str_deinit(&mark);
         return rc;
 }
 
 int store_open_databases(struct store *store, struct err *err)
 {
-        struct str dir = STR_INIT;
+        struct str dir = STR_INIT, fresh = STR_INIT;
         struct err mine = ERR_INIT;
+        bool from_backup = false;
         int rc = 0;
 
         str_printf(&dir, "%s/db", store->configdir);
+        str_printf(&fresh, "%s/db.recover", store->configdir);
         if (!store->readonly)
-                rc = fs_mkdir_p_durable(dir.data, 0700, err);
-        if (rc == 0 && open_all(store, dir.data, false, &mine) < 0) {
+                rc = find_dir(store, dir.data, fresh.data, err);
+        if (rc == 0 && open_dir(store, dir.data, &from_backup, &mine) < 0) {
                 bool damaged = mine.code == ERR_CORRUPT || (store->env && db_env_failed(store->env, NULL));
 
                 log_event(LOG_ERROR, NULL, "db.open", "dir=%s reason=\"%s\"", dir.data, mine.text);
                 store_close_databases(store);
-                if (!damaged || store->readonly) {
+                if (damaged && !store->readonly) {
+                        rc = recover(store, dir.data, fresh.data, from_backup, err);
+                } else {
                         err_copy(err, &mine);
                         rc = -1;
-                } else {
-                        rc = recover(store, dir.data, err);
                 }
         }
         str_deinit(&dir);
+        str_deinit(&fresh);
         return rc;
 }
 

@@ -459,6 +459,37 @@ Test(store, a_torn_page_costs_nothing)
         }
 }
 
+/* Stopped between setting the damaged environment aside and giving the prepared one its name; and before its log was applied. */
+Test(store, an_interrupted_recovery_goes_on)
+{
+        for (int stage = 0; stage < 2; stage++) {
+                struct store *s;
+                char db[200], prepared[300], command[2000];
+
+                fs_remove_tree(scratch_dir, NULL);
+                s = scratch_open(NULL);
+                create_many(s, 0, 30);
+                cr_assert_eq(store_db_checkpoint(s, &err), 0);
+                create_many(s, 30, 30);
+                cr_assert_eq(sub_set(s, "joe", "news", true, &err), 0);
+                snprintf(db, sizeof db, "%s/conf/db", scratch_dir);
+                snprintf(prepared, sizeof prepared, "%s/conf/db.recover", scratch_dir);
+                /* The log as it is now, the tables as they were at the checkpoint. */
+                snprintf(command, sizeof command, "mkdir %s && cp %s/conf/db.backup/tables/* %s/log.* %s && touch %s/from_backup", prepared,
+                         scratch_dir, db, prepared, prepared);
+                cr_assert_eq(system(command), 0, "%s", command);
+                store_close(&s);
+                cr_assert_eq(fs_remove_tree(db, NULL), 0);
+                if (stage == 1)
+                        cr_assert_eq(rename(prepared, db), 0);
+                s = scratch_open(NULL);
+                cr_expect_eq(mboxlist_count(store_mboxlist(s)), 61);
+                snprintf(prepared, sizeof prepared, "%s/from_backup", db);
+                cr_expect_not(fs_exists(prepared));
+                store_close(&s);
+        }
+}
+
 Test(store, readonly_looks_and_changes_nothing)
 {
         struct store *s = scratch_open(NULL);
