@@ -25,7 +25,7 @@ enum cmd_result cmd_login(struct imap *imap)
         if (!auth)
                 return CMD_DONE;
         auth->plaintext = true;
-        auth->user = user;
-        auth->password = password;
+        auth->user = arena_span(&imap->s->arena, user);
+        auth->password = arena_span(&imap->s->arena, password);         /* with a NUL after it: libsasl's plug-ins rely on it */
         return imap_auth_offload(imap, login_step);
 }

@@ -58,6 +58,17 @@ bool list_visible(struct list *l, const struct mbentry *entry)
 
 /* ---- names above a name ---- */
 
+static bool is_own_alt_inbox(struct list *l, const char *internal)
+{
+        return namespace_is_alt(l->imap->ns) && !l->imap->is_admin && mailname_is_inbox(internal) &&
+               mailname_owned_by(internal, l->imap->userid);
+}
+
+bool list_is_child(struct list *l, const char *name, const char *internal)
+{
+        return mailname_is_below(name, internal) && !is_own_alt_inbox(l, internal);
+}
+
 /* Where the part of a name begins that is made of levels a client sees: behind the domain, "user.joe" being one level. */
 static size_t first_level(const char *internal)
 {
@@ -114,8 +125,7 @@ static bool has_visible_children(struct list *l, const char *internal)
         const char *after = internal;
         bool found = false;
 
-        if (namespace_is_alt(l->imap->ns) && !l->imap->is_admin && mailname_is_inbox(internal) &&
-            mailname_owned_by(internal, l->imap->userid))
+        if (is_own_alt_inbox(l, internal))
                 return false;
         for (unsigned round = 0; round < 16 && !found; round++) {
                 unsigned n = mboxlist_next(ml, internal, after, entries, LIST_BATCH);

@@ -56,6 +56,8 @@ struct list_row {
 
 /* Everything the walks need; sets cmd.state and cmd.cleanup. */
 struct list *list_create(struct imap *imap, bool lsub);
+/* Is `name` below `internal` as this client sees it? With altnamespace nothing is below one's INBOX. */
+bool list_is_child(struct list *l, const char *name, const char *internal);
 /* "" as the only pattern of a plain LIST: the separator is asked for. */
 void list_put_root(struct imap *imap);
 bool list_matches(struct list *l, struct span external);

@@ -86,7 +86,7 @@ bool list_sub_step(struct list *l)
         next = l->names[++l->names_i];
         entry = look_up(l, internal);
         list_emit(l, &(struct list_row){ .internal = internal, .external = str_span(&external), .entry = entry, .children = -1,
-                                         .subscribed = true, .child_subscribed = next && mailname_is_below(next, internal) });
+                                         .subscribed = true, .child_subscribed = next && list_is_child(l, next, internal) });
         if (entry)
                 mbentry_unref(&entry);
         str_deinit(&external);

@@ -95,15 +95,12 @@ static void flush_pending(struct list *l, const char *next)
 {
         const struct mbentry *entry = l->pending;
         struct str external = STR_INIT;
-        bool own_inbox;
 
         if (!entry)
                 return;
-        own_inbox = namespace_is_alt(l->imap->ns) && !l->imap->is_admin && mailname_is_inbox(entry->name) &&
-                    mailname_owned_by(entry->name, l->imap->userid);
         externalize(l, entry->name, &external);
         list_emit(l, &(struct list_row){ .internal = entry->name, .external = str_span(&external), .entry = entry,
-                                         .children = next && !own_inbox && mailname_is_below(next, entry->name) });
+                                         .children = next && list_is_child(l, next, entry->name) });
         str_deinit(&external);
         mbentry_unref(&l->pending);
 }
