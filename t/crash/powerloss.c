@@ -304,6 +304,20 @@ static void advance(uint32_t cut)
         }
 }
 
+/* Holes where there are only zeros: a preallocated log is mostly that. */
+static int put_sparse(int fd, const char *p, uint64_t size, struct err *err)
+{
+        static const char zeros[65536];
+
+        for (uint64_t at = 0; at < size; at += sizeof zeros) {
+                size_t n = size - at < sizeof zeros ? (size_t)(size - at) : sizeof zeros;
+
+                if (memcmp(p + at, zeros, n) != 0 && fs_pwrite_all(fd, p + at, n, at, err) < 0)
+                        return -1;
+        }
+        return ftruncate(fd, (off_t)size);
+}
+
 static int put_file(const char *scratch, const char *path, struct object *o, uint32_t cut, int mode, unsigned *seed)
 {
         char full[4096], *buf = NULL;
@@ -338,7 +352,7 @@ static int put_file(const char *scratch, const char *path, struct object *o, uin
         snprintf(full, sizeof full, "%s/%s", scratch, path);
         fd = open(full, O_WRONLY | O_CREAT | O_TRUNC, 0600);
         if (fd >= 0) {
-                rc = size ? fs_write_all(fd, changed ? buf : o->base, size, &err) : 0;
+                rc = put_sparse(fd, changed ? buf : o->base, size, &err);
                 close(fd);
         }
         free(buf);
