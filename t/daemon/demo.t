@@ -33,6 +33,18 @@ SKIP: {
     like($real, qr{^/var/lib/cyrd-demo-}, '... to a place of its own');
     isnt((stat "/proc/$d->{pid}")[4], 0, '... and root was given up');
 }
+# -- what it tells people to try
+my ($password) = $accounts =~ m{alice/(\w+)};
+my $lmtp = Daemon::tcp($base + 24);
+print $lmtp "$_\r\n" for 'LHLO me', 'MAIL FROM:<>', 'RCPT TO:<alice>', 'DATA', 'Subject: hello', '', 'world', '.', 'QUIT';
+like(do { local $/; <$lmtp> }, qr/^354 .*^250 2\.1\.5 .*^221 /ms, 'a message is taken by LMTP');
+SKIP: {
+    skip 'no curl', 2 if system('curl --version >/dev/null 2>&1');
+    like(`curl -sk -u alice:$password imaps://127.0.0.1:@{[$base + 993]}/INBOX -X 'STATUS INBOX (MESSAGES)' 2>&1`, qr/MESSAGES 1\b/,
+        '... and is there by IMAPS');
+    like(`curl -sk --ssl-reqd -u alice:$password 'imap://127.0.0.1:@{[$base + 143]}/INBOX;UID=1' 2>&1`, qr/\r\nworld\r\n/,
+        '... and by STARTTLS');
+}
 my $second = fork // die;
 if ($second == 0) { open STDOUT, '>', "$parent/second"; open STDERR, '>&', \*STDOUT; exec $d->command }
 waitpid $second, 0;
