@@ -165,12 +165,13 @@ int mailbox_open(struct store *store, const struct mailbox_ident *ident, struct 
                 return deleted ? err_set(err, ERR_NOTFOUND, "mailbox %s was deleted", ident->uniqueid) : 0;
         }
         m = mailbox_alloc(store, ls, ident);
+        m->readonly_store = ls->options.readonly;
         m->phase = MB_OPENING;
         table_set(ls->mailboxes, span_of(ident->uniqueid), m);
         ls->open_count++;
         open_unlock(ls);
 
-        rc = mailbox_load(m, ident, 0, NULL, err);
+        rc = mailbox_load(m, ident, m->readonly_store ? LOAD_READONLY : 0, NULL, err);
         if (rc == 0)
                 rc = mailbox_settle_moves(m, err);
         if (rc == 0)
@@ -567,6 +568,21 @@ static void *house_main(void *arg)
 
 /* ---- birth and death ---- */
 
+/* What was being staged when the process ended is nobody's. */
+static void empty_stage(void *ctx, const char *name, const char *dir, bool readonly, const char *why)
+{
+        struct str path = STR_INIT;
+        struct err err = ERR_INIT;
+
+        (void)ctx;
+        (void)name;
+        (void)why;
+        str_printf(&path, "%s/stage.", dir);
+        if (!readonly && fs_exists(path.data) && fs_remove_tree(path.data, &err) < 0)
+                log_event(LOG_WARN, NULL, "store.stage", "path=%s reason=\"%s\"", path.data, err.text);
+        str_deinit(&path);
+}
+
 static int start_threads(struct logstore *ls, struct err *err)
 {
         int rc = 0;
@@ -606,6 +622,8 @@ int logstore_create(struct store *store, const struct logstore_options *options,
         cond_init(&ls->job_wake);
         cond_init(&ls->house_wake);
         ls->mailboxes = table_create();
+        if (!ls->options.readonly)
+                store_each_partition(store, empty_stage, NULL);
         if (start_threads(ls, err) < 0) {
                 logstore_destroy(&ls);
                 return -1;

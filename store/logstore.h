@@ -5,6 +5,7 @@
 #ifndef STORE_LOGSTORE_H
 #define STORE_LOGSTORE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "store/lock_order.h"
@@ -18,6 +19,7 @@ struct logstore_options {
                                                  * in the calling thread */
         bool sync_all;                          /* `store_sync: all`: flag changes wait for their sync too */
         uint64_t blob_threshold;                /* octets; 0: 64 KiB */
+        bool readonly;                          /* nothing is written: no recovery, no checkpoints; changes are ERR_READONLY */
         unsigned cold_mailboxes_max;            /* kept mapped though nobody has them open; 0: 1,000 */
 };
 int logstore_create(struct store *store, const struct logstore_options *options, struct logstore **ls_r, struct err *err);

@@ -21,6 +21,7 @@
 
 #define INLINE_MESSAGES 32
 #define INLINE_BYTES (256u << 10)
+#define SELECT_SLICE 4096                       /* records looked at before the lock is given up for a moment */
 
 struct carry *carry_create(struct mailbox *from, const struct uidset *uids, struct mailbox *to, const struct copy_mask *mask,
                                  struct uidset *copied_r, struct append_result *result_r, struct waiter *waiter)
@@ -56,15 +57,16 @@ void carry_free(struct carry *t)
         free(t);
 }
 
-uint32_t carry_select_locked(struct carry *t, uint64_t *bytes_r, bool *blobs_r)
+uint32_t carry_select(struct carry *t, uint32_t stop_above, uint64_t *bytes_r, bool *blobs_r)
 {
         struct mailbox *m = t->from;
         struct uidset there = UIDSET_INIT;
-        uint32_t count = 0;
+        uint32_t count = 0, looked = 0;
 
         *bytes_r = 0;
         *blobs_r = false;
-        for (uint32_t i = 0; i < t->uids.n; i++) {
+        mailbox_lock(m);
+        for (uint32_t i = 0; i < t->uids.n && count <= stop_above; i++) {
                 struct index_iter it;
                 struct index_rec rec;
 
@@ -73,15 +75,25 @@ uint32_t carry_select_locked(struct carry *t, uint64_t *bytes_r, bool *blobs_r)
                 it.expunged = false;
                 if (it.upto_uid < t->uids.ranges[i].first)
                         break;
-                while (index_next(&it, &rec, NULL) == 1) {
+                while (count <= stop_above && index_next(&it, &rec, NULL) == 1) {
                         uidset_add(&there, rec.uid);
                         *bytes_r += rec.record_len;
                         *blobs_r = *blobs_r || (rec.flags & MSG_BLOB);
                         count++;
+                        if (++looked % SELECT_SLICE == 0) {
+                                mailbox_unlock(m);
+                                mailbox_lock(m);
+                                it.ix = m->ix;
+                        }
                 }
         }
-        uidset_deinit(&t->uids);
-        t->uids = there;
+        mailbox_unlock(m);
+        if (count <= stop_above) {
+                uidset_deinit(&t->uids);
+                t->uids = there;
+        } else {
+                uidset_deinit(&there);
+        }
         return count;
 }
 
@@ -483,7 +495,10 @@ static void run_copy_job(struct job *job)
 {
         struct carry *t = (struct carry *)job;
         struct err err = ERR_INIT;
+        uint64_t bytes;
+        bool blobs;
 
+        carry_select(t, UINT32_MAX - 1, &bytes, &blobs);
         if (copy_now(t, &err) < 0)
                 waiter_done(t->waiter, &err);
         carry_free(t);
@@ -504,9 +519,7 @@ int mailbox_copy(struct mailbox *from, const struct uidset *uids, struct mailbox
         if (rc < 0)
                 return -1;
         t = carry_create(from, uids, to, mask, copied_r, result_r, waiter);
-        mailbox_lock(t->from);
-        n = carry_select_locked(t, &bytes, &blobs);
-        mailbox_unlock(t->from);
+        n = carry_select(t, INLINE_MESSAGES, &bytes, &blobs);
         if (blobs || n > INLINE_MESSAGES || bytes > INLINE_BYTES) {
                 t->job.fn = run_copy_job;
                 logstore_run(from->ls, &t->job);

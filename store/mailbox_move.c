@@ -67,9 +67,7 @@ static int write_intent(struct carry *t, struct err *err)
         int rc;
 
         mlog_batch_init(&b);
-        mailbox_lock(t->from);
-        carry_select_locked(t, &bytes, &blobs);
-        mailbox_unlock(t->from);
+        carry_select(t, UINT32_MAX - 1, &bytes, &blobs);
         mailbox_lock(m);                                /* what goes between the two is left out when it is read */
         for (it = uidset_iter(&t->uids); uidset_next(&it, &uid);)
                 if (!uidset_has(&m->moving, uid))       /* not another's already */

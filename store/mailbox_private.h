@@ -318,8 +318,9 @@ struct carry {
 struct carry *carry_create(struct mailbox *from, const struct uidset *uids, struct mailbox *to, const struct copy_mask *mask,
                                  struct uidset *copied_r, struct append_result *result_r, struct waiter *waiter);
 void carry_free(struct carry *t);
-/* Leave in t->uids what is there; returns how many messages, *bytes_r their octets, *blobs_r whether one is a blob. */
-uint32_t carry_select_locked(struct carry *t, uint64_t *bytes_r, bool *blobs_r) REQUIRES(t->from->lock, mailbox_class);
+/* Leave in t->uids what is there; returns how many messages, *bytes_r their octets, *blobs_r whether one is a blob. Stops, with t->uids
+ * as it was, when there are more than `stop_above`. */
+uint32_t carry_select(struct carry *t, uint32_t stop_above, uint64_t *bytes_r, bool *blobs_r) EXCLUDES(mailbox_class);
 /* Read the source, lay down the target's records (aside, when they are many). No lock held; may block. */
 int carry_build(struct carry *t, struct err *err);
 /* Write them; `c` as for mailbox_write_locked(), with first_uid, count and modseq filled in here. No lock held. */

@@ -1,8 +1,8 @@
 /*
  * stage - octets that are about to become a message (contract in mailbox.h).
  * Up to the threshold they are in memory; beyond, in `<partition>/stage./<random>`, which is unlinked when the last reference goes:
- * a mailbox that took the message has its own link by then. What a crash leaves there is removed at the next start (store.c may
- * empty the directory: nothing refers to it).
+ * a mailbox that took the message has its own link by then. What a crash leaves there is removed at the next start
+ * (logstore_create(): nothing refers to it).
  */
 #include <errno.h>
 #include <fcntl.h>

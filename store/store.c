@@ -47,6 +47,7 @@ static int logstore_open(struct store *store, struct err *err)
                 .sync_threads = store->no_threads ? 0 : 3,
                 .sync_all = strcmp(conf_enum(conf, NULL, "store_sync"), "all") == 0,
                 .blob_threshold = conf_bytes(conf, NULL, "blob_threshold"),
+                .readonly = store->readonly,
         };
 
         return logstore_create(store, &options, &store->ls, err);

@@ -429,3 +429,116 @@ Test(damage, an_interrupted_move_is_in_one_place_after_a_restart)
                 uidset_deinit(&uids);
         }
 }
+
+/* Each write, sync, rename, link and allocation of a small life in turn fails once: what was acknowledged is there, what was refused is not. */
+static int count_down, fail_with;
+static bool for_good;                           /* the disk does not come back */
+static int fail_at(const char *call)
+{
+        (void)call;
+        count_down--;
+        return count_down == -1 || (for_good && count_down < 0) ? fail_with : 0;
+}
+
+struct life {
+        unsigned acked, refused, moved;
+        char ids[2][25];
+};
+
+static void live(struct life *l)
+{
+        struct mailbox_ident ident = fake_ident(&st, l->ids[0]), ident2 = fake_ident(&st, l->ids[1]);
+        struct mailbox *m = NULL, *m2 = NULL;
+        struct err err = ERR_INIT;
+        static char big[80000];
+        struct uidset uids = UIDSET_INIT;
+        struct append_result r;
+        struct waiter w;
+
+        memset(big, 'b', sizeof big);
+        if (mailbox_open(&st, &ident, &m, &err) < 0 || mailbox_open(&st, &ident2, &m2, &err) < 0)
+                goto out;
+        for (int i = 0; i < 3; i++) {
+                struct append_result result;
+                struct span kw = span_of("kw");
+                struct append_item item = { .flags = i == 0 ? MSG_DELETED : 0, .keywords = &kw, .keyword_count = 1, .internaldate = 1,
+                                            .savedate = INT64_MIN };
+                bool ok;
+
+                if (stage_begin(&st, st.dir, 0, &item.stage, &err) < 0)
+                        continue;
+                waiter_init_blocking(&w);
+                ok = stage_write(item.stage, big, i == 1 ? sizeof big : 100, &err) == 0 && stage_finish(item.stage, &err) == 0 &&
+                     mailbox_append(m, &item, 1, &result, &w, &err) == 0 && waiter_block(&w, &err) == 0;
+                l->acked += ok;
+                l->refused += !ok;
+                stage_unref(&item.stage);
+        }
+        (void)mailbox_checkpoint(m, &err);
+        uidset_add_range(&uids, 1, 1);
+        waiter_init_blocking(&w);
+        if (mailbox_move(m, &uids, m2, NULL, NULL, &r, &w, &err) == 0)
+                waiter_block(&w, &err);
+        (void)mailbox_purge_expunged(m, INT64_MAX, &err);
+        mailbox_maintain_begin(m);
+        if (mailbox_roll(m, &err) == 0)
+                (void)mailbox_begin_next(m, &err);
+        mailbox_maintain_end(m);
+        (void)mailbox_compact(m, &err);
+out:
+        if (m)
+                mailbox_unref(&m);
+        if (m2)
+                mailbox_unref(&m2);
+        uidset_deinit(&uids);
+        logstore_destroy(&st.ls);
+}
+
+Test(damage, any_single_call_may_fail)
+{
+        for (int pass = 0; pass < 4; pass++) {
+                int at = 0;
+
+                fail_with = pass % 2 ? ENOSPC : EIO;
+                for_good = pass / 2;
+                do {
+                        struct life l = { .acked = 0 };
+                        struct check_report report = { .messages = 0 };
+                        struct mailbox_ident ident, ident2;
+                        struct err err = ERR_INIT;
+                        uint32_t have;
+
+                        for (int k = 0; k < 2; k++) {
+                                struct mailbox *m;
+
+                                snprintf(l.ids[k], sizeof l.ids[k], "x%d%d%021d", pass, k, at);
+                                m = fake_create(&st, l.ids[k]);
+                                mailbox_unref(&m);
+                        }
+                        count_down = at;
+                        fs_fault = fail_at;
+                        live(&l);
+                        fs_fault = NULL;
+                        st.epoch++;
+                        fake_store_start(&st, 0);
+                        ident = fake_ident(&st, l.ids[0]);
+                        ident2 = fake_ident(&st, l.ids[1]);
+                        have = 0;
+                        for (int k = 0; k < 2; k++) {
+                                struct mailbox *m = fake_open(&st, l.ids[k]);
+
+                                cr_assert_not_null(m, "call %d", at);
+                                have += messages(m);
+                                cr_assert_gt(append(m, 0), 0, "call %d", at);
+                                mailbox_unref(&m);
+                        }
+                        cr_assert_eq(have, l.acked, "call %d: %u messages, %u acknowledged, %u refused", at, have, l.acked, l.refused);
+                        cr_assert_eq(mailbox_check_files(&st, &ident, &report, &err), 0, "%s", err.text);
+                        cr_assert_eq(mailbox_check_files(&st, &ident2, &report, &err), 0, "%s", err.text);
+                        cr_assert_eq(report.problems, 0, "call %d", at);
+                        at++;
+                } while (count_down < 0 && at < 200);
+                cr_assert_gt(at, 20);
+                cr_log_info("%d calls", at);
+        }
+}
