@@ -6,7 +6,7 @@ deps:
 # A second make: what was just installed decides how the rest is built.
 RUNDIR ?= run
 run: deps
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory -j$$(nproc) all
 	@exec $B/cyrd --demo $(RUNDIR) $(if $(PORTBASE),--portbase $(PORTBASE))
 
 man: $B/cyrd

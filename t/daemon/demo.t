@@ -18,7 +18,8 @@ my @more;
     no warnings 'redefine';
     *Daemon::command = sub { return ("$Daemon::build/cyrd", '--demo', "$parent/run", '--portbase', $base, @more) };
 }
-ok($d->start, 'starts from nothing') or BAIL_OUT($d->slurp('log'));
+END { my $q = $?; remove_tree(abs_path("$parent/run")) if $parent && -l "$parent/run"; $? = $q }
+ok($d->start, 'starts from nothing') or do { diag $d->slurp('log'); done_testing; exit 1 };
 ok($d->wait_log(qr/Control-C/), '... and says how to connect');
 my ($accounts) = $d->slurp('log') =~ /Accounts: (.*)/;
 like($accounts, qr{^admin/\w{12} alice/\w{12} bob/\w{12}$}, '... with passwords');
@@ -55,5 +56,4 @@ ok($d->start, 'starts again');
 $d->wait_log(qr/Control-C/);
 is($d->slurp('log') =~ /Accounts: (.*)/ && $1, $accounts, '... with the same passwords');
 is($d->stop('INT') < 10, 1, 'Control-C ends it');
-remove_tree(abs_path("$parent/run")) if -l "$parent/run";
 done_testing;
