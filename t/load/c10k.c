@@ -237,6 +237,13 @@ static void plain_token(const char *user, char out[256])
         out[k] = '\0';
 }
 
+static bool is_exists(const char *line, unsigned long *n_r)
+{
+        int end = 0;
+
+        return sscanf(line, "* %lu EXISTS%n", n_r, &end) == 1 && end > 0;
+}
+
 /* ---- a blocking client: the probe, the searchers, who fills mailboxes ------------------------------------------------------- */
 
 struct client {
@@ -287,7 +294,7 @@ static void client_until(struct client *k, const char *tag, char *line, size_t s
                         bool found = n >= tag_len && memcmp(start, tag, tag_len) == 0;
                         unsigned long exists;
 
-                        if (n < 64 && sscanf(start, "* %lu EXISTS", &exists) == 1)
+                        if (n < 64 && is_exists(start, &exists))
                                 k->exists = exists;
                         if (found)
                                 snprintf(line, size, "%.*s", (int)(n > 200 ? 200 : n), start);
@@ -568,7 +575,7 @@ static void mass_line(struct mass *m)
                 }
                 break;
         case SETTLED:
-                if (m->kind == IDLE && m->common && sscanf(m->line, "* %lu EXISTS", &n) == 1) {
+                if (m->kind == IDLE && m->common && is_exists(m->line, &n)) {
                         atomic_fetch_add(&exists_common, 1);
                         atomic_store(&last_exists, now());
                 }
