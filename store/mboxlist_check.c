@@ -2,8 +2,8 @@
  * mboxlist_check - the list against the directories.
  *
  * A mailbox's directory is <partition>/<c1>/<c2>/<unique id>, c1 and c2 being the id's first two characters. An orphan – a directory
- * there whose name is a unique id that no entry has – is what a crash in the middle of a creation or deletion leaves. It is never
- * deleted: repair renames it to <partition>/quarantine./<unique id>.<hexadecimal time>.
+ * there whose name is a unique id that neither an entry nor removals.db has – is what a restored older list leaves, or a power loss in
+ * the middle of a creation. It is never deleted: repair renames it to <partition>/quarantine./<unique id>.<hexadecimal time>.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -36,7 +36,7 @@ static bool is_known(struct checking *c, const char *id)
 {
         const struct mbentry *e = mem_find_id(&c->ml->mem, id);
         struct mailbox *open = e ? NULL : mailbox_find_open(c->ml->store, id);
-        bool known = e || open;                         /* deleted, but a session still reads it */
+        bool known = e || open || removal_pending(c->ml, id);  /* deleted: a session still reads it, or it is being removed */
 
         mbentry_unref(&e);
         if (open)

@@ -371,6 +371,8 @@ static int write_changes(struct db_txn *txn, void *ctx, struct err *err)
                 ret = e ? db_put(c->ml->db, txn, str_span(&key), str_span(&value), err)
                         : db_del(c->ml->db, txn, str_span(&key), err);
         }
+        if (ret == 0)
+                ret = removals_write(c->ml->store, txn, c->changes, err);
         if (ret == 0 && c->changes->also)
                 ret = c->changes->also(txn, c->changes->also_ctx, err);
         str_deinit(&key);

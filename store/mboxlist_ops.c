@@ -2,9 +2,9 @@
  * mboxlist_ops - create, delete, ACL and special use; rename is in mboxlist_rename.c.
  *
  * Order on the disk, and what a crash leaves:
- *   create   directory and first segment synced, then the entry committed: between them an orphan directory, which no name leads to
- *            and mboxlist_check() quarantines
- *   delete   the entry committed (gone, or renamed below deletedprefix), then the files removed: between them an orphan as well
+ *   create   a row of removals.db, directory and first segment synced, then the entry committed and the row gone with it
+ *   delete   the entry committed (gone, with a row of removals.db; or renamed below deletedprefix), then the files removed
+ * In between is a directory that no name leads to; the row makes the next start remove it.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -228,8 +228,10 @@ static int create_locked(struct mboxlist *ml, const struct mbox_create *what, co
             (!there && mboxlist_remembered(ml, what->name, &remembered, err) < 0))
                 goto out;
         e = make_entry(ml, what, partition, remembered);
-        if (mbentry_ident(ml->store, e, &ident, err) < 0 || mailbox_create_files(ml->store, &ident, err) < 0)
+        if (mbentry_ident(ml->store, e, &ident, err) < 0 || removal_announce(ml, e, err) < 0 ||
+            mailbox_create_files(ml->store, &ident, err) < 0)
                 goto out;
+        changes_removal(&changes, e, true);
         changes_add_parents(ml, &changes, what->name);
         changes_set(&changes, what->name, mbentry_ref(e), NULL);
         ret = mboxlist_commit(ml, &changes, err);
@@ -345,7 +347,9 @@ static int delete_locked(struct mboxlist *ml, const char *name, bool tree, bool 
                 if (names_writable(ml, e->type == MBTYPE_NORMAL ? e->partition : NULL, err) < 0)
                         goto out;
                 changes_remove(ml, &changes, e, tree, i == 0, NULL);
-                if (!immediately && e->type == MBTYPE_NORMAL)
+                if (e->type == MBTYPE_NORMAL && immediately)
+                        changes_removal(&changes, e, false);
+                else if (e->type == MBTYPE_NORMAL)
                         rename_to_deleted(ml, &changes, e, now);
         }
         ret = mboxlist_commit(ml, &changes, err);

@@ -63,8 +63,14 @@ struct name_change {
         const struct mbentry *tombstone;        /* with entry NULL: what is remembered of it, or NULL */
         const char *former;                     /* renamed from, or NULL: for the change feed */
 };
+/* A directory that no entry names, or soon none will: see mboxlist_removal.c. Borrowed from the arena of the changes. */
+struct removal {
+        const char *uniqueid, *partition;
+        bool settled;                           /* the entry is there now: forget it */
+};
 struct name_changes {
         ARRAY(struct name_change) list;
+        ARRAY(struct removal) removals;
         struct arena arena;                     /* names */
         int (*also)(struct db_txn *txn, void *ctx, struct err *err);    /* more of the same transaction, may be NULL */
         void *also_ctx;
@@ -89,6 +95,17 @@ int mboxlist_remembered(struct mboxlist *ml, const char *name, uint32_t *uidvali
 void mboxlist_new_uniqueid(char id[25]);
 /* Later ones will be above this one. */
 void mboxlist_note_uidvalidity(struct mboxlist *ml, uint32_t v);
+
+/* ---- mboxlist_removal.c ---- */
+
+void changes_removal(struct name_changes *changes, const struct mbentry *e, bool settled);
+/* The rows of a transaction. */
+int removals_write(struct store *store, struct db_txn *txn, const struct name_changes *changes, struct err *err);
+/* A directory is about to be made for an entry that is not committed yet. Not synced: it goes to the disk with the next commit. */
+int removal_announce(struct mboxlist *ml, const struct mbentry *e, struct err *err);
+bool removal_pending(struct mboxlist *ml, const char *uniqueid);
+/* Forget what is done; with `remove` (at start, when nobody has anything open) do what is not. */
+int mboxlist_settle_removals(struct mboxlist *ml, bool remove, struct err *err) EXCLUDES(names_class);
 
 /* ---- mboxlist_ops.c ---- */
 

@@ -74,7 +74,8 @@ static int open_all(struct store *store, struct conf *conf, struct err *err)
         str_deinit(&path);
         if (rc < 0 || store_stamp(store, err) < 0 || store_add_partitions(store, conf, err) < 0 || store_begin(store, err) < 0 ||
             store_open_databases(store, err) < 0 || mboxlist_open(store, store->mailboxes_db, &store->ml, &damaged, err) < 0 ||
-            subs_create(store, &store->subs, err) < 0 || logstore_open(store, err) < 0)
+            mboxlist_settle_removals(store->ml, true, err) < 0 || subs_create(store, &store->subs, err) < 0 ||
+            logstore_open(store, err) < 0)
                 return -1;
         log_event(LOG_NOTE, NULL, "store.open", "dir=%s id=%s epoch=%u last_stop=%s mailboxes=%llu damaged=%llu", store->configdir,
                   store->id, store->epoch, store->unclean ? "unclean" : "clean", (unsigned long long)mboxlist_count(store->ml),

@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "store/mboxlist_private.h"
 #include "store/store_private.h"
 #include "util/array.h"
 #include "util/clock.h"
@@ -127,7 +128,8 @@ static int open_all(struct store *store, const char *dir, bool from_backup, stru
         struct db_env_options options = { .dir = dir, .readonly = store->readonly, .from_backup = from_backup };
 
         if (db_env_open(&options, &store->env, err) < 0 || open_table(store, "mailboxes.db", &store->mailboxes_db, err) < 0 ||
-            open_table(store, "subscriptions.db", &store->subscriptions_db, err) < 0)
+            open_table(store, "subscriptions.db", &store->subscriptions_db, err) < 0 ||
+            open_table(store, "removals.db", &store->removals_db, err) < 0)
                 return -1;
         return 0;
 }
@@ -311,6 +313,7 @@ void store_close_databases(struct store *store)
 {
         db_close(&store->mailboxes_db);
         db_close(&store->subscriptions_db);
+        db_close(&store->removals_db);
         db_env_close(&store->env);
 }
 
@@ -335,7 +338,7 @@ static int dump(struct store *store, struct db *db, const char *table, struct er
 /* The new copies change places with the last ones (atomically), and only then may log files go. */
 static int back_up(struct store *store, struct err *err)
 {
-        static const char *const names[] = { "mailboxes.db", "subscriptions.db", NULL };
+        static const char *const names[] = { "mailboxes.db", "subscriptions.db", "removals.db", NULL };
         struct str fresh = STR_INIT, place = STR_INIT, parent = STR_INIT;
         uint32_t log = 0;
         int rc;
@@ -371,6 +374,8 @@ int store_db_checkpoint(struct store *store, struct err *err)
 
         if (store->readonly)
                 return 0;
+        if (mboxlist_settle_removals(store->ml, false, err) < 0)
+                return -1;
         mutex_lock(&store->dumping);
         db_env_stats(store->env, &commits, &retries);
         rc = db_env_checkpoint(store->env, err);
