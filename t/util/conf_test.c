@@ -71,7 +71,7 @@ Test(conf, errors_name_file_line_and_column)
                 { ": x\n", "/etc/a:1:1: no option name here" },
                 { "umask: 099\n", "/etc/a:1:8: umask: \"099\" is not a value" },
                 { "store_sync: some\n", "/etc/a:1:13: store_sync: \"some\" is not one of: default all" },
-                { "segment_size: 1X\n", "/etc/a:1:15: segment_size: \"1X\" is not a size (like 65536, 64K, 10M)" },
+                { "blob_threshold: 1X\n", "/etc/a:1:17: blob_threshold: \"1X\" is not a size (like 65536, 64K, 10M)" },
         };
 
         for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -206,7 +206,7 @@ Test(conf, values_of_each_type)
                 { "maxword", "0x10", 16 }, { "maxword", "010", 8 }, { "maxword", "-5", -5 }, { "maxword", "+7", 7 },
                 { "timeout", "32", 32 * 60 }, { "timeout", "1h30m", 5400 }, { "timeout", "1H30", 5400 }, { "timeout", "-2d", -172800 },
                 { "timeout", "10s5", 310 }, { "popexpiretime", "-1", -86400 }, { "sync_timeout", "9", 9 },
-                { "segment_size", "64K", 65536 }, { "segment_size", "2 MiB", 2097152 }, { "segment_size", "7b", 7 },
+                { "blob_threshold", "64K", 65536 }, { "blob_threshold", "2 MiB", 2097152 }, { "blob_threshold", "7b", 7 },
                 { "virtdomains", "yes", 2 }, { "virtdomains", "userid", 1 }, { "serverinfo", "no", 0 },
                 { "event_groups", "message  access", 1 | 8 },
                 { "sieve_extensions", "imapflags", INT64_C(1) << 15 },
@@ -214,9 +214,9 @@ Test(conf, values_of_each_type)
         static const struct { const char *option, *text; } bad[] = {
                 { "debug", "o" }, { "debug", "2" }, { "debug", "" }, { "maxword", "" }, { "maxword", "08" }, { "maxword", " 1" },
                 { "maxword", "99999999999999999999" }, { "timeout", "" }, { "timeout", "-" }, { "timeout", "1w" },
-                { "timeout", "1h 30m" }, { "timeout", "9223372036854775807d" }, { "segment_size", "K" },
-                { "segment_size", "1KK" }, { "segment_size", "-1" }, { "segment_size", "9000000T0" },
-                { "segment_size", "99999999999T" }, { "expunge_mode", "Delayed" }, { "expunge_mode", "yes" },
+                { "timeout", "1h 30m" }, { "timeout", "9223372036854775807d" }, { "blob_threshold", "K" },
+                { "blob_threshold", "1KK" }, { "blob_threshold", "-1" }, { "blob_threshold", "9000000T0" },
+                { "blob_threshold", "99999999999T" }, { "expunge_mode", "Delayed" }, { "expunge_mode", "yes" },
                 { "expunge_mode", "" }, { "event_groups", "mess" }, { "umask", "8" }, { "umask", "0x3" }, { "umask", "1777" },
         };
         int64_t n;
