@@ -20,7 +20,8 @@
 #include "util/must.h"
 
 #define SYNC_THREADS_MAX 64
-#define JOB_THREADS 2
+#define JOB_THREADS 6
+#define SLOW_JOBS_MAX 3                         /* of them: messages with blobs never wait behind large copies */
 #define COLD_SHED_MS 10000
 #define HOUSEKEEPING_MS 1000
 #define READ_FDS_MAX 1024                       /* idle descriptors of segments and blobs that stay open */
@@ -41,8 +42,10 @@ struct logstore {
         struct mutex sync_lock;                 /* sync_class */
         struct cond sync_wake, job_wake, house_wake;
         struct mailbox *sync_first, *sync_last, *soft_first, *soft_last, *maint_first, *maint_last;
-        struct job *job_first, *job_last;
-        unsigned jobs_running;
+        struct job_queue {
+                struct job *first, *last;
+        } jobs, slow_jobs;
+        unsigned slow_running;
         bool stopping, house_stopping;
 
         pthread_t sync_threads[SYNC_THREADS_MAX], job_threads[JOB_THREADS], house_thread;
@@ -349,12 +352,14 @@ void logstore_run(struct logstore *ls, struct job *job)
                 sync_lock(ls);
                 here = ls->stopping;
                 if (!here) {
+                        struct job_queue *q = job->slow ? &ls->slow_jobs : &ls->jobs;
+
                         job->next = NULL;
-                        if (ls->job_last)
-                                ls->job_last->next = job;
+                        if (q->last)
+                                q->last->next = job;
                         else
-                                ls->job_first = job;
-                        ls->job_last = job;
+                                q->first = job;
+                        q->last = job;
                         cond_signal(&ls->job_wake);
                 }
                 sync_unlock(ls);
@@ -460,21 +465,36 @@ static void *sync_main(void *arg)
         return NULL;
 }
 
+static struct job *take_job_locked(struct logstore *ls) REQUIRES(ls->sync_lock, sync_class);
+static struct job *take_job_locked(struct logstore *ls)
+{
+        struct job_queue *q = ls->jobs.first || ls->slow_running >= SLOW_JOBS_MAX ? &ls->jobs : &ls->slow_jobs;
+        struct job *job = q->first;
+
+        if (job) {
+                q->first = job->next;
+                if (!q->first)
+                        q->last = NULL;
+        }
+        return job;
+}
+
 static void *job_main(void *arg)
 {
         struct logstore *ls = arg;
 
         sync_lock(ls);
         for (;;) {
-                struct job *job = ls->job_first;
+                struct job *job = take_job_locked(ls);
 
                 if (job) {
-                        ls->job_first = job->next;
-                        if (!ls->job_first)
-                                ls->job_last = NULL;
+                        bool slow = job->slow;
+
+                        ls->slow_running += slow;
                         sync_unlock(ls);
                         job->fn(job);
                         sync_lock(ls);
+                        ls->slow_running -= slow;
                 } else if (ls->stopping) {
                         break;
                 } else {

@@ -522,6 +522,7 @@ int mailbox_copy(struct mailbox *from, const struct uidset *uids, struct mailbox
         n = carry_select(t, INLINE_MESSAGES, &bytes, &blobs);
         if (blobs || n > INLINE_MESSAGES || bytes > INLINE_BYTES) {
                 t->job.fn = run_copy_job;
+                t->job.slow = true;
                 logstore_run(from->ls, &t->job);
                 return 0;
         }

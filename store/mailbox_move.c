@@ -274,6 +274,7 @@ int mailbox_move(struct mailbox *from, const struct uidset *uids, struct mailbox
         t = carry_create(from, uids, to, mask, copied_r, result_r, waiter);
         random_bytes(t->move_id, sizeof t->move_id);
         t->job.fn = run_move_job;
+        t->job.slow = true;
         logstore_run(from->ls, &t->job);
         return 0;
 }

@@ -286,6 +286,7 @@ void mailbox_shed(struct mailbox *m) EXCLUDES(mailbox_class);           /* a col
 struct job {
         struct job *next;
         void (*fn)(struct job *job);            /* ends the job's memory itself */
+        bool slow;                              /* may take long (copies): never occupies all job threads */
 };
 
 struct blob_pin {

@@ -5,22 +5,55 @@
  */
 #include <stdlib.h>
 
-#include "store/mlog.h"
-#include "util/must.h"
+#include "store/mailbox_private.h"
+#include "t/store/fake_store.h"
 
 #define SALT_AT 12
 #define RECORD_MAGIC 0x31527943u
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+/* What a record means for a mailbox: any valid one may come, in any order. */
+static void apply(struct mailbox *m, const struct mlog_record *rec)
+{
+        struct apply_base base = { .uid = 5, .modseq = 9, .seq = 3, .adopted = true };
+        struct err err = ERR_INIT;
+
+        if (rec->h.type < MLOG_TYPE_MAX)
+                must(state_apply(m, &rec->h, rec->front, &base, &err) == 0);
+}
+
+static void look(struct mailbox *m)
+{
+        struct index_iter it;
+        struct index_rec rec;
+
+        kwtab_fill(&m->kw);
+        index_iter_init(&it, m->ix, 1);
+        while (index_next(&it, &rec, NULL) == 1) {
+                const struct kwset *set = mailbox_kwset(m, rec.kwset);
+
+                for (uint32_t i = 0; set && i < set->n; i++)
+                        must(mailbox_keyword_name(m, set->ids[i])[0] != 0);
+        }
+        state_save_blobs(m);
+}
+
 static void scan(const void *image, size_t size)
 {
+        static struct store store;
+        struct mailbox_ident ident = { .uniqueid = "fuzz", .partition_dir = "/nonexistent", .name = "fuzz" };
+        struct mailbox *m = mailbox_alloc(&store, NULL, &ident);
+
         struct mlog_source source = { .memory = image, .size = size };
         struct mlog_scan s;
         struct mlog_record rec;
         struct err err = ERR_INIT;
         uint64_t last = 0, steps = 0;
-        int rc = mlog_scan_begin(&s, &source, 1, "fuzz", 0, 0, &err);
+        int rc;
+
+        m->ix = index_create_empty("/nonexistent/index", "fuzz");
+        rc = mlog_scan_begin(&s, &source, 1, "fuzz", 0, 0, &err);
 
         if (rc == 0)
                 s.check_bodies = true;
@@ -31,12 +64,15 @@ static void scan(const void *image, size_t size)
                 if (rc == MLOG_SCAN_RECORD) {
                         must(mlog_front_valid(&rec.h, rec.front));
                         must(rec.h.offset + sizeof rec.h + rec.h.front_len + rec.h.body_len <= size);
+                        apply(m, &rec);
                 } else {
                         must(s.damage_from < s.damage_to && s.damage_to <= size);
                 }
                 rc = 0;
         }
         mlog_scan_deinit(&s);
+        look(m);
+        mailbox_free(&m);
 }
 
 /* Checksums, places and lengths as a writer would have left them. */
