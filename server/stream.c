@@ -2,8 +2,8 @@
  * stream - see stream.h.
  *
  * Layers from the outside in: socket, TLS, SASL security layer. Without a layer and without a tap memory goes out by writev()
- * and file extents by sendfile(); otherwise the rope is copied in pieces of at most 16 KiB, which leave the rope when the layer has
- * taken them. What a layer has taken but the socket has not is "held": STREAM_OK is said only when nothing is.
+ * and file extents by sendfile(); otherwise the rope is copied in pieces of at most 16 KiB, which leave it when TLS has sent them or
+ * the SASL layer has encoded them. STREAM_OK is said only when nothing encoded is left.
  */
 #include "server/stream_private.h"
 
@@ -281,16 +281,7 @@ static enum stream_result sasl_flush(struct stream *s, struct err *err)
         return STREAM_OK;
 }
 
-static enum stream_result held_flush(struct stream *s, struct err *err)
-{
-        enum stream_result r = s->tls ? tls_flush(s, err) : STREAM_OK;
-
-        if (r == STREAM_OK && s->sasl)
-                r = sasl_flush(s, err);
-        return r == STREAM_OK && s->tls ? tls_flush(s, err) : r;
-}
-
-/* Hand one piece to the layers; all of it is theirs afterwards, or the stream has failed. */
+/* Hand one piece to the layers; what they took leaves the rope. */
 static enum stream_result push(struct stream *s, struct rope *out, const char *buf, size_t len, struct err *err)
 {
         enum stream_result r = STREAM_OK;
@@ -319,7 +310,7 @@ static enum stream_result write_layered(struct stream *s, struct rope *out, stru
         if (s->sasl && sasl_layer_max(s->sasl->conn) < max)
                 max = sasl_layer_max(s->sasl->conn);
         for (;;) {
-                enum stream_result r = held_flush(s, err);
+                enum stream_result r = s->sasl ? sasl_flush(s, err) : STREAM_OK;
                 struct err trouble = ERR_INIT;
                 size_t n;
 

@@ -26,7 +26,7 @@ struct stream {
         bool tls_established;
         gnutls_session_t tls;                   /* NULL: none */
         struct tls_context *tls_context;        /* counted: the credentials `tls` refers to */
-        size_t tls_held;                        /* octets in a record that GnuTLS could not send yet; 0: none */
+        bool tls_resend;                        /* a record GnuTLS could not send: it is still at the front of the rope */
         unsigned tls_warnings;                  /* harmless oddities so far: bounded */
         char *tls_peer;                         /* the client's verified name, NULL none */
         struct stream_sasl *sasl;
@@ -40,9 +40,8 @@ enum stream_result stream_lower_write(struct stream *s, const void *p, size_t le
 
 /* stream_tls.c */
 enum stream_result tls_read(struct stream *s, void *buf, size_t max, size_t *n_r, struct err *err);
-/* Hands the octets to GnuTLS: *n_r of them are its business now. Held octets must have gone before: tls_flush(). */
+/* After STREAM_BLOCKED_… it must be called again with what begins with the same octets. */
 enum stream_result tls_write(struct stream *s, const void *p, size_t len, size_t *n_r, struct err *err);
-enum stream_result tls_flush(struct stream *s, struct err *err);
 bool tls_pending(const struct stream *s);
 void tls_shutdown(struct stream *s);
 void tls_release(struct stream *s);

@@ -1,8 +1,9 @@
 /*
  * stream_tls - one connection's TLS, over GnuTLS's record interface on a non-blocking socket. See stream.h and tls.c.
  *
- * Writing: what gnutls_record_send() was given once is its business: when the socket is full it keeps the encrypted record, and is
- * asked again with (NULL, 0). Such a record is `tls_held` octets of plain text; nothing else is given to it before.
+ * Writing: when the socket is full, GnuTLS keeps the encrypted record and is asked again with (NULL, 0). How much of what it was
+ * given is in that record it says only when it is sent – the client may have asked for small records (RFC 8449) –, so the octets stay
+ * at the front of the rope until then.
  * Renegotiation (TLS 1.2) is refused; a client that insists is cut off.
  */
 #include <gnutls/gnutls.h>
@@ -148,37 +149,19 @@ enum stream_result tls_read(struct stream *s, void *buf, size_t max, size_t *n_r
 
 enum stream_result tls_write(struct stream *s, const void *p, size_t len, size_t *n_r, struct err *err)
 {
-        size_t record = gnutls_record_get_max_size(s->tls);     /* RFC 8449: the client may have asked for less than 16 KiB */
-        ssize_t n;
+        ssize_t n = s->tls_resend ? gnutls_record_send(s->tls, NULL, 0) : gnutls_record_send(s->tls, p, len);
 
-        must(s->tls_held == 0);
-        if (len > record)
-                len = record;                           /* one record, so that what is held is known exactly */
-        n = gnutls_record_send(s->tls, p, len);
-        if (n >= 0) {
+        if (n > 0) {
+                must((size_t)n <= len);
+                s->tls_resend = false;
                 *n_r = (size_t)n;
                 return STREAM_OK;
         }
-        if (!try_again((int)n))
-                return tls_failed("write", (int)n, err);
-        s->tls_held = len;
-        *n_r = len;
-        return STREAM_OK;
-}
-
-enum stream_result tls_flush(struct stream *s, struct err *err)
-{
-        while (s->tls_held > 0) {
-                ssize_t n = gnutls_record_send(s->tls, NULL, 0);
-
-                if (n < 0 && try_again((int)n))
-                        return tls_blocked(s);
-                if (n <= 0)
-                        return tls_failed("write", n == 0 ? GNUTLS_E_INTERNAL_ERROR : (int)n, err);
-                must((size_t)n == s->tls_held);
-                s->tls_held = 0;
+        if (n < 0 && try_again((int)n)) {
+                s->tls_resend = true;
+                return tls_blocked(s);
         }
-        return STREAM_OK;
+        return tls_failed("write", n == 0 ? GNUTLS_E_INTERNAL_ERROR : (int)n, err);
 }
 
 bool tls_pending(const struct stream *s)
@@ -188,7 +171,7 @@ bool tls_pending(const struct stream *s)
 
 void tls_shutdown(struct stream *s)
 {
-        if (s->tls_established && s->tls_held == 0)
+        if (s->tls_established && !s->tls_resend)
                 gnutls_bye(s->tls, GNUTLS_SHUT_WR);     /* one small record: sent, or the socket is full and nobody reads anyway */
 }
 
