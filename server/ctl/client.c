@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "server/control/ops.h"
+#include "server/identity.h"
 #include "store/store.h"
 #include "util/fs.h"
 #include "util/must.h"
@@ -136,9 +137,12 @@ static int call_local(struct ctl_client *client, const struct ctl_op *op, json_t
         struct store_options options = { .conf = client->conf, .no_threads = true };
         struct ctl_call call = { .conf = client->conf, .args = args, .row = local_row, .progress = local_progress,
                                  .cancelled = never_cancelled, .ctx = client };
+        struct identity id;
         int rc;
 
-        if (!(op->flags & CTL_NO_STORE) && store_open(&options, &call.store, err) < 0) {
+        /* As the user the daemon runs as: what root would make there the daemon could not write. */
+        if (!(op->flags & CTL_NO_STORE) && (identity_find(client->conf, &id, err) < 0 || identity_become(&id, err) < 0 ||
+                                            store_open(&options, &call.store, err) < 0)) {
                 json_decref(args);
                 return -1;
         }

@@ -479,5 +479,6 @@ static void lmtp_close(struct session *s)
 }
 
 const struct session_ops lmtp_ops = {
-        .protocol = "lmtp", .too_many = "421 4.3.2 Too many connections, try again later\r\n", .size = sizeof(struct lmtp), .open = lmtp_open, .run = lmtp_run, .close = lmtp_close,
+        .protocol = "lmtp", .size = sizeof(struct lmtp), .open = lmtp_open, .run = lmtp_run, .close = lmtp_close,
+        .too_many = "421 4.3.2 Too many connections, try again later\r\n",
 };
