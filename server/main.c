@@ -188,8 +188,8 @@ static void close_server(unsigned grace_ms)
 /* ---- programs of Cyrus ------------------------------------------------------------------------------------------------------- */
 
 /*
- * ctl_cyrusdb: the store recovers itself when it is opened (-r) and makes its checkpoints in the background (-c): there is
- * nothing left to do, and both succeed.
+ * ctl_cyrusdb: the store recovers itself when it is opened: -r has nothing left to do. -c, as an event of cyrus.conf, makes a
+ * checkpoint of the databases on a job thread; as a program of its own it does nothing, for the daemon makes one every half hour anyway.
  */
 static int check_ctl_cyrusdb(int argc, char *const *argv, struct err *err)
 {
@@ -227,10 +227,25 @@ static int idled_main(int argc, char **argv)
         return 0;
 }
 
+static void checkpoint_databases(void *arg)
+{
+        struct err err = ERR_INIT;
+        char quoted[LOG_QUOTE_MAX];
+
+        if (store_db_checkpoint(arg, &err) < 0)
+                log_event(LOG_ERROR, NULL, "db.checkpoint", "reason=%s", log_quote_str(quoted, err.text));
+}
+
 static int run_job(const struct program *p, int argc, char *const *argv, struct err *err)
 {
-        if (strcmp(p->name, "ctl_cyrusdb") == 0)
-                return check_ctl_cyrusdb(argc, argv, err);
+        if (strcmp(p->name, "ctl_cyrusdb") == 0) {
+                if (check_ctl_cyrusdb(argc, argv, err) < 0)
+                        return -1;
+                for (int i = 1; i < argc && server.engine; i++)
+                        if (strcmp(argv[i], "-c") == 0)
+                                engine_call(OFFLOAD_DB, checkpoint_databases, server.store);
+                return 0;
+        }
         return strcmp(p->name, "idled") == 0 ? 0 : 1;
 }
 

@@ -26,6 +26,7 @@
 #define HOUSEKEEPING_MS 1000
 #define READ_FDS_MAX 1024                       /* idle descriptors of segments and blobs that stay open */
 #define OLD_CHECKPOINT_MS 300000                /* what changed is in a checkpoint after this */
+#define DB_CHECKPOINT_MS 1800000                /* the databases' checkpoint, beside what EVENTS ask for */
 
 struct logstore {
         struct store *store;                    /* immutable */
@@ -548,10 +549,20 @@ static void checkpoint_old(struct logstore *ls) EXCLUDES(open_class)
         ARRAY_FREE(&list);
 }
 
+/* Without an event in cyrus.conf too: the databases' logs must not grow for ever. */
+static void checkpoint_databases(struct store *store)
+{
+        struct err err = ERR_INIT;
+
+        if (store_db_checkpoint(store, &err) < 0)
+                log_event(LOG_ERROR, NULL, "db.checkpoint", "reason=\"%s\"", err.text);
+}
+
 static void *house_main(void *arg)
 {
         struct logstore *ls = arg;
         uint64_t old_ms = clock_mono_ms() + OLD_CHECKPOINT_MS;
+        uint64_t db_ms = clock_mono_ms() + DB_CHECKPOINT_MS;
 
         sync_lock(ls);
         while (!ls->house_stopping) {
@@ -578,6 +589,10 @@ static void *house_main(void *arg)
                         if (clock_mono_ms() >= old_ms) {
                                 checkpoint_old(ls);
                                 old_ms = clock_mono_ms() + OLD_CHECKPOINT_MS;
+                        }
+                        if (clock_mono_ms() >= db_ms) {
+                                checkpoint_databases(ls->store);
+                                db_ms = clock_mono_ms() + DB_CHECKPOINT_MS;
                         }
                 }
                 sync_lock(ls);
