@@ -340,7 +340,17 @@ void mailbox_set_name(struct store *store, const char *uniqueid, const char *nam
         m = table_find(ls->mailboxes, span_of(uniqueid));
         if (m)                                          /* the former name may be in somebody's log line */
                 *ARRAY_PUSH(&m->old_names) = atomic_exchange(&m->name, xstrdup(name));
+        if (m && (m->phase != MB_OPEN || atomic_load(&m->deleted)))
+                m = NULL;
+        if (m) {
+                atomic_fetch_add(&m->refs, 1);
+                cold_remove_locked(ls, m);
+        }
         open_unlock(ls);
+        if (m) {                                        /* watchers look where it is now: below deletedprefix it is gone for them */
+                mailbox_notify(m);
+                mailbox_unref(&m);
+        }
 }
 
 /* ---- queues ---- */

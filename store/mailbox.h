@@ -107,7 +107,7 @@ int mailbox_create_files(struct store *store, const struct mailbox_ident *ident,
 /* The mailbox was deleted: its directory is removed when the last reference is gone. Sessions see mailbox_is_deleted(). */
 void mailbox_mark_deleted(struct store *store, const struct mailbox_ident *ident) EXCLUDES(open_class);
 bool mailbox_is_deleted(struct mailbox *mbox);
-/* Renamed: the name used in logs. */
+/* Renamed: the name used in logs. Watchers are told: it may be out of their sight now. */
 void mailbox_set_name(struct store *store, const char *uniqueid, const char *name);
 const char *mailbox_uniqueid(struct mailbox *mbox);
 struct store *mailbox_store(struct mailbox *mbox);
