@@ -195,6 +195,12 @@ static void dispatch(struct acceptor *a, const struct epoll_event *ev)
         slot_wake((struct session_id){ (uint32_t)(ev->data.u64 >> 32), (uint32_t)ev->data.u64 }, bits);
 }
 
+/* The smaller of two waits in milliseconds; -1 is for ever. */
+static int sooner(int a, int b)
+{
+        return a < 0 || (b >= 0 && b < a) ? b : a;
+}
+
 static void *acceptor_main(void *arg)
 {
         struct acceptor *a = arg;
@@ -202,13 +208,11 @@ static void *acceptor_main(void *arg)
 
         while (!atomic_load(&a->stop)) {
                 uint64_t now = clock_mono_ms();
-                int wait, pause, n;
+                int wait, n;
 
                 timers_run(a->timers, now, slot_timer_due, NULL);
-                pause = backoffs_over(a, now);
-                wait = timers_wait_ms(a->timers, now);
-                if (wait < 0 || (pause >= 0 && pause < wait))
-                        wait = pause;
+                wait = sooner(backoffs_over(a, now), engine_idle_tick(now));
+                wait = sooner(wait, timers_wait_ms(a->timers, now));
                 n = epoll_wait(a->epfd, events, EVENTS_AT_ONCE, wait);
                 must(n >= 0 || errno == EINTR);
                 for (int i = 0; i < n; i++)

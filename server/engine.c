@@ -26,6 +26,35 @@ static void tune_malloc(void)
         mallopt(M_TRIM_THRESHOLD, 1024 * 1024);
 }
 
+#define TRIM_EVERY_MS 10000
+#define TRIM_SESSIONS 200u
+
+/* Memory that a burst of activity freed lies between what idle sessions keep; malloc_trim() gives whole pages of it back. It takes
+ * milliseconds with a large heap, so on a thread that may block, and only when there are many sessions. */
+static void trim(void *arg)
+{
+        (void)arg;
+        malloc_trim(0);
+}
+
+int engine_idle_tick(uint64_t now_ms)
+{
+        struct engine *e = the_engine;
+        uint64_t pushed;
+
+        if (atomic_load(&e->sessions) < TRIM_SESSIONS || atomic_load(&e->stopping))
+                return -1;
+        if (now_ms < e->trimmed_ms + TRIM_EVERY_MS)
+                return (int)(e->trimmed_ms + TRIM_EVERY_MS - now_ms);
+        pool_stats(e->pool, NULL, NULL, NULL, &pushed);
+        if (pushed - e->trimmed_pushed >= TRIM_SESSIONS) {
+                e->trimmed_pushed = pushed;
+                engine_call(OFFLOAD_DISK, trim, NULL);
+        }
+        e->trimmed_ms = now_ms;
+        return TRIM_EVERY_MS;
+}
+
 static unsigned default_workers(struct conf *conf)
 {
         int64_t n = conf_int(conf, NULL, "worker_threads");
@@ -122,8 +151,8 @@ void engine_stop(unsigned grace_ms)
                         return;
                 }
         }
+        acceptor_stop(e->acceptor);                     /* it may want something called: before the threads for that end */
         offload_stop();
-        acceptor_stop(e->acceptor);
         pool_destroy(&e->pool);
         services_free();
         acceptor_destroy(&e->acceptor);

@@ -102,16 +102,19 @@ struct engine {
         struct acceptor *acceptor;
         struct pool *pool;
         atomic_bool stopping;
-        _Atomic uint64_t accepted, refused, wakes;
+        _Atomic uint64_t accepted, refused;
         _Atomic uint64_t sessions;
         struct mutex lock;                      /* with `gone`: the end of the last session */
         struct cond gone;
         uint64_t name_base;                     /* session names begin with it: another one each start */
         _Atomic uint64_t name_next;
-        uint64_t trimmed_ms;                    /* atomic: when malloc_trim() ran last */
+        uint64_t trimmed_ms, trimmed_pushed;    /* the acceptor's: when malloc_trim() was last thought of, and the work done by then */
 };
 /* The engine of this process: set before its threads start, NULL after they have ended. */
 extern struct engine *the_engine;
+
+/* ---- engine.c. On the acceptor's thread, now and then: housekeeping. Returns in how many milliseconds again, -1: any time. */
+int engine_idle_tick(uint64_t now_ms);
 
 /* ---- session.c */
 void slot_wake(struct session_id id, unsigned bits);
