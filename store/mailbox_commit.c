@@ -107,6 +107,26 @@ static void show_locked(struct mailbox *m, struct commit *c) REQUIRES(m->lock, m
         }
 }
 
+/*
+ * A move's other mailbox waits for this commit's being on disk, not for its being shown: when moves cross, it may stand behind a
+ * commit that is itself held back until the other mailbox goes on.
+ */
+static void tell_durable_locked(struct mailbox *m, struct commit_list *done) REQUIRES(m->lock, mailbox_class);
+static void tell_durable_locked(struct mailbox *m, struct commit_list *done)
+{
+        for (struct commit *c = m->commits.head; c && c->end <= m->durable_mark; c = c->next) {
+                struct commit *word;
+
+                if (!c->fn || c->failed)
+                        continue;
+                word = xcalloc(1, sizeof *word);
+                word->fn = c->fn;
+                word->ctx = c->ctx;
+                c->fn = NULL;
+                list_add(done, word);
+        }
+}
+
 /* Show what may be shown; what is done goes to `done`. Returns whether anything is new to see. */
 static bool publish_locked(struct mailbox *m, struct commit_list *done) REQUIRES(m->lock, mailbox_class);
 static bool publish_locked(struct mailbox *m, struct commit_list *done)
@@ -125,6 +145,7 @@ static bool publish_locked(struct mailbox *m, struct commit_list *done)
                 news = news || c->modseq;
                 list_add(done, c);
         }
+        tell_durable_locked(m, done);
         return news;
 }
 

@@ -114,6 +114,8 @@ static int locate(struct mailbox *m, uint32_t uid, struct source_message *s, str
 
         mailbox_lock(m);
         rc = index_find(m->ix, uid, &rec, err);
+        if (rc == 1 && (rec.flags & MSG_EXPUNGED))      /* since it was chosen, by somebody else */
+                rc = 0;
         if (rc == 1) {
                 struct segment *seg = mailbox_segment(m, rec.segment);
 

@@ -4,7 +4,9 @@
  * Two logs cannot be written in one piece. In order, each synced before the next is written:
  *   1  source   MOVE_INTENT: id, target, UIDs. Nothing is shown; these messages are now on their way out, nobody else moves or expunges them
  *   2  target   MOVE_ARRIVAL with that id and the messages, one batch; its commit is held back
- *   3  source   EXPUNGE and MOVE_DONE, one batch; when it is on disk it is shown, and with it the target's commit
+ *   3  source   EXPUNGE and MOVE_DONE, one batch; when it is on disk it is shown, and with it the target's commit. (When moves cross,
+ *               the source may not show it yet – another move's arrival stands before it – and the target goes ahead: waiting for
+ *               each other's being shown, instead of being on disk, would never end.)
  *   4  target   MOVE_DONE, not waited for: the arrival may be forgotten
  *
  * After a crash an intent that is still open is settled when the source is next opened, before its first view, by looking into the
@@ -52,6 +54,14 @@ static void add_expunge(struct mlog_batch *b, const struct uidset *uids)
 
 /* ---- alive ---- */
 
+static bool is_live_locked(struct mailbox *m, uint32_t uid) REQUIRES(m->lock, mailbox_class);
+static bool is_live_locked(struct mailbox *m, uint32_t uid)
+{
+        struct index_rec rec;
+
+        return index_find(m->ix, uid, &rec, NULL) == 1 && !(rec.flags & MSG_EXPUNGED);
+}
+
 static int write_intent(struct carry *t, struct err *err)
 {
         struct mailbox *m = t->from;
@@ -70,7 +80,7 @@ static int write_intent(struct carry *t, struct err *err)
         carry_select(t, UINT32_MAX - 1, &bytes, &blobs);
         mailbox_lock(m);                                /* what goes between the two is left out when it is read */
         for (it = uidset_iter(&t->uids); uidset_next(&it, &uid);)
-                if (!uidset_has(&m->moving, uid))       /* not another's already */
+                if (!uidset_has(&m->moving, uid) && is_live_locked(m, uid))     /* not another's already, nor gone meanwhile */
                         uidset_add(&mine, uid);
         uidset_deinit(&t->uids);
         t->uids = mine;
@@ -144,8 +154,8 @@ static void undo_arrival(struct carry *t, const struct err *why) EXCLUDES(mailbo
         mlog_batch_deinit(&b);
 }
 
-/* Step 4, and the end. From the thread that published the source's expunge; err: its sync failed. */
-static void source_published(void *ctx, const struct err *err)
+/* Step 4, and the end. From the thread that synced the source's expunge; err: that failed. */
+static void source_durable(void *ctx, const struct err *err)
 {
         struct carry *t = ctx;
         struct mailbox *m = t->to;
@@ -169,7 +179,7 @@ static void source_published(void *ctx, const struct err *err)
 static int write_expunge(struct carry *t, struct err *err) EXCLUDES(mailbox_class)
 {
         struct mailbox *m = t->from;
-        struct commit c = { .hard = true, .fn = source_published, .ctx = t };
+        struct commit c = { .hard = true, .fn = source_durable, .ctx = t };
         struct mlog_batch b;
         int rc;
 

@@ -93,7 +93,7 @@ struct commit {
         struct uidset expunged;
         struct totals_delta delta;
         struct waiter *waiter;                  /* may be NULL */
-        void (*fn)(void *ctx, const struct err *err);   /* instead of a waiter: for jobs; err NULL: published */
+        void (*fn)(void *ctx, const struct err *err);   /* instead of a waiter: called when on disk (err NULL), at the latest when shown */
         void *ctx;
         struct err err;                         /* on the way to the waiter */
         bool failed;

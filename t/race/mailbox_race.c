@@ -58,8 +58,7 @@ static void *flagger(void *arg)
 
 static void *mover(void *arg)
 {
-        (void)arg;
-        for (unsigned i = 0; !atomic_load(&stop); i++) {
+        for (unsigned i = (unsigned)(uintptr_t)arg; !atomic_load(&stop); i++) {         /* movers cross each other */
                 struct mailbox *from = i % 2 ? a : b, *to = i % 2 ? b : a;
                 struct uidset uids = UIDSET_INIT;
                 struct append_result r;
@@ -71,7 +70,7 @@ static void *mover(void *arg)
                 if (mailbox_move(from, &uids, to, NULL, NULL, &r, &w, &err) == 0 && waiter_block(&w, &err) == 0)
                         atomic_fetch_add(&moved, r.count);
                 uidset_deinit(&uids);
-                usleep(1000);
+                usleep(200);
         }
         return NULL;
 }
@@ -155,7 +154,7 @@ static unsigned problems(const char *id)
 int main(int argc, char **argv)
 {
         unsigned each = argc > 1 ? (unsigned)atoi(argv[1]) : 150, want, before;
-        pthread_t writers[8], others[5];
+        pthread_t writers[8], others[8];
         struct mailbox_watch watch = { .fn = on_news };
         struct logstore_stats stats;
 
@@ -170,10 +169,12 @@ int main(int argc, char **argv)
         must(pthread_create(&others[2], NULL, reader, NULL) == 0);
         must(pthread_create(&others[3], NULL, reader, NULL) == 0);
         must(pthread_create(&others[4], NULL, maintainer, NULL) == 0);
+        for (unsigned i = 5; i < 8; i++)
+                must(pthread_create(&others[i], NULL, mover, (void *)(uintptr_t)i) == 0);
         for (unsigned i = 0; i < 8; i++)
                 pthread_join(writers[i], NULL);
         atomic_store(&stop, true);
-        for (unsigned i = 0; i < 5; i++)
+        for (unsigned i = 0; i < 8; i++)
                 pthread_join(others[i], NULL);
         want = atomic_load(&appended) - atomic_load(&expunged);
         logstore_stats(st.ls, &stats);
