@@ -568,7 +568,12 @@ static void imap_session_open(struct session *s)
 static void imap_session_close(struct session *s)
 {
         struct imap *imap = imap_of(s);
+        char user[LOG_QUOTE_MAX];
 
+        if (imap->userid && s->stream)
+                log_event(LOG_NOTE, s->name, "imap.logout", "user=%s in=%llu out=%llu seconds=%lld", log_quote_str(user, imap->userid),
+                          (unsigned long long)stream_bytes_in(s->stream), (unsigned long long)stream_bytes_out(s->stream),
+                          (long long)(clock_wall_s() - s->started));
         telemetry_stop(s, &imap->telemetry);
         imap_command_end(imap);
         imap_unselect(imap);

@@ -22,7 +22,8 @@ struct list {
         bool return_subscribed, return_special;
         unsigned status_items;
         struct span *patterns;                  /* with the reference in front */
-        unsigned patterns_n;
+        unsigned patterns_n, wildcards;
+        size_t pattern_octets;
 
         /* Walk through the mailbox list: one part of it after the other. */
         enum list_part { PART_ALL, PART_OWN, PART_USERS, PART_SHARED, PART_FIXED, PART_END } part;

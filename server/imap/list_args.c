@@ -4,7 +4,7 @@
 #include "server/imap/status.h"
 #include "util/array.h"
 
-#define PATTERN_MAX 4096
+#define PATTERN_MAX 4096                        /* octets of all patterns together: matching one name costs at most these times its own */
 
 /* ---- selection options ---- */
 
@@ -83,20 +83,26 @@ static int parse_return(struct list *l)
 
 /* ---- patterns ---- */
 
+static unsigned count_wildcards(struct span s)
+{
+        unsigned n = 0;
+
+        for (size_t i = 0; i < s.len; i++)
+                n += s.p[i] == '*' || s.p[i] == '%';
+        return n;
+}
+
 static int add_pattern(struct list *l, struct span reference, struct span pattern)
 {
         struct imap_parser *ip = &l->imap->cmd.args;
-        unsigned wildcards = 0;
         char *joined;
 
-        if (reference.len + pattern.len > PATTERN_MAX)
-                return err_set(&ip->err, ERR_LIMIT, "Mailbox pattern is too long");
-        for (size_t i = 0; i < pattern.len; i++)
-                wildcards += pattern.p[i] == '*' || pattern.p[i] == '%';
-        for (size_t i = 0; i < reference.len; i++)
-                wildcards += reference.p[i] == '*' || reference.p[i] == '%';
-        if (wildcards > MAILNAME_WILDCARDS_MAX)
-                return err_set(&ip->err, ERR_LIMIT, "Mailbox pattern has too many wildcards");
+        l->pattern_octets += reference.len + pattern.len;
+        if (l->pattern_octets > PATTERN_MAX)
+                return err_set(&ip->err, ERR_LIMIT, "Mailbox patterns are too long");
+        l->wildcards += count_wildcards(pattern) + count_wildcards(reference);
+        if (l->wildcards > MAILNAME_WILDCARDS_MAX)
+                return err_set(&ip->err, ERR_LIMIT, "Mailbox patterns have too many wildcards");
         if (memchr(pattern.p ? pattern.p : "", 0, pattern.len) || memchr(reference.p ? reference.p : "", 0, reference.len))
                 return err_set(&ip->err, ERR_SYNTAX, "NUL in a mailbox pattern");
         joined = arena_alloc(&l->imap->s->arena, reference.len + pattern.len + 1);

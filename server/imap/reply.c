@@ -67,7 +67,7 @@ static const struct answer {
 } answers[] = {
         { ERR_SYNTAX,      NULL,            "Syntax error",                         true,  true,  false },
         { ERR_LIMIT,       "LIMIT",         "A limit was reached",                  false, true,  false },
-        { ERR_CORRUPT,     "SERVERBUG",     "The mailbox is damaged",               false, false, true  },
+        { ERR_CORRUPT,     "CORRUPTION",    "The mailbox is damaged",               false, false, true  },
         { ERR_IO,          "SERVERBUG",     "System I/O error",                     false, false, true  },
         { ERR_NOSPACE,     "UNAVAILABLE",   "No space left on the server",          false, false, true  },
         { ERR_NOMEM,       "UNAVAILABLE",   "Not enough memory",                    false, false, true  },
