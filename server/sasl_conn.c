@@ -241,8 +241,6 @@ static void succeed(struct sasl_conn *c, const char *mech, struct sasl_step *ste
 
 static void conclude(struct sasl_conn *c, int rc, const char *out, unsigned out_len, struct sasl_step *step)
 {
-        const char *mech;
-
         if (rc != SASL_OK && rc != SASL_CONTINUE) {
                 fail(c, rc, step);
                 return;
@@ -256,8 +254,7 @@ static void conclude(struct sasl_conn *c, int rc, const char *out, unsigned out_
                 step->has_challenge = true;
                 return;
         }
-        mech = property(c, SASL_MECHNAME);
-        succeed(c, mech ? mech : "?", step);
+        succeed(c, c->mech, step);
 }
 
 void sasl_start(struct sasl_conn *c, const char *mech, const struct span *initial, struct sasl_step *step)
@@ -272,6 +269,8 @@ void sasl_start(struct sasl_conn *c, const char *mech, const struct span *initia
                 err_set(&step->err, ERR_UNSUPPORTED, "no such mechanism");
                 return;
         }
+        for (size_t i = 0; i < sizeof c->mech - 1 && (c->mech[i] = ascii_upper(mech[i])) != '\0'; i++)
+                ;
         /* An empty initial response is a response: the pointer must not be NULL. */
         rc = sasl_server_start(c->conn, mech, initial ? (initial->len ? initial->p : "") : NULL, initial ? (unsigned)initial->len : 0,
                                &out, &out_len);

@@ -20,6 +20,7 @@ struct sasl_conn {
         sasl_channel_binding_t binding;
         struct str binding_octets;
         char *binding_name;
+        char mech[SASL_MECHNAMEMAX + 12];       /* as asked for, in capitals: the library's own name is without -PLUS */
         bool plaintext_ok, no_password_check;
         struct err refused;                     /* why a callback said no: better than the library's own text */
 };

@@ -78,9 +78,9 @@ void slot_wake(struct session_id id, unsigned bits)
                         return;                         /* nothing new: wakes coalesce */
         } while (!atomic_compare_exchange_weak(&slot->word, &w, next));
         if (queue) {
-                unsigned all = word_bits(next) & word_mask(next);
+                bool hurry = (word_bits(next) & word_mask(next) & ~(unsigned)(WAKE_NEWS | WAKE_TOUCH)) != 0;
 
-                pool_push(the_engine->pool, &slot->item, all == WAKE_NEWS ? POOL_NEWS : POOL_FRESH);
+                pool_push(the_engine->pool, &slot->item, hurry ? POOL_FRESH : POOL_NEWS);
         }
 }
 

@@ -9,6 +9,7 @@
  * What must not happen while a waiter or an offload is out – closing, and telling the protocol to say goodbye – is noted in
  * `deferred` and done when the last one is back, which always wakes the session.
  */
+#include <errno.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -275,7 +276,7 @@ static enum verdict linger(struct session *s)
                         total += (size_t)n;
                         continue;
                 }
-                if (n < 0 && e->close_by_ms > clock_mono_ms() && !s->eof) {
+                if (n < 0 && (errno == EAGAIN || errno == EINTR) && e->close_by_ms > clock_mono_ms()) {
                         e->try_read = false;
                         return VERDICT_PARK;
                 }

@@ -19,7 +19,9 @@
 #include "util/must.h"
 
 #define IOV_AT_ONCE 32
-#define SENDFILE_MAX ((size_t)256 * 1024)       /* a call: one connection on a fast line must not hold its worker */
+#define SENDFILE_MAX ((size_t)256 * 1024)       /* a call */
+#define PLAIN_AT_ONCE ((uint64_t)1024 * 1024)   /* a stream_write(): a peer that reads as fast as we send must not hold its worker. */
+#define LAYERED_AT_ONCE ((uint64_t)256 * 1024)  /* After that it counts as blocked, and epoll says at once that it is not. */
 
 struct stream *stream_create(int fd)
 {
@@ -211,11 +213,15 @@ static enum stream_result send_extent(struct stream *s, struct rope *out, const 
 
 static enum stream_result write_plain(struct stream *s, struct rope *out, struct err *err)
 {
+        uint64_t stop_at = out->bytes > PLAIN_AT_ONCE ? out->bytes - PLAIN_AT_ONCE : 0;
         struct iovec iov[IOV_AT_ONCE];
         struct rope_head head;
 
         while (rope_peek(out, &head)) {
                 enum stream_result r = STREAM_OK;
+
+                if (out->bytes < stop_at)
+                        return STREAM_BLOCKED_WRITE;
 
                 if (head.p) {
                         int count = rope_peek_iov(out, iov, IOV_AT_ONCE);
@@ -304,6 +310,7 @@ static enum stream_result push(struct stream *s, struct rope *out, const char *b
 
 static enum stream_result write_layered(struct stream *s, struct rope *out, struct err *err)
 {
+        uint64_t stop_at = out->bytes > LAYERED_AT_ONCE ? out->bytes - LAYERED_AT_ONCE : 0;
         char buf[STREAM_CHUNK];
         size_t max = sizeof buf;
 
@@ -316,6 +323,8 @@ static enum stream_result write_layered(struct stream *s, struct rope *out, stru
 
                 if (r != STREAM_OK || rope_empty(out))
                         return r;
+                if (out->bytes < stop_at)
+                        return STREAM_BLOCKED_WRITE;
                 n = gather(out, buf, max, &trouble);
                 if (n == 0) {
                         err_copy(err, &trouble);
