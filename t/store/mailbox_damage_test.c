@@ -542,3 +542,54 @@ Test(damage, any_single_call_may_fail)
                 cr_log_info("%d calls", at);
         }
 }
+
+Test(damage, a_large_copy_interrupted_anywhere_is_all_or_nothing)
+{
+        struct mailbox *from = fake_create(&st, ID), *to;
+        static char body[60000];
+        struct err err = ERR_INIT;
+        int at = 0;
+
+        memset(body, 'l', sizeof body);
+        for (int i = 0; i < 30; i++)
+                cr_assert_gt(fake_append(&st, from, body, sizeof body, 0, i % 2 ? "kw" : NULL, &err), 0);
+        for_good = true;
+        fail_with = EIO;
+        do {
+                struct check_report report = { .messages = 0 };
+                struct mailbox_ident ident;
+                struct uidset uids = UIDSET_INIT;
+                struct append_result r;
+                struct waiter w;
+                bool ok;
+                char id[25];
+
+                snprintf(id, sizeof id, "yy%022d", at);
+                to = fake_create(&st, id);
+                append(to, 0);
+                uidset_add_range(&uids, 1, UINT32_MAX - 1);
+                waiter_init_blocking(&w);
+                count_down = at;
+                fs_fault = fail_at;
+                ok = mailbox_copy(from, &uids, to, NULL, NULL, &r, &w, &err) == 0 && waiter_block(&w, &err) == 0;
+                mailbox_unref(&from);
+                mailbox_unref(&to);
+                logstore_destroy(&st.ls);
+                fs_fault = NULL;
+                st.epoch++;
+                fake_store_start(&st, 0);
+                from = fake_open(&st, ID);
+                to = fake_open(&st, id);
+                cr_assert_not_null(to, "call %d", at);
+                cr_assert_eq(messages(to), ok ? 31 : 1, "call %d: %u messages, acknowledged %d", at, messages(to), ok);
+                cr_assert_gt(append(to, 0), 0);
+                mailbox_unref(&to);
+                ident = fake_ident(&st, id);
+                cr_assert_eq(mailbox_check_files(&st, &ident, &report, &err), 0, "%s", err.text);
+                cr_assert_eq(report.problems, 0, "call %d", at);
+                uidset_deinit(&uids);
+                at++;
+        } while (count_down < 0 && at < 100);
+        cr_assert_gt(at, 8);
+        mailbox_unref(&from);
+}
