@@ -298,18 +298,14 @@ static void put_expunges(struct imap *imap, const struct uidset *uids)
         str_deinit(&out);
 }
 
-/* The first n of a set. */
-static void cut(const struct uidset *from, uint64_t n, struct uidset *to)
+/* The next n of a set. */
+static void take(struct uidset_iter *it, unsigned n, struct uidset *out)
 {
-        for (uint32_t i = 0; i < from->n && n > 0; i++) {
-                struct uidrange r = from->ranges[i];
-                uint64_t count = (uint64_t)r.last - r.first + 1;
+        uint32_t uid;
 
-                if (count > n)
-                        r.last = r.first + (uint32_t)n - 1;
-                uidset_add_range(to, r.first, r.last);
-                n -= count < n ? count : n;
-        }
+        uidset_clear(out);
+        while (n-- > 0 && uidset_next(it, &uid))
+                uidset_add(out, uid);
 }
 
 static void replace_view(struct imap_selected *sel, struct view *now)
@@ -318,32 +314,27 @@ static void replace_view(struct imap_selected *sel, struct view *now)
         sel->view = now;
 }
 
-/* Say what is gone. False: the client has enough to read for now. */
+/* Say what is gone. False: the client has enough to read for now; the rest is found again later. */
 static bool tell_expunged(struct imap *imap, struct view *now)
 {
         struct imap_selected *sel = imap->sel;
         struct uidset gone = UIDSET_INIT, some = UIDSET_INIT;
+        struct uidset_iter it;
         uint32_t added;
-        bool all = true;
+        bool room = true;
 
         view_diff(sel->view, now, &gone, &added);
-        while (!uidset_empty(&gone)) {
-                if (imap->s->out.bytes > ROPE_HIGH) {
-                        all = false;
+        it = uidset_iter(&gone);
+        for (take(&it, EXPUNGES_AT_ONCE, &some); !uidset_empty(&some); take(&it, EXPUNGES_AT_ONCE, &some)) {
+                room = imap->s->out.bytes <= ROPE_HIGH;
+                if (!room)
                         break;
-                }
-                uidset_clear(&some);
-                cut(&gone, EXPUNGES_AT_ONCE, &some);
                 put_expunges(imap, &some);
                 replace_view(sel, view_expunge(sel->view, &some, view_modseq(sel->view)));
-                for (uint32_t i = 0; i < some.n; i++) {
-                        uidset_remove_range(&gone, some.ranges[i].first, some.ranges[i].last);
-                        uidset_remove_range(&sel->recent, some.ranges[i].first, some.ranges[i].last);
-                }
         }
         uidset_deinit(&gone);
         uidset_deinit(&some);
-        return all;
+        return room;
 }
 
 static void tell_exists(struct imap *imap)
