@@ -439,6 +439,10 @@ static enum step finish(struct imap *imap)
         loop->phase = loop->after;
         if (loop->closing)
                 return STEP_CLOSE;
+        /* Nobody may pipeline behind AUTHENTICATE (RFC 9051 6.2.2): whoever put commands there is not the client that logged in. */
+        if (loop->discard_rest)
+                discard_input(imap);
+        loop->discard_rest = false;
         if (loop->after == PHASE_TLS_DRAINED)
                 return STEP_DRAIN;
         if (loop->start_layer) {

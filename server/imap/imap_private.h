@@ -31,6 +31,7 @@ struct imap_loop {
         bool closing;                           /* after it, hang up */
         bool skip_line;                         /* a line within a command was too long: drop the rest of it */
         bool start_layer;                       /* AUTHENTICATE negotiated a layer */
+        bool discard_rest;                      /* AUTHENTICATE: what was pipelined behind it is thrown away */
         struct waiter *wait;                    /* what cmd.waiting is about */
         bool timer_wait, timer_fired;           /* the handler asked for imap_pause() */
         unsigned bye;                           /* WAKE_STOP, WAKE_TIMEOUT: as soon as nothing is waited for */

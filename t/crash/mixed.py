@@ -232,7 +232,10 @@ class Client:
     def run(self, stop=None, operations=None):
         """Operate until the daemon is gone (or `stop` is set, or so many are done). Anything wrong is left in self.wrong."""
         try:
-            self.connect()
+            try:
+                self.connect()
+            except AssertionError as e:         # not logged in
+                self.no('login', ('NO', str(e)))
             while not (stop and stop.is_set()) and operations != 0:
                 self.step()
                 operations = operations - 1 if operations else None
