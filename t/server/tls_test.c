@@ -4,12 +4,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <gnutls/gnutls.h>
+#include <gnutls/x509.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "server/service.h"
@@ -203,18 +205,50 @@ static void client_connect(struct client *c, uint16_t port)
         must(connect(c->fd, (struct sockaddr *)&a, sizeof a) == 0);
 }
 
-static int client_tls(struct client *c, const char *priorities, const char *alpn, bool with_cert)
+/* A client's certificate for "ann", signed by the server's self-signed one – or by itself. */
+static void make_client_cert(gnutls_certificate_credentials_t cred, bool by_server)
 {
-        char cert[100], key[100];
+        gnutls_x509_privkey_t key, ca_key;
+        gnutls_x509_crt_t crt, ca;
+        char path[100];
+        gnutls_datum_t d;
+
+        gnutls_x509_privkey_init(&key);
+        gnutls_x509_privkey_generate(key, GNUTLS_PK_ECDSA, GNUTLS_CURVE_TO_BITS(GNUTLS_ECC_CURVE_SECP256R1), 0);
+        gnutls_x509_crt_init(&crt);
+        gnutls_x509_crt_set_version(crt, 3);
+        gnutls_x509_crt_set_serial(crt, "\7", 1);
+        gnutls_x509_crt_set_activation_time(crt, time(NULL) - 1000);
+        gnutls_x509_crt_set_expiration_time(crt, time(NULL) + 100000);
+        gnutls_x509_crt_set_dn_by_oid(crt, GNUTLS_OID_X520_COMMON_NAME, 0, "ann", 3);
+        gnutls_x509_crt_set_key_purpose_oid(crt, GNUTLS_KP_TLS_WWW_CLIENT, 0);
+        gnutls_x509_crt_set_key(crt, key);
+        gnutls_x509_crt_init(&ca);
+        gnutls_x509_privkey_init(&ca_key);
+        snprintf(path, sizeof path, "%s/cert", dir);
+        must(gnutls_load_file(path, &d) == 0 && gnutls_x509_crt_import(ca, &d, GNUTLS_X509_FMT_PEM) == 0);
+        gnutls_free(d.data);
+        snprintf(path, sizeof path, "%s/key", dir);
+        must(gnutls_load_file(path, &d) == 0 && gnutls_x509_privkey_import2(ca_key, &d, GNUTLS_X509_FMT_PEM, NULL, 0) == 0);
+        gnutls_free(d.data);
+        must(gnutls_x509_crt_sign2(crt, by_server ? ca : crt, by_server ? ca_key : key, GNUTLS_DIG_SHA256, 0) == 0);
+        must(gnutls_certificate_set_x509_key(cred, &crt, 1, key) >= 0);
+        gnutls_x509_crt_deinit(crt);
+        gnutls_x509_crt_deinit(ca);
+        gnutls_x509_privkey_deinit(key);
+        gnutls_x509_privkey_deinit(ca_key);
+}
+
+enum show { SHOW_NONE, SHOW_SIGNED, SHOW_UNKNOWN };
+
+static int client_tls(struct client *c, const char *priorities, const char *alpn, enum show show)
+{
         int rc;
 
         gnutls_certificate_allocate_credentials(&c->cred);
-        if (with_cert) {
-                snprintf(cert, sizeof cert, "%s/cert", dir);
-                snprintf(key, sizeof key, "%s/key", dir);
-                must(gnutls_certificate_set_x509_key_file(c->cred, cert, key, GNUTLS_X509_FMT_PEM) == 0);
-        }
-        gnutls_init(&c->tls, GNUTLS_CLIENT | GNUTLS_NO_SIGNAL);
+        if (show != SHOW_NONE)
+                make_client_cert(c->cred, show == SHOW_SIGNED);
+        gnutls_init(&c->tls, GNUTLS_CLIENT | GNUTLS_NO_SIGNAL | (show == SHOW_UNKNOWN ? GNUTLS_FORCE_CLIENT_CERT : 0));
         must(gnutls_priority_set_direct(c->tls, priorities ? priorities : "NORMAL", NULL) == 0);
         gnutls_credentials_set(c->tls, GNUTLS_CRD_CERTIFICATE, c->cred);
         if (alpn) {
@@ -295,7 +329,7 @@ Test(tls, files_and_memory_come_through_in_order, .timeout = 60)
         start("");
         for (int i = 0; i < 2; i++) {
                 client_connect(&c, secure_port);
-                cr_assert_eq(client_tls(&c, versions[i], "imap", false), 0);
+                cr_assert_eq(client_tls(&c, versions[i], "imap", SHOW_NONE), 0);
                 say(&c, "hello\nSEND\nSE");
                 say(&c, "ND\nafter\n");
                 usleep(300000);                         /* the server runs into a full socket: a record is held */
@@ -336,7 +370,7 @@ Test(tls, what_was_pipelined_before_the_handshake_is_thrown_away, .timeout = 60)
         client_connect(&c, clear_port);
         say(&c, "one\nSTARTTLS\ninjected\n");
         expect(&c, "one\ngo\n");
-        cr_assert_eq(client_tls(&c, NULL, NULL, false), 0);
+        cr_assert_eq(client_tls(&c, NULL, NULL, SHOW_NONE), 0);
         say(&c, "two\n");
         expect(&c, "two\n");
         say(&c, "WHO\n");
@@ -351,17 +385,17 @@ Test(tls, old_versions_and_other_protocols_are_refused, .timeout = 60)
 
         start("");
         client_connect(&c, secure_port);
-        cr_expect_lt(client_tls(&c, "NORMAL:-VERS-ALL:+VERS-TLS1.1:+VERS-TLS1.0", NULL, false), 0);
+        cr_expect_lt(client_tls(&c, "NORMAL:-VERS-ALL:+VERS-TLS1.1:+VERS-TLS1.0", NULL, SHOW_NONE), 0);
         client_end(&c);
         client_connect(&c, secure_port);
-        cr_expect_lt(client_tls(&c, NULL, "http/1.1", false), 0);       /* RFC 7301 3.2 */
+        cr_expect_lt(client_tls(&c, NULL, "http/1.1", SHOW_NONE), 0);       /* RFC 7301 3.2 */
         client_end(&c);
         client_connect(&c, secure_port);
         say(&c, "GET / HTTP/1.0\r\n\r\n");
         cr_expect(!hear(&c, (char[300]){ 0 }, 300));
         client_end(&c);
         client_connect(&c, secure_port);                /* and the server is well */
-        cr_expect_eq(client_tls(&c, NULL, NULL, false), 0);
+        cr_expect_eq(client_tls(&c, NULL, NULL, SHOW_NONE), 0);
         client_end(&c);
         stop();
 }
@@ -372,10 +406,10 @@ Test(tls, tls_versions_is_kept_to, .timeout = 60)
 
         start("tls_versions: tls1_0 tls1_3\n");
         client_connect(&c, secure_port);
-        cr_expect_lt(client_tls(&c, "NORMAL:-VERS-ALL:+VERS-TLS1.2", NULL, false), 0);
+        cr_expect_lt(client_tls(&c, "NORMAL:-VERS-ALL:+VERS-TLS1.2", NULL, SHOW_NONE), 0);
         client_end(&c);
         client_connect(&c, secure_port);
-        cr_expect_eq(client_tls(&c, NULL, NULL, false), 0);
+        cr_expect_eq(client_tls(&c, NULL, NULL, SHOW_NONE), 0);
         client_end(&c);
         stop();
 }
@@ -390,13 +424,13 @@ Test(tls, a_reload_changes_certificates_for_new_connections_only, .timeout = 60)
 
         start("");
         client_connect(&old, secure_port);
-        cr_assert_eq(client_tls(&old, NULL, NULL, false), 0);
+        cr_assert_eq(client_tls(&old, NULL, NULL, SHOW_NONE), 0);
         snprintf(cert, sizeof cert, "%s/cert", dir);
         snprintf(key, sizeof key, "%s/key", dir);
         cr_assert_eq(tls_make_self_signed("other.example", cert, key, &err), 0, "%s", err.text);
         services_reload();
         client_connect(&new, secure_port);
-        cr_assert_eq(client_tls(&new, NULL, NULL, false), 0);
+        cr_assert_eq(client_tls(&new, NULL, NULL, SHOW_NONE), 0);
         first = gnutls_certificate_get_peers(old.tls, &n)[0];
         second = gnutls_certificate_get_peers(new.tls, &n)[0];
         cr_expect(first.size != second.size || memcmp(first.data, second.data, first.size) != 0);
@@ -407,7 +441,7 @@ Test(tls, a_reload_changes_certificates_for_new_connections_only, .timeout = 60)
         log_set_level(LOG_ERROR);
         services_reload();
         client_connect(&new, secure_port);
-        cr_expect_eq(client_tls(&new, NULL, NULL, false), 0);
+        cr_expect_eq(client_tls(&new, NULL, NULL, SHOW_NONE), 0);
         client_end(&new);
         client_end(&old);
         stop();
@@ -420,7 +454,7 @@ Test(tls, sessions_are_resumed_by_ticket, .timeout = 60)
 
         start("");
         client_connect(&c, secure_port);
-        cr_assert_eq(client_tls(&c, NULL, NULL, false), 0);
+        cr_assert_eq(client_tls(&c, NULL, NULL, SHOW_NONE), 0);
         say(&c, "x\n");
         expect(&c, "x\n");
         cr_assert_eq(gnutls_session_get_data2(c.tls, &data), 0);
@@ -450,16 +484,30 @@ Test(tls, clients_show_certificates_where_they_must, .timeout = 60)
         conf_live_set(live, make_conf(more));
         services_reload();
         client_connect(&c, secure_port);
-        client_tls(&c, NULL, NULL, false);              /* TLS 1.3: the client hears of it with the first read */
+        client_tls(&c, NULL, NULL, SHOW_NONE);              /* TLS 1.3: the client hears of it with the first read */
         cr_expect(!hear(&c, (char[10]){ 0 }, 2));
+        client_end(&c);
+        client_connect(&c, secure_port);
+        client_tls(&c, NULL, NULL, SHOW_UNKNOWN);
+        cr_expect(!hear(&c, (char[10]){ 0 }, 2));
+        client_end(&c);
+        client_connect(&c, secure_port);
+        cr_assert_eq(client_tls(&c, NULL, NULL, SHOW_SIGNED), 0);
+        say(&c, "WHO\n");
+        expect(&c, "tls TLS1.3 256 ann 32\n");
         client_end(&c);
         snprintf(more, sizeof more, "tls_client_certs: optional\ntls_client_ca_file: %s/cert\n", dir);
         conf_live_set(live, make_conf(more));
         services_reload();
         client_connect(&c, secure_port);
-        cr_assert_eq(client_tls(&c, NULL, NULL, false), 0);
+        cr_assert_eq(client_tls(&c, NULL, NULL, SHOW_NONE), 0);
         say(&c, "x\n");
         expect(&c, "x\n");
+        client_end(&c);
+        client_connect(&c, secure_port);                /* as good as none */
+        cr_assert_eq(client_tls(&c, NULL, NULL, SHOW_UNKNOWN), 0);
+        say(&c, "WHO\n");
+        expect(&c, "tls TLS1.3 256 - 32\n");
         client_end(&c);
         stop();
 }
