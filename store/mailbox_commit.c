@@ -690,7 +690,8 @@ int mailbox_roll(struct mailbox *m, struct err *err)
         *e = (struct manifest_entry){ .id = seg->info.id, .valid_len = MLOG_OPEN_END, .kind = MLOG_MAIN, .crc = seg->info.crc,
                                       .salt = seg->info.salt };
         if (manifest_write(&m->manifest, m->dir, err) < 0) {
-                /* Renamed or not, nobody knows: an empty segment in it does no harm, so it stays listed in memory too. */
+                /* Renamed or not, nobody knows. Listed on the disk and empty it does no harm; its id is not used again. */
+                manifest_remove(&m->manifest, m->manifest.n - 1);
                 segment_unref(&seg);
                 return -1;
         }

@@ -573,13 +573,12 @@ static int previous_end(struct replay *r, struct segment *s, uint64_t before_id,
 static int goes_on(struct replay *r, uint32_t i, struct err *err)
 {
         struct mailbox *m = r->m;
-        struct segment *s = m->segs[i], *next = NULL;
-        uint64_t end;
+        struct segment *s = m->segs[i];
+        bool later = false;
 
-        for (uint32_t k = i + 1; k < m->segs_n && !next; k++)
-                if (m->segs[k]->kind == MLOG_MAIN)
-                        next = m->segs[k];
-        if (!next)
+        for (uint32_t k = i + 1; k < m->segs_n; k++)
+                later = later || m->segs[k]->kind == MLOG_MAIN;
+        if (!later)
                 return 0;
         if (r->mark >> 40 > s->info.id) {               /* all of this one was synced: what is missing is rot */
                 r->ended = false;
@@ -587,13 +586,20 @@ static int goes_on(struct replay *r, uint32_t i, struct err *err)
         }
         if (r->ended)
                 return 0;
-        if (previous_end(r, next, s->info.id, &end, err) < 0)
-                return -1;
-        if (end == 0)                                   /* prepared, never begun */
-                return 0;
-        if (s->end < end)
-                r->ended = true;                        /* the file lost its last, unsynced piece */
-        return s->end == end;
+        for (uint32_t k = i + 1; k < m->segs_n; k++) {
+                uint64_t end;
+
+                if (m->segs[k]->kind != MLOG_MAIN)
+                        continue;
+                if (previous_end(r, m->segs[k], s->info.id, &end, err) < 0)
+                        return -1;
+                if (end == 0)                           /* prepared, never begun */
+                        continue;
+                if (s->end < end)
+                        r->ended = true;                /* the file lost its last, unsynced piece */
+                return s->end == end;
+        }
+        return 0;
 }
 
 /* The segments from entry `from` on, in order. Fills r; *last_r is the index in m->segs of the one that the log ends in. */
