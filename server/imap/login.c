@@ -96,11 +96,13 @@ static void auth_cleanup(struct imap *imap)
 {
         struct imap_auth *auth = imap->cmd.state;
 
-        if (auth->password.len) {                       /* it has done its duty, or never will */
+        /* Passwords have done their duty, or never will. */
+        if (auth->password.len)
                 explicit_bzero((char *)(uintptr_t)auth->password.p, auth->password.len);
-                if (imap->gather)
-                        imap_gather_wipe(imap->gather);
-        }
+        if (imap->cmd.line.len)
+                explicit_bzero((char *)(uintptr_t)imap->cmd.line.p, imap->cmd.line.len);
+        if (imap->gather)
+                imap_gather_wipe(imap->gather);
         if (auth->response.cap)
                 explicit_bzero(auth->response.data, auth->response.cap);
         str_deinit(&auth->response);

@@ -100,3 +100,62 @@ c<< + ...
 c>> p {
 c< BAD ...
 cut 0 bytes
+
+== limits after login: words, quoted strings, literals, commands, nesting
+a> NOOP
+a< OK ...
+a> SELECT {131073}
+a< BAD Literal is too large
+a> SELECT {131073+}
+a>= "x" x 131073
+a>> 
+a< BAD Literal is too large
+a>= "w SELECT "
+a>= "wwwwwwwwwwwwwwww" x 8193
+a>> 
+a<< w BAD Word is too long
+a>= "q SELECT \""
+a>= "wwwwwwwwwwwwwwww" x 8193
+a>> "
+a<< q BAD Quoted string is too long
+a>= "c SEARCH "
+a>= "ALL ALL ALL ALL " x 70000
+a>> 
+a<< c BAD Command line is too long
+a> SELECT INBOX
+a< OK ...
+a>= "s SEARCH "
+a>= "(" x 5000
+a>> ALL
+a<< s BAD ...
+a>= "f FETCH 1 "
+a>= "(" x 5000
+a>> 
+a<< f BAD ...
+a>= "n SEARCH "
+a>= "NOT " x 20000
+a>> ALL
+a<< n /BAD|NO/ ...
+a>= "u UID FETCH 1"
+a>= ",1000000:999999" x 20000
+a>> :* FLAGS
+a<< u /OK|BAD/ ...
+a>= "k STORE 1 +FLAGS (a"
+a>= " kwkwkw" x 2000
+a>> )
+a<< k BAD ...
+a> SELECT "Entw&APw-rfe&"
+a< NO [CANNOT] ...
+a> SELECT "&AGE-"
+a< NO [CANNOT] ...
+a> APPEND INBOX "31-Feb-2024 00:00:00 +0000" {3}
+a< BAD ...
+a> SEARCH SINCE 32-Jan-2020
+a< BAD ...
+a> FETCH 0 FLAGS
+a< BAD ...
+a> FETCH 1:99999999999 FLAGS
+a< BAD ...
+a> LOGOUT
+a< * BYE ...
+a< OK ...
