@@ -172,9 +172,11 @@ int blob_place(struct mailbox *m, const char *path, const uint8_t guid[GUID_SIZE
                 blob_name(&name, guid, number);
                 str_printf(&to, "%s/%s", m->dir, name.data);
                 pin(m, name.data, 1);
+                (void)fs_take_sync_failure();
                 rc = place_as(m, path, to.data, err);
                 if (rc == 1 && fs_sync_dir(m->dir, err) < 0)
                         rc = -1;
+                rc = mailbox_guarded(m, rc, err);
                 if (rc == 1)
                         *number_r = number;
                 else

@@ -261,7 +261,7 @@ static int rebuild_manifest(struct mailbox *m, struct err *err)
         }
         man.entries[last_main].valid_len = MLOG_OPEN_END;
         man.generation = 1u << 20;
-        rc = manifest_write(&man, m->dir, err);
+        rc = mailbox_guard(m, manifest_write(&man, m->dir, err), err);
         manifest_deinit(&man);
         log_event(LOG_WARN, NULL, "mailbox.manifest", "uniqueid=%s rebuilt=%d", m->uniqueid, rc == 0);
         return rc;

@@ -409,6 +409,13 @@ failed:
 
 static void close_fds_locked(struct mailbox *m) REQUIRES(m->lock, mailbox_class);
 
+int mailbox_guarded(struct mailbox *m, int rc, const struct err *err)
+{
+        if (fs_take_sync_failure() && rc < 0)
+                store_partition_fail(m->store, m->partition_dir, err);
+        return rc;
+}
+
 /* ---- syncing ---- */
 
 struct sync_set {
@@ -689,7 +696,7 @@ int mailbox_roll(struct mailbox *m, struct err *err)
         e = manifest_add(&m->manifest, m->manifest.n);
         *e = (struct manifest_entry){ .id = seg->info.id, .valid_len = MLOG_OPEN_END, .kind = MLOG_MAIN, .crc = seg->info.crc,
                                       .salt = seg->info.salt };
-        if (manifest_write(&m->manifest, m->dir, err) < 0) {
+        if (mailbox_guard(m, manifest_write(&m->manifest, m->dir, err), err) < 0) {
                 /* Renamed or not, nobody knows. Listed on the disk and empty it does no harm; its id is not used again. */
                 manifest_remove(&m->manifest, m->manifest.n - 1);
                 segment_unref(&seg);
@@ -739,7 +746,7 @@ int mailbox_checkpoint_inner(struct mailbox *m, struct err *err)
         m->records_since_checkpoint = m->bytes_since_checkpoint = 0;
         mailbox_unlock(m);
 
-        ok = mailbox_sync_wait(m, err) == 0 && index_snapshot_write(snap, err) == 0;
+        ok = mailbox_sync_wait(m, err) == 0 && mailbox_guard(m, index_snapshot_write(snap, err), err) == 0;
 
         mailbox_lock(m);
         index_snapshot_finish(m->ix, &snap, ok);

@@ -390,7 +390,7 @@ static int write_out(struct compaction *c, struct err *err)
                 mlog_batch_add(&c->batch, &c->batch.body, MLOG_PURGE, &u, sizeof u, c->purged.ranges, c->purged.n * sizeof *c->purged.ranges,
                                NULL, 0, 0);
         }
-        if (flush(c, err) < 0 || fs_datasync(c->out->fd, file_path(c->out->file), err) < 0)
+        if (flush(c, err) < 0 || mailbox_guard(m, fs_datasync(c->out->fd, file_path(c->out->file), err), err) < 0)
                 return -1;
         c->out->durable = c->out->end;
         c->out->sealed = true;
@@ -430,7 +430,7 @@ static int list_out(struct compaction *c, uint64_t before_id, struct err *err)
         must(at >= 0);
         *manifest_add(&m->manifest, (uint32_t)at) = (struct manifest_entry){ .id = c->out->info.id, .valid_len = c->out->end,
                 .kind = MLOG_COMPACTED, .crc = c->out->info.crc, .salt = c->out->info.salt };
-        if (manifest_write(&m->manifest, m->dir, err) < 0) {
+        if (mailbox_guard(m, manifest_write(&m->manifest, m->dir, err), err) < 0) {
                 /* Perhaps it is there all the same: then the next load rebuilds the index, from a log that says the same. */
                 former.generation = m->manifest.generation;
                 former.next_id = m->manifest.next_id;
@@ -484,7 +484,7 @@ static int drop_retired(struct mailbox *m, struct err *err) EXCLUDES(mailbox_cla
                         manifest_remove(&m->manifest, i);
                 }
         }
-        rc = gone.n ? manifest_write(&m->manifest, m->dir, err) : 0;
+        rc = gone.n ? mailbox_guard(m, manifest_write(&m->manifest, m->dir, err), err) : 0;
         for (size_t i = 0; rc == 0 && i < gone.n; i++) {
                 bool held = false;
 

@@ -312,7 +312,7 @@ static int side_list(struct carry *t, struct err *err)
         struct segment *s = t->side;
         struct manifest_entry *e;
 
-        if (fs_datasync(s->fd, file_path(s->file), err) < 0)
+        if (mailbox_guard(m, fs_datasync(s->fd, file_path(s->file), err), err) < 0)
                 return -1;
         s->durable = s->end;
         s->sealed = true;
@@ -320,7 +320,7 @@ static int side_list(struct carry *t, struct err *err)
         segment_close_fd(s);
         e = manifest_add(&m->manifest, 0);
         *e = (struct manifest_entry){ .id = s->info.id, .valid_len = s->end, .kind = MLOG_ADOPTED, .crc = s->info.crc, .salt = s->info.salt };
-        if (manifest_write(&m->manifest, m->dir, err) < 0)
+        if (mailbox_guard(m, manifest_write(&m->manifest, m->dir, err), err) < 0)
                 return -1;
         return 0;
 }
@@ -338,7 +338,7 @@ static void side_drop(struct carry *t)
                 struct err err = ERR_INIT;
 
                 manifest_remove(&m->manifest, (uint32_t)at);
-                if (manifest_write(&m->manifest, m->dir, &err) < 0)
+                if (mailbox_guard(m, manifest_write(&m->manifest, m->dir, &err), &err) < 0)
                         log_event(LOG_WARN, NULL, "mailbox.adopt", "uniqueid=%s reason=\"%s\"", m->uniqueid, err.text);
         }
         file_unlink_last(t->side->file);
@@ -377,7 +377,7 @@ void carry_settle(struct carry *t)
                 m->manifest.entries[at].base_uid = t->side->base_uid;
                 m->manifest.entries[at].base_modseq = t->side->base_modseq;
                 m->manifest.entries[at].seq = t->side->seq;
-                if (manifest_write(&m->manifest, m->dir, &err) < 0) {
+                if (mailbox_guard(m, manifest_write(&m->manifest, m->dir, &err), &err) < 0) {
                         /* A checkpoint now would hide the ADOPT record from replay: none is made until the next load. */
                         mailbox_lock(m);
                         mailbox_fail_locked(m, &err, false);

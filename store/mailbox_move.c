@@ -314,7 +314,7 @@ static int sync_files(struct mailbox *m, struct err *err)
                 if (fd < 0) {
                         rc = err_set(err, ERR_IO, "cannot open %s", path.data);
                 } else {
-                        rc = fs_datasync(fd, path.data, err);
+                        rc = mailbox_guard(m, fs_datasync(fd, path.data, err), err);
                         close(fd);
                 }
                 str_deinit(&path);

@@ -223,7 +223,7 @@ int segment_begin(struct mailbox *m, uint64_t id, bool counters, struct segment 
                 }
         }
         if (rc == 0)
-                rc = fs_datasync(fd, path.data, err);
+                rc = mailbox_guard(m, fs_datasync(fd, path.data, err), err);
         if (rc == 0) {
                 s->durable = s->end;
                 *seg_r = s;
@@ -696,7 +696,7 @@ static int seal_tail(struct mailbox *m, uint32_t last, struct err *err)
         m->manifest.next_id++;
         *manifest_add(&m->manifest, m->manifest.n) = (struct manifest_entry){ .id = seg->info.id, .valid_len = MLOG_OPEN_END,
                 .kind = MLOG_MAIN, .crc = seg->info.crc, .salt = seg->info.salt };
-        if (manifest_write(&m->manifest, m->dir, err) < 0) {
+        if (mailbox_guard(m, manifest_write(&m->manifest, m->dir, err), err) < 0) {
                 segment_unref(&seg);
                 return -1;
         }
@@ -767,7 +767,7 @@ static int sync_tail(struct mailbox *m, struct err *err)
 
         if (fd < 0)
                 return err_errno(err, errno, "open %s", file_path(s->file));
-        rc = fs_datasync(fd, file_path(s->file), err);
+        rc = mailbox_guard(m, fs_datasync(fd, file_path(s->file), err), err);
         if (rc == 0) {
                 segment_set_fd(s, fd);
                 s->allocated = s->end;
@@ -915,7 +915,7 @@ int mailbox_create_files(struct store *store, const struct mailbox_ident *ident,
         c->uidnext = 1;
         c->highestmodseq = c->created_modseq = 1;
         m->seq = 1;
-        if (fs_mkdir_p_durable(m->dir, 0700, err) < 0)
+        if (mailbox_guard(m, fs_mkdir_p_durable(m->dir, 0700, err), err) < 0)
                 goto out;
         if (fs_exists(m->index_path)) {
                 err_set(err, ERR_EXISTS, "%s is there already", m->dir);
@@ -938,7 +938,7 @@ int mailbox_create_files(struct store *store, const struct mailbox_ident *ident,
         m->manifest.next_id = 2;
         *manifest_add(&m->manifest, 0) = (struct manifest_entry){ .id = 1, .valid_len = MLOG_OPEN_END, .kind = MLOG_MAIN,
                 .crc = seg->info.crc, .salt = seg->info.salt };
-        rc = manifest_write(&m->manifest, m->dir, err);
+        rc = mailbox_guard(m, manifest_write(&m->manifest, m->dir, err), err);
 out:
         segment_unref(&seg);
         mailbox_free(&m);

@@ -20,6 +20,7 @@
 #include "store/mlog.h"
 #include "store/store.h"
 #include "util/array.h"
+#include "util/fs.h"
 #include "util/lock.h"
 
 #define BLOB_THRESHOLD (64u << 10)
@@ -272,6 +273,10 @@ void mailbox_fail_locked(struct mailbox *m, const struct err *why, bool partitio
 void mailbox_complete(struct mailbox *m, struct commit_list *done, bool notify) EXCLUDES(mailbox_class);
 void mailbox_notify(struct mailbox *m) EXCLUDES(mailbox_class);
 void mailbox_release_held(struct mailbox *m, uint64_t end, const struct err *err) EXCLUDES(mailbox_class);
+/* Around a call that syncs files of this mailbox: when a sync failed in it, the partition takes no more changes. Its value is the call's.
+ * A lock may be held. */
+#define mailbox_guard(m, call, err) ((void)fs_take_sync_failure(), mailbox_guarded((m), (call), (err)))
+int mailbox_guarded(struct mailbox *m, int rc, const struct err *err);
 /* maintaining */
 void mailbox_maintain_begin(struct mailbox *m) EXCLUDES(mailbox_class);
 void mailbox_maintain_end(struct mailbox *m) EXCLUDES(mailbox_class);

@@ -18,6 +18,7 @@
 
 struct stage {
         atomic_uint refs;
+        struct store *store;
         char *partition_dir;
         uint64_t threshold;
         struct str memory;                      /* all of it, or what is not yet in the file */
@@ -41,6 +42,7 @@ int stage_begin(struct store *store, const char *partition_dir, uint64_t size_hi
 
         (void)err;
         atomic_init(&s->refs, 1);
+        s->store = store;
         s->partition_dir = xstrdup(partition_dir);
         s->threshold = logstore_options(store_logstore(store))->blob_threshold;
         str_init(&s->memory);
@@ -196,8 +198,11 @@ int stage_sync(struct stage *s, struct err *err)
 
         mutex_lock(&s->sync_lock);
         if (!s->synced) {
+                (void)fs_take_sync_failure();
                 rc = fs_datasync(s->fd, s->path, err);
                 s->synced = rc == 0;
+                if (rc < 0 && fs_take_sync_failure())
+                        store_partition_fail(s->store, s->partition_dir, err);
         }
         mutex_unlock(&s->sync_lock);
         return rc;

@@ -12,6 +12,15 @@
 #include "util/must.h"
 
 int (*fs_fault)(const char *call);              /* tests only */
+static _Thread_local bool sync_failed;
+
+bool fs_take_sync_failure(void)
+{
+        bool was = sync_failed;
+
+        sync_failed = false;
+        return was;
+}
 
 int fs_write_all(int fd, const void *p, size_t len, struct err *err)
 {
@@ -70,8 +79,10 @@ int fs_pread_all(int fd, void *p, size_t len, uint64_t offset, struct err *err)
 
 int fs_datasync(int fd, const char *path_for_log, struct err *err)
 {
-        if (fs_fails("fdatasync") || fdatasync(fd) < 0)
+        if (fs_fails("fdatasync") || fdatasync(fd) < 0) {
+                sync_failed = true;
                 return err_errno(err, errno, "fdatasync %s", path_for_log ? path_for_log : "");
+        }
         return 0;
 }
 
@@ -82,8 +93,10 @@ int fs_sync_dir(const char *dir, struct err *err)
 
         if (fd < 0)
                 return err_errno(err, errno, "open %s", dir);
-        if (fs_fails("fsync") || fsync(fd) < 0)
+        if (fs_fails("fsync") || fsync(fd) < 0) {
+                sync_failed = true;
                 rc = err_errno(err, errno, "fsync %s", dir);
+        }
         close(fd);
         return rc;
 }

@@ -20,6 +20,9 @@ int fs_datasync(int fd, const char *path_for_log, struct err *err);             
 int fs_sync_dir(const char *dir, struct err *err);                                              /* fsync of a directory */
 int fs_mkdir_p(const char *path, mode_t mode, struct err *err);         /* and its parents; existing ones are fine; no sync */
 int fs_mkdir_p_durable(const char *path, mode_t mode, struct err *err); /* every directory made is synced into its parent */
+/* Did a sync fail in this thread since the last call? Also when it was inside another function (fs_replace()): what the disk holds
+ * then is unknown, other than after a write that was refused. */
+bool fs_take_sync_failure(void);
 /* Replace `path` by these octets: temporary file in the same directory, fdatasync, rename, directory sync. */
 int fs_replace(const char *path, const void *p, size_t len, mode_t mode, struct err *err);
 /* Read a whole file of at most max octets (ERR_LIMIT) into `out` (appended). */
