@@ -129,6 +129,7 @@ Test(mlog, a_record_of_another_place_or_segment_is_none)
         struct err err = ERR_INIT;
         uint64_t first = build(&image, 1) - MLOG_SEGMENT_HEADER;
 
+        str_reserve(&image, first);
         str_append(&image, image.data + MLOG_SEGMENT_HEADER, first);   /* the same octets once more, where they do not belong */
         scan_begin(&s, &image);
         cr_expect_eq(mlog_scan_next(&s, &rec, &err), MLOG_SCAN_RECORD);
