@@ -27,10 +27,10 @@ static void tune_malloc(void)
 }
 
 #define TRIM_EVERY_MS 10000
-#define TRIM_SESSIONS 200u
+#define TRIM_AFTER 500u                         /* dispatches since the last time: nothing to gain where nothing happened */
 
 /* Memory that a burst of activity freed lies between what idle sessions keep; malloc_trim() gives whole pages of it back. It takes
- * milliseconds with a large heap, so on a thread that may block, and only when there are many sessions. */
+ * milliseconds with a large heap, so on a thread that may block. */
 static void trim(void *arg)
 {
         (void)arg;
@@ -42,16 +42,14 @@ int engine_idle_tick(uint64_t now_ms)
         struct engine *e = the_engine;
         uint64_t pushed;
 
-        if (atomic_load(&e->sessions) < TRIM_SESSIONS || atomic_load(&e->stopping))
-                return -1;
         if (now_ms < e->trimmed_ms + TRIM_EVERY_MS)
                 return (int)(e->trimmed_ms + TRIM_EVERY_MS - now_ms);
+        e->trimmed_ms = now_ms;
         pool_stats(e->pool, NULL, NULL, NULL, &pushed);
-        if (pushed - e->trimmed_pushed >= TRIM_SESSIONS) {
+        if (pushed - e->trimmed_pushed >= TRIM_AFTER && !atomic_load(&e->stopping)) {
                 e->trimmed_pushed = pushed;
                 engine_call(OFFLOAD_DISK, trim, NULL);
         }
-        e->trimmed_ms = now_ms;
         return TRIM_EVERY_MS;
 }
 

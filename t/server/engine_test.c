@@ -456,6 +456,7 @@ Test(engine, without_descriptors_it_neither_dies_nor_spins, .timeout = 30)
 
 /* ---- fairness ---- */
 
+/* Without the bound on continued slices it would wait for 16 of them, again and again; 400 ms leaves room for a busy machine. */
 Test(engine, endless_commands_on_all_workers_leave_room_for_a_quick_one, .timeout = 30)
 {
         int busy[16], fd;
@@ -476,7 +477,7 @@ Test(engine, endless_commands_on_all_workers_leave_room_for_a_quick_one, .timeou
                 begun = clock_mono_ms() - begun;
                 worst = begun > worst ? begun : worst;
         }
-        cr_expect_lt(worst, 100, "%llu ms", (unsigned long long)worst);
+        cr_expect_lt(worst, 400, "%llu ms", (unsigned long long)worst);
         for (int i = 0; i < 16; i++)
                 close(busy[i]);
         close(fd);
