@@ -1,6 +1,6 @@
 /*
  * DELETE mailbox (RFC 9051 6.3.5). What is below it stays. Needs the x right (RFC 4314 4). An admin who deletes user/joe
- * deletes the user's whole tree, as with Cyrus.
+ * deletes the user's whole tree, as with Cyrus; nobody else can, as the x right on an INBOX says nothing about what is below it.
  */
 #include "server/imap/imap_private.h"
 
@@ -61,6 +61,8 @@ static enum cmd_result begin(struct imap *imap)
                 return CMD_DONE;
         keep = !imap->is_admin && imap_special_use_protected(imap, entry);
         mbentry_unref(&entry);
+        if (mailname_is_inbox(internal) && !imap->is_admin)
+                return imap_no(imap, "NOPERM", "Permission denied");
         if (keep)
                 return imap_no(imap, "CANNOT", "Mailbox with a special use is protected");
         imap->cmd.state = st = ARENA_NEW(&imap->s->arena, struct delete_state);

@@ -3,6 +3,7 @@
  *
  * What is below goes along. RENAME INBOX is different: a new mailbox is made and INBOX's messages are moved into it; INBOX stays, and so
  * does what is below it. Needs x on the old name and k above the new one (RFC 4314 4); for INBOX, whose messages go, t and e.
+ * Another user's INBOX takes the whole user along: for admins only.
  */
 #include "server/imap/imap_private.h"
 
@@ -139,7 +140,11 @@ static enum cmd_result begin(struct imap *imap)
         st->inbox = mailname_is_inbox(st->from) && mailname_owned_by(st->from, imap->userid);
         st->from_entry = imap_find_mailbox(imap, st->from, st->inbox ? ACL_READ | ACL_DELETEMSG | ACL_EXPUNGE : ACL_DELETEMBOX,
                                            false, NULL);
-        if (!st->from_entry || !target_is_free(imap, st) || stays(imap, st))
+        if (!st->from_entry)
+                return CMD_DONE;
+        if (!st->inbox && mailname_is_inbox(st->from) && !imap->is_admin)
+                return imap_no(imap, "NOPERM", "Permission denied");
+        if (!target_is_free(imap, st) || stays(imap, st))
                 return CMD_DONE;
         st->at = st->inbox ? CREATING : RENAMING;
         return imap_offload(imap, OFFLOAD_DB, st->inbox ? create_job : rename_job, st);
