@@ -13,6 +13,7 @@
 
 enum state { IN_LINE, IN_LITERAL, IN_STREAM, IN_SKIP };
 
+#define UNAUTH_LITERALS 4                       /* of the greatest size, in a command before login: LOGIN has two */
 #define TAIL 64                                 /* a refused line's last octets, to see the literal at its end */
 
 struct imap_gather {
@@ -120,10 +121,22 @@ static enum gather_result answer_bad(struct imap_gather *g, struct err *err)
 
 /* ---- lines ---- */
 
+/* The line is refused from here on, perhaps in the midst of a literal's announcement. */
+static void seed_tail(struct imap_gather *g)
+{
+        size_t n = g->text.len - g->line_start;
+
+        g->tail_n = n < TAIL / 2 ? n : TAIL / 2;
+        if (g->tail_n)
+                memcpy(g->tail, g->text.data + g->text.len - g->tail_n, g->tail_n);
+}
+
 static void keep(struct imap_gather *g, char c)
 {
         if (g->refused || ++g->line_octets > (g->authenticated ? g->limits.line_max : g->limits.unauth_line_max)) {
                 refuse(g, ERR_LIMIT, "Command line is too long");
+                if (g->tail_n == 0)
+                        seed_tail(g);
                 if (g->tail_n == TAIL) {
                         memmove(g->tail, g->tail + TAIL / 2, TAIL / 2);
                         g->tail_n = TAIL / 2;
@@ -216,6 +229,7 @@ static enum gather_result announced(struct imap_gather *g, size_t mark, struct s
 {
         uint64_t n;
         size_t literal_max = g->authenticated ? g->limits.literal_max : g->limits.unauth_literal_max;
+        size_t total_max = g->authenticated ? g->limits.total_max : g->limits.unauth_line_max + UNAUTH_LITERALS * literal_max;
 
         g->literal_sync = sync;
         if (!span_u64(digits, INT64_MAX, &n)) {
@@ -240,7 +254,7 @@ static enum gather_result announced(struct imap_gather *g, size_t mark, struct s
         }
         if (n > literal_max)
                 return too_large(g, n, sync, g->authenticated ? "Literal is too large" : "Literal is too large before login", err);
-        if (g->text.len + n > g->limits.total_max)
+        if (g->text.len + n > g->limits.total_max || g->text.len + n > total_max)
                 return too_large(g, n, sync, "Command is too large", err);
         str_append_str(&g->text, "\r\n");
         g->line_start = g->text.len;
@@ -253,7 +267,7 @@ static bool http_request(const struct imap_gather *g)
         static const char version[] = " HTTP/1.";
         size_t n = sizeof version;                      /* and a digit */
 
-        return !g->literals && g->text.len > n && memcmp(g->text.data + g->text.len - n, version, n - 1) == 0;
+        return !g->authenticated && !g->literals && g->text.len > n && memcmp(g->text.data + g->text.len - n, version, n - 1) == 0;
 }
 
 static enum gather_result line_end(struct imap_gather *g, struct err *err)

@@ -269,6 +269,7 @@ Test(imap_gather, commands_come_out_the_same_wherever_they_are_cut)
                 { false, "GET NOOP\r\n", "GET NOOP|" },
                 { false, "OPTIONS * HTTP/1.1\r\n", "hang up|" },
                 { false, "\x16\x03\x01", "hang up|" },
+                { true, "a SEARCH TEXT HTTP/1.1\r\n", "a SEARCH TEXT HTTP/1.1|" },
                 { true, "a X {1}\r\n\"{1}\r\n\"\r\n", "+|+|a X {1}\r\n\"{1}\r\n\"|" },
         };
 
@@ -316,6 +317,48 @@ Test(imap_gather, an_endless_line_is_skipped_to_its_end)
         }
         str_deinit(&input);
         str_deinit(&log);
+}
+
+Test(imap_gather, the_limit_of_a_line_does_not_hide_the_literal_at_its_end)
+{
+        for (int fill = 180; fill < 205; fill++) {
+                struct str input = STR_INIT, log = STR_INIT;
+
+                str_append_str(&input, "a X ");
+                for (int i = 0; i < fill; i++)
+                        str_append_c(&input, 'x');
+                str_append_str(&input, " {10+}\r\na LOGOUT\r\n");
+                str_append_str(&input, "\r\nb NOOP\r\n");
+                gather(str_span(&input), 0, true, &log);
+                cr_expect(strstr(log.data, "|b NOOP|") && !strstr(log.data, "LOGOUT|"), "%d gave %s",
+                          fill, log.data);
+                str_deinit(&input);
+                str_deinit(&log);
+        }
+}
+
+Test(imap_gather, little_is_held_of_a_command_before_login)
+{
+        struct imap_limits limits = IMAP_LIMITS_DEFAULT;
+        struct imap_gather *g = imap_gather_create(&limits);
+        struct str input = STR_INIT;
+        struct err err = ERR_INIT;
+        size_t used;
+
+        str_append_str(&input, "a X");
+        for (int i = 0; i < 20; i++) {
+                str_append_str(&input, " {4096+}\r\n");
+                for (int k = 0; k < 4096; k++)
+                        str_append_c(&input, 'x');
+        }
+        str_append_str(&input, "\r\n");
+        imap_gather_reset(g, false);
+        cr_assert_eq(imap_gather_feed(g, str_span(&input), &used, &err), GATHER_BAD);
+        cr_expect_str_eq(err.text, "Command is too large");
+        cr_expect_eq(used, input.len);
+        cr_expect_lt(imap_gather_text(g).len, (size_t)33 * 1024);
+        str_deinit(&input);
+        imap_gather_destroy(&g);
 }
 
 Test(imap_gather, a_refused_literal_is_skipped_and_the_command_ends_bad)
