@@ -11,6 +11,8 @@
 
 #include "util/log.h"
 
+#define LINE_HIGH 16384                         /* built octets that are handed to the rope in one go */
+
 static void end_message(struct fetch_state *st)
 {
         file_unref(&st->body.file);
@@ -224,6 +226,8 @@ static void begin_message(struct imap *imap, struct fetch_state *st, const struc
 /* Until the message at hand is complete (CMD_DONE). */
 static enum cmd_result go_on(struct imap *imap, struct fetch_state *st)
 {
+        enum cmd_result result;
+
         while (st->section) {
                 switch (fetch_put_section(imap, st, st->section)) {
                 case FETCH_PAUSE:
@@ -235,6 +239,11 @@ static enum cmd_result go_on(struct imap *imap, struct fetch_state *st)
                 case FETCH_LEFT_OUT:
                         st->section = st->section->next;
                 }
+                if (st->line.len > LINE_HIGH)
+                        fetch_flush(imap, st);
+                result = imap_yield(imap);
+                if (st->section && result != CMD_DONE)          /* hundreds of sections of one message can be large */
+                        return result;
         }
         if (!st->first)
                 str_append(&st->line, ")\r\n", 3);
@@ -254,8 +263,6 @@ static enum cmd_result finish(struct imap *imap, struct fetch_state *st)
                 return imap_no(imap, "EXPUNGEISSUED", "Some of the messages no longer exist");
         return imap_ok(imap, NULL, "%s completed", imap->cmd.uid ? "UID FETCH" : "FETCH");
 }
-
-#define LINE_HIGH 16384                         /* built octets that are handed to the rope in one go */
 
 /* CMD_DONE: the batch is done. */
 static enum cmd_result send_batch(struct imap *imap, struct fetch_state *st, const struct walk_batch *b)
