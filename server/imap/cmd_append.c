@@ -14,7 +14,6 @@
 struct append_state {
         struct copy_state target;               /* only where to */
         struct append_item items[MESSAGES_MAX];
-        bool literal8[MESSAGES_MAX];
         uint32_t items_n;
         struct append_result result;
         bool written;
@@ -118,7 +117,6 @@ static int parse_message(struct imap *imap, struct append_state *st)
                 return err_set(&ip->err, ERR_SYNTAX, "One message only");
         if (parse_options(ip, item) < 0)
                 return -1;
-        st->literal8[st->items_n] = imap_peek_c(ip, '~');
         if (imap_streamed_literal(ip, &k) < 0)
                 return -1;
         item->stage = imap_streamed_stage(imap, k);
@@ -166,47 +164,6 @@ static bool begin(struct imap *imap)
         return true;
 }
 
-/*
- * A message sent as literal8 may hold NULs (RFC 3516 4.4, RFC 9051 6.3.12). They could not be handed out by BODY[], whose literals
- * hold none, so such a message is refused as one whose encoding is not understood.
- */
-static int has_nul(struct stage *stage, bool *yes_r, struct err *err)
-{
-        char piece[16384];
-        uint64_t size = stage_size(stage);
-
-        *yes_r = false;
-        for (uint64_t at = 0; at < size && !*yes_r; at += sizeof piece) {
-                size_t n = size - at < sizeof piece ? (size_t)(size - at) : sizeof piece;
-
-                if (stage_read(stage, at, piece, n, err) < 0)
-                        return -1;
-                *yes_r = memchr(piece, '\0', n) != NULL;
-        }
-        return 0;
-}
-
-/* False: the tagged reply was sent. */
-static bool check_octets(struct imap *imap, const struct append_state *st)
-{
-        struct err err = ERR_INIT;
-        bool nul;
-
-        for (uint32_t i = 0; i < st->items_n; i++) {
-                if (!st->literal8[i])
-                        continue;
-                if (has_nul(st->items[i].stage, &nul, &err) < 0) {
-                        imap_fail(imap, &err);
-                        return false;
-                }
-                if (nul) {
-                        imap_no(imap, "UNKNOWN-CTE", "Messages with NUL are not taken");
-                        return false;
-                }
-        }
-        return true;
-}
-
 static enum cmd_result reply(struct imap *imap, const struct append_state *st)
 {
         char code[64];
@@ -233,8 +190,6 @@ enum cmd_result cmd_append(struct imap *imap)
                 return CMD_WAIT;
         if (opened < 0)
                 return imap_fail(imap, &err);
-        if (!check_octets(imap, st))
-                return CMD_DONE;
         st->written = true;
         if (mailbox_append(st->target.to, st->items, st->items_n, &st->result, imap_waiter(imap), &err) < 0) {
                 imap_waiter_cancel(imap);

@@ -286,8 +286,10 @@ static enum step take_literal(struct imap *imap)
                 return want_input(imap);
         if (in.len > loop->literal_left)
                 in.len = (size_t)loop->literal_left;
-        if (!loop->literal8 && memchr(in.p, 0, in.len))                 /* RFC 9051 9: CHAR8 is not NUL */
-                settle(imap, false, NULL, "Message contains NUL characters");
+        /* RFC 9051 9: CHAR8 is not NUL. A literal8 may hold it (RFC 3516 4.4), but BODY[] could not hand it out: refused as an encoding
+         * that is not understood. */
+        if (memchr(in.p, 0, in.len))
+                settle(imap, false, loop->literal8 ? "UNKNOWN-CTE" : NULL, "Message contains NUL characters");
         else if (stage_write(loop->stage, in.p, in.len, &err) < 0)
                 settle_err(imap, &err);
         if (loop->refused)
