@@ -170,7 +170,7 @@ static void log_command(struct imap *imap)
         char buf[LOG_QUOTE_MAX];
         struct imap_command *c = &imap->cmd;
 
-        if (c->cmd && (c->cmd->flags & CMD_LOGGED) && imap->loop->outcome == 'O')
+        if (c->cmd && (c->cmd->flags & CMD_LOGGED) && imap->loop->tagged.len && imap->loop->outcome == 'O')
                 log_event(LOG_NOTE, imap->s->name, "imap.command", "user=%s command=%s args=%s", imap->userid ? imap->userid : "-",
                           c->cmd->name, log_quote(buf, c->name.p + c->name.len, (size_t)(c->args.end - c->name.p) - c->name.len));
 }
