@@ -404,9 +404,11 @@ static enum step lmtp_run(struct session *s)
                 l->welcomed = true;
                 greet(l);
         }
-        if (woken & (WAKE_TIMEOUT | WAKE_STOP) && l->phase != LMTP_OFFLOADED && l->phase != LMTP_DELIVER)
-                return goodbye(l, woken);
+        l->told |= woken & (WAKE_TIMEOUT | WAKE_STOP | WAKE_TIMER);
         for (;;) {
+                /* What is under way ends first: its recipients are owed a status. */
+                if (l->told & (WAKE_TIMEOUT | WAKE_STOP) && l->phase != LMTP_OFFLOADED && l->phase != LMTP_DELIVER)
+                        return goodbye(l, l->told);
                 if (session_slice_over(s))
                         return STEP_AGAIN;
                 if (s->out.bytes > ROPE_HIGH)
@@ -420,7 +422,7 @@ static enum step lmtp_run(struct session *s)
                         l->job_done(l);
                         continue;
                 case LMTP_AUTH_PAUSE:
-                        if (!(woken & WAKE_TIMER))
+                        if (!(l->told & WAKE_TIMER))
                                 return STEP_WAIT;
                         l->phase = LMTP_COMMAND;
                         lmtp_reply(l, "535 5.7.8 Authentication failed");

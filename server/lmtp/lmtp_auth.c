@@ -76,6 +76,7 @@ static void failed(struct lmtp *l)
                 lmtp_reply(l, "501 5.5.2 Bad authentication exchange");
         } else if (pause_s > 0) {
                 l->phase = LMTP_AUTH_PAUSE;
+                l->told &= ~(unsigned)WAKE_TIMER;
                 session_timer(l->s, (uint32_t)pause_s * 1000);
         } else {
                 lmtp_reply(l, "535 5.7.8 Authentication failed");

@@ -58,6 +58,7 @@ struct lmtp {
         struct conf *conf;                      /* reference */
         struct namespace *ns;
         enum lmtp_phase phase;
+        unsigned told;                          /* WAKE_STOP, WAKE_TIMEOUT, WAKE_TIMER that were heard and not yet acted on */
         bool welcomed;                          /* the 220 was sent */
         bool greeted;                           /* LHLO was given */
         bool utf8;                              /* SMTPUTF8 for this message */
