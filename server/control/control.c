@@ -131,6 +131,8 @@ static void finish(struct control *c)
         char quoted[LOG_QUOTE_MAX];
 
         take_buffer(c, true);
+        if (c->cancelled && c->rc == 0)         /* rows are missing: that is not "ok" */
+                c->rc = err_set(&c->err, ERR_TIMEOUT, "the reply was not read in time");
         if (c->rc == 0)
                 reply(c, json_pack("{s:b}", "ok", 1));
         else
@@ -165,6 +167,7 @@ static void begin(struct control *c, struct span line)
         c->call = (struct ctl_call){ .store = engine_store(), .conf = engine_conf(), .in_daemon = true, .args = args, .row = on_row,
                                      .progress = on_progress, .cancelled = is_cancelled, .ctx = c };
         err_clear(&c->err);
+        c->cancelled = false;                   /* no job runs: nobody else looks at it */
         c->running = true;
         session_set_status(c->s, NULL, c->op->name);
         session_offload(c->s, &c->job, OFFLOAD_DB, run_op, c);
