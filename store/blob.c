@@ -36,10 +36,14 @@ void blob_name(struct str *out, const uint8_t guid[GUID_SIZE], uint32_t number)
 /* 1 the same octets, 0 different, -1 */
 static int same_octets(const char *a, const char *b, struct err *err)
 {
-        char *buf = xmalloc((size_t)2 * COPY_BUFFER);
+        char *buf = try_malloc((size_t)2 * COPY_BUFFER);
         struct stat sa, sb;
         int fa = open(a, O_RDONLY | O_CLOEXEC | O_NOFOLLOW), fb = open(b, O_RDONLY | O_CLOEXEC | O_NOFOLLOW), ret = -1;
 
+        if (!buf) {
+                err_set(err, ERR_NOMEM, "compare %s and %s", a, b);
+                goto out;
+        }
         if (fa < 0 || fb < 0 || fstat(fa, &sa) < 0 || fstat(fb, &sb) < 0) {
                 err_errno(err, errno, "compare %s and %s", a, b);
                 goto out;
@@ -66,7 +70,7 @@ out:
 
 static int copy_file(const char *from, const char *to, struct err *err)
 {
-        char *buf = xmalloc(COPY_BUFFER);
+        char *buf = try_malloc(COPY_BUFFER);
         struct str tmp = STR_INIT;
         int in = open(from, O_RDONLY | O_CLOEXEC | O_NOFOLLOW), out = -1, ret = -1;
         uint8_t tag[8];
@@ -75,6 +79,10 @@ static int copy_file(const char *from, const char *to, struct err *err)
         random_bytes(tag, sizeof tag);
         hex_encode(hex, tag, sizeof tag);
         str_printf(&tmp, "%s.%s", to, hex);
+        if (!buf) {
+                err_set(err, ERR_NOMEM, "copy %s", from);
+                goto out;
+        }
         if (in < 0) {
                 err_errno(err, errno, "open %s", from);
                 goto out;
