@@ -466,7 +466,9 @@ class Client:
         uids = self.some(box) if len(box.msgs) < MESSAGES else [u for u, _ in box.msgs][:MESSAGES // 2]
         flagged, gone = copy_state(self.state), copy_state(self.state)
         flagged[name].msgs = [(u, (m[0], m[1] | {'\\Deleted'}, m[2]) if u in uids else m) for u, m in box.msgs]
-        gone[name].msgs = [(u, m) for u, m in box.msgs if u not in uids]
+        # EXPUNGE takes others along that were marked in a command that a crash cut off.
+        every = self.rng.random() < 0.5
+        gone[name].msgs = [(u, m) for u, m in box.msgs if u not in uids and not (every and '\\Deleted' in m[1])]
         text = ','.join(map(str, uids))
         self.begin('STORE %s %s \\Deleted' % (name, text), (flagged, self.state2))
         a = self.imap.cmd('UID STORE %s +FLAGS.SILENT (\\Deleted)' % text)
@@ -476,7 +478,7 @@ class Client:
         gone[name].modseq = max(gone[name].modseq, flagged[name].modseq)
         self.settled(flagged, None, a[1])
         self.begin('EXPUNGE %s %s' % (name, text), (gone, self.state2))
-        a = self.imap.cmd('EXPUNGE' if self.rng.random() < 0.5 else 'UID EXPUNGE %s' % text)
+        a = self.imap.cmd('EXPUNGE' if every else 'UID EXPUNGE %s' % text)
         if a[0] != 'OK':
             self.no('expunge', a)
         self.settled(gone, None, a[1])
