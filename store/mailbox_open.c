@@ -760,21 +760,29 @@ static void drop_unused(struct mailbox *m)
         }
 }
 
-static int sync_tail(struct mailbox *m, struct err *err)
+/* What was replayed may be in the page cache only: segments that no manifest calls sealed, up to the one that the log ends in. Those
+ * before the index's position were on disk when that was written. */
+static int sync_replayed(struct mailbox *m, uint32_t last, struct err *err)
 {
-        struct segment *s = m->active;
-        int rc, fd = open(file_path(s->file), O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+        uint64_t from = index_counters(m->ix)->log.segment;
 
-        if (fd < 0)
-                return err_errno(err, errno, "open %s", file_path(s->file));
-        rc = mailbox_guard(m, fs_datasync(fd, file_path(s->file), err), err);
-        if (rc == 0) {
-                segment_set_fd(s, fd);
-                s->allocated = s->end;
-        } else {
+        for (uint32_t i = 0; i <= last; i++) {
+                struct segment *s = m->segs[i];
+                int rc, fd, at = manifest_find(&m->manifest, s->info.id);
+
+                if (s->kind != MLOG_MAIN || s->info.id < from || at < 0 || m->manifest.entries[at].valid_len != MLOG_OPEN_END)
+                        continue;
+                fd = open(file_path(s->file), O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+                if (fd < 0 && errno == ENOENT)          /* lost: there is nothing of it to sync, and it was reported */
+                        continue;
+                if (fd < 0)
+                        return err_errno(err, errno, "open %s", file_path(s->file));
+                rc = mailbox_guard(m, fs_datasync(fd, file_path(s->file), err), err);
                 close(fd);
+                if (rc < 0)
+                        return -1;
         }
-        return rc;
+        return 0;
 }
 
 static int finish_load(struct mailbox *m, struct replay *r, uint32_t last, struct err *err)
@@ -799,13 +807,10 @@ static int finish_load(struct mailbox *m, struct replay *r, uint32_t last, struc
                                 open_behind = true;
                 if (unclean)
                         remove_orphans(m);
-                if (r->ended || open_behind) {
-                        if (seal_tail(m, last, err) < 0)
-                                return -1;
-                } else if (end->end > index_counters(m->ix)->log.offset || index_counters(m->ix)->log.segment != end->info.id) {
-                        if (sync_tail(m, err) < 0)
-                                return -1;
-                }
+                if ((end->end > c->log.offset || c->log.segment != end->info.id) && sync_replayed(m, last, err) < 0)
+                        return -1;
+                if ((r->ended || open_behind) && seal_tail(m, last, err) < 0)
+                        return -1;
                 drop_unused(m);
         }
         m->active->durable = m->active->end;
