@@ -460,6 +460,8 @@ static void *sync_main(void *arg)
                 struct mailbox *m = take_sync_locked(ls);
 
                 if (m) {
+                        if (ls->soft_first)             /* this thread was perhaps the one that minded their time */
+                                cond_signal(&ls->sync_wake);
                         sync_unlock(ls);
                         mailbox_sync(m);
                         mailbox_unref(&m);
@@ -716,11 +718,11 @@ void logstore_destroy(struct logstore **lsp)
 {
         struct logstore *ls = *lsp;
 
-        *lsp = NULL;
         if (!ls)
                 return;
-        stop_threads(ls);
+        stop_threads(ls);                               /* what they still do finds the logstore in its store */
         evict(ls, 0);
+        *lsp = NULL;
         must(ls->open_count == 0);                      /* somebody kept a reference */
         table_destroy(&ls->mailboxes);
         mutex_deinit(&ls->open_lock);

@@ -436,8 +436,10 @@ int mailbox_settle_moves(struct mailbox *m, struct err *err)
                 }
                 if (m->failed || m->readonly_store || store_partition_failed(m->store, m->partition_dir))
                         return 0;                       /* not now: nothing of it can be changed anyway */
-                if (peek(m, m->moves.v[i], &state, err) < 0 || settle(m, m->moves.v[i], state, err) < 0)
+                if (peek(m, m->moves.v[i], &state, err) < 0 || settle(m, m->moves.v[i], state, err) < 0) {
+                        mailbox_sync(m);                /* the commits of those settled before end here: the caller frees the mailbox */
                         return -1;
+                }
                 wrote = true;
                 i = 0;                                  /* the list has changed */
         }
