@@ -217,8 +217,8 @@ struct blob_file *blob_open_locked(struct mailbox *m, const uint8_t guid[GUID_SI
 
 /* ---- sweeping ---- */
 
-/* The names of blobs that records (tombstones too) need. */
-static int needed_names(struct mailbox *m, struct table *needed, struct err *err) EXCLUDES(mailbox_class)
+/* The names of blobs that records (tombstones too) need. Records that come later have UIDs from *uidnext_r on. */
+static int needed_names(struct mailbox *m, struct table *needed, uint32_t *uidnext_r, struct err *err) EXCLUDES(mailbox_class)
 {
         struct index_iter it;
         struct index_rec rec;
@@ -226,6 +226,7 @@ static int needed_names(struct mailbox *m, struct table *needed, struct err *err
         int rc;
 
         mailbox_lock(m);
+        *uidnext_r = index_counters(m->ix)->uidnext;
         index_iter_init(&it, m->ix, 1);
         it.with_flags = MSG_BLOB;
         for (unsigned n = 0; (rc = index_next(&it, &rec, err)) == 1;) {
@@ -236,6 +237,7 @@ static int needed_names(struct mailbox *m, struct table *needed, struct err *err
                 if (++n % 4096 == 0) {
                         mailbox_unlock(m);
                         mailbox_lock(m);
+                        it.ix = m->ix;                  /* it may have been read back from the disk meanwhile */
                 }
         }
         mailbox_unlock(m);
@@ -243,37 +245,38 @@ static int needed_names(struct mailbox *m, struct table *needed, struct err *err
         return rc;
 }
 
-static int remove_if_unneeded(struct mailbox *m, const char *name, struct err *err) EXCLUDES(mailbox_class)
+/*
+ * A file that somebody still sends stays: a message with this GUID may come again at any time and share it, so it must not go when the
+ * sender is done. Nobody gets a new reference while the lock is held; the next sweep takes it.
+ */
+static int remove_if_unneeded(struct mailbox *m, const char *name, const uint8_t guid[GUID_SIZE], uint32_t from_uid, struct err *err)
+        EXCLUDES(mailbox_class)
 {
-        struct span base = span_of(name);
         struct blob_file *open_file;
         struct index_iter it;
         struct index_rec rec;
-        uint8_t guid[GUID_SIZE];
         struct str path = STR_INIT;
-        int rc = 0;
+        int rc = 1;
 
-        base.len = base.len > 2 + 2 * GUID_SIZE ? 2 + 2 * GUID_SIZE : base.len;
-        if (base.len != 2 + 2 * GUID_SIZE || !hex_decode(guid, (struct span){ base.p + 2, 2 * GUID_SIZE }))
-                return 0;
         mailbox_lock(m);
-        /* Records that came since the names were gathered: only at the end. */
-        if (!table_find(m->blob_pins, span_of(name))) {
-                index_iter_init(&it, m->ix, 1);
+        open_file = table_find(m->blobs, span_of(name));
+        if (open_file && file_is_shared(open_file->file))
+                m->sweep_wanted = true;
+        else if (!table_find(m->blob_pins, span_of(name)) && !m->failed) {
+                index_iter_init(&it, m->ix, from_uid);  /* records that came since the names were gathered */
                 it.with_flags = MSG_BLOB;
                 while ((rc = index_next(&it, &rec, err)) == 1)
-                        if (memcmp(rec.guid, guid, sizeof guid) == 0)
+                        if (memcmp(rec.guid, guid, sizeof rec.guid) == 0)
                                 break;
-                if (rc == 0) {
-                        open_file = table_set(m->blobs, span_of(name), NULL);
-                        str_printf(&path, "%s/%s", m->dir, name);
-                        if (open_file) {                /* somebody may still be sending it */
-                                file_unlink_last(open_file->file);
-                                file_unref(&open_file->file);
-                                free(open_file);
-                        } else if (unlink(path.data) < 0 && errno != ENOENT) {
-                                rc = err_errno(err, errno, "unlink %s", path.data);
-                        }
+        }
+        if (rc == 0) {
+                str_printf(&path, "%s/%s", m->dir, name);
+                if (unlink(path.data) < 0 && errno != ENOENT)
+                        rc = err_errno(err, errno, "unlink %s", path.data);
+                if (open_file) {
+                        table_set(m->blobs, span_of(name), NULL);
+                        file_unref(&open_file->file);
+                        free(open_file);
                 }
         }
         mailbox_unlock(m);
@@ -286,20 +289,26 @@ int blob_sweep(struct mailbox *m, struct err *err)
         struct table *needed;
         DIR *d = opendir(m->dir);
         struct dirent *e;
+        uint32_t uidnext;
         int rc = 0;
 
         if (!d)
                 return err_errno(err, errno, "opendir %s", m->dir);
+        mailbox_lock(m);
+        m->sweep_wanted = false;
+        mailbox_unlock(m);
         needed = table_create();
-        rc = needed_names(m, needed, err);
+        rc = needed_names(m, needed, &uidnext, err);
         while (rc == 0 && (e = readdir(d)) != NULL) {
                 struct span base = span_of(e->d_name);
+                uint8_t guid[GUID_SIZE];
 
-                if (base.len < 2 + 2 * GUID_SIZE || strncmp(base.p, "b.", 2) != 0)
+                /* With a dot it is a copy on its way: it becomes a blob by its renaming, or goes at the next start. */
+                if (base.len < 2 + 2 * GUID_SIZE || strncmp(base.p, "b.", 2) != 0 || strchr(base.p + 2, '.'))
                         continue;
                 base.len = 2 + 2 * GUID_SIZE;
-                if (!table_find(needed, base))
-                        rc = remove_if_unneeded(m, e->d_name, err);
+                if (hex_decode(guid, (struct span){ base.p + 2, 2 * GUID_SIZE }) && !table_find(needed, base))
+                        rc = remove_if_unneeded(m, e->d_name, guid, uidnext, err);
         }
         closedir(d);
         table_destroy(&needed);

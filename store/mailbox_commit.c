@@ -398,7 +398,7 @@ int mailbox_write_locked(struct mailbox *m, struct mlog_batch *b, uint64_t modse
         note_position(m);
         c->delta = state_totals(m);
         delta_add(&c->delta, &before, -1);
-        if (logstore_options(store_logstore(m->store))->sync_all)
+        if (logstore_options(m->ls)->sync_all)
                 c->hard = true;
         commit_queue_locked(m, c);
         return 0;
@@ -559,6 +559,8 @@ void mailbox_after(struct mailbox *m)
                         mailbox_sync(m);
                 return;
         }
+        if (atomic_load(&m->refs) == 0)                 /* it is being closed: no queue may get hold of it any more */
+                return;
         if (hard || soft)
                 logstore_want_sync(m->ls, m, !hard);
         if (maintain)
@@ -810,9 +812,10 @@ void mailbox_shed(struct mailbox *m)
 void mailbox_maintain(struct mailbox *m, bool old)
 {
         struct err err = ERR_INIT;
-        bool roll, checkpoint, compact;
+        bool roll, checkpoint, compact, sweep;
 
         mailbox_lock(m);
+        sweep = old && m->sweep_wanted && !m->failed;
         compact = (m->compact_wanted || m->retired_left) && !m->failed;
         roll = m->active && m->active->end >= SEGMENT_ROLL_BYTES && !m->next_active && !m->failed;
         checkpoint = old || m->records_since_checkpoint >= CHECKPOINT_RECORDS || m->bytes_since_checkpoint >= CHECKPOINT_BYTES;
@@ -827,6 +830,9 @@ void mailbox_maintain(struct mailbox *m, bool old)
         mailbox_maintain_end(m);
         if (compact && mailbox_compact(m, &err) < 0)
                 log_event(LOG_WARN, NULL, "mailbox.compact", "mailbox=%s uniqueid=%s reason=\"%s\"", atomic_load(&m->name), m->uniqueid,
+                          err.text);
+        if (sweep && (mailbox_sync_wait(m, &err) < 0 || blob_sweep(m, &err) < 0))
+                log_event(LOG_WARN, NULL, "mailbox.sweep", "mailbox=%s uniqueid=%s reason=\"%s\"", atomic_load(&m->name), m->uniqueid,
                           err.text);
         mailbox_after(m);
 }

@@ -110,6 +110,11 @@ void file_unlink_last(struct file *f)
         atomic_store(&f->unlink_last, true);
 }
 
+bool file_is_shared(const struct file *f)
+{
+        return atomic_load_explicit(&((struct file *)(uintptr_t)f)->refs, memory_order_acquire) > 1;
+}
+
 const char *file_path(const struct file *f)
 {
         return f->path ? f->path : "(unnamed)";

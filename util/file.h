@@ -23,8 +23,10 @@ struct file *file_create(const char *path);
 struct file *file_from_fd(int fd, const char *path);
 struct file *file_ref(struct file *f);
 void file_unref(struct file **f);
-/* Unlink the path when the last reference goes. */
+/* Unlink the path when the last reference goes. Only for paths that are never used again. */
 void file_unlink_last(struct file *f);
+/* Has anybody else a reference? Exact when the caller's is the only one that others could get theirs from, and keeps them from it. */
+bool file_is_shared(const struct file *f);
 const char *file_path(const struct file *f);
 
 /* pread, all of `len` octets: 0, or -1 with ERR_IO, ERR_CORRUPT (the file is shorter), ERR_NOTFOUND. */

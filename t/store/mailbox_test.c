@@ -271,3 +271,45 @@ Test(mailbox, a_move_takes_messages_from_one_to_the_other)
         check_reopens_equal(ID_A);
         check_reopens_equal(ID_B);
 }
+
+/* A reader still has the file of a message that was purged; the same message comes again and shares it. */
+Test(mailbox, a_blob_that_is_read_while_purged_may_come_again)
+{
+        struct mailbox *m = fake_create(&st, ID_A);
+        struct err err = ERR_INIT;
+        struct extent reading, again;
+        struct msg msg;
+        char *big = malloc(200000), *back = malloc(200000);
+
+        memset(big, 'x', 200000);
+        memcpy(big, text, sizeof text - 1);
+        cr_assert_eq(fake_append(&st, m, big, 200000, MSG_DELETED, NULL, &err), 1, "%s", err.text);
+        cr_assert_eq(mailbox_message(m, 1, &msg, &err), 0);
+        cr_assert_eq(mailbox_body(m, &msg, &reading, &err), 0, "%s", err.text);
+        expunge(m);
+        cr_assert_eq(mailbox_purge_expunged(m, INT64_MAX, &err), 0, "%s", err.text);
+        cr_assert_eq(file_read(reading.file, back, 200000, 0, &err), 0, "%s", err.text);
+        cr_assert_eq(fake_append(&st, m, big, 200000, 0, NULL, &err), 2, "%s", err.text);
+        file_unref(&reading.file);                      /* the reader is done: the new message's octets stay */
+        cr_assert_eq(mailbox_message(m, 2, &msg, &err), 0);
+        cr_assert_eq(mailbox_body(m, &msg, &again, &err), 0, "%s", err.text);
+        file_shed(0);
+        cr_assert_eq(file_read(again.file, back, 200000, 0, &err), 0, "%s", err.text);
+        cr_assert_arr_eq(back, big, 200000);
+        file_unref(&again.file);
+
+        store_flags(m, "2", FLAGS_ADD, MSG_DELETED, NULL);
+        expunge(m);
+        cr_assert_eq(mailbox_purge_expunged(m, INT64_MAX, &err), 0, "%s", err.text);
+        {
+                struct str path = STR_INIT;
+
+                str_printf(&path, "%s/a/a/%s/", st.dir, ID_A);
+                blob_name(&path, msg.guid, 0);
+                cr_assert(!fs_exists(path.data), "nobody needs it, and it is still there");
+                str_deinit(&path);
+        }
+        mailbox_unref(&m);
+        free(big);
+        free(back);
+}
