@@ -39,8 +39,7 @@ bool copy_begin(struct imap *imap)
         const char *name;
 
         imap->cmd.cleanup = cleanup;
-        imap_selected_refresh(imap);
-        if (!imap_arg_messages(imap, &st->uids))
+        if (!imap_selected_readable(imap) || !imap_arg_messages(imap, &st->uids))
                 return false;
         if (imap_sp(ip) < 0) {
                 imap_bad(imap, "%s", ip->err.text);

@@ -84,8 +84,8 @@ static bool begin(struct imap *imap)
         str_init(&st->flag_text.keywords);
         arena_init(&st->arena);
         imap->cmd.cleanup = cleanup;
-        imap_selected_refresh(imap);
-        if (!imap_arg_messages(imap, &uids))
+        uidset_init(&uids);
+        if (!imap_selected_readable(imap) || !imap_arg_messages(imap, &uids))
                 goto out;
         if (imap_sp(ip) < 0 || fetch_parse(ip, &st->req) < 0) {
                 imap_bad(imap, "%s", ip->err.text);

@@ -98,7 +98,8 @@ static bool begin(struct imap *imap)
 
         arena_init(&st->parts);
         imap->cmd.cleanup = cleanup;
-        imap_selected_refresh(imap);
+        if (!imap_selected_readable(imap))
+                return false;
         if (imap_sp(&imap->cmd.args) < 0 || search_parse(&imap->cmd.args, &sets, &st->req) < 0) {
                 answer_parse_failure(imap, st);
                 return false;

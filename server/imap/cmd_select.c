@@ -1,4 +1,5 @@
 /* SELECT and EXAMINE (RFC 9051 6.3.2, 6.3.3; RFC 3501 6.3.1, 6.3.2; CONDSTORE parameter: RFC 7162 3.1.8) */
+#include "server/imap/imap_private.h"
 #include "server/imap/selected.h"
 
 #include <inttypes.h>
@@ -102,7 +103,12 @@ static bool begin(struct imap *imap, bool examine)
                 imap_bad(imap, "%s", imap->cmd.args.err.text);
                 return false;
         }
-        if (!imap_arg_mailbox(imap, &name) || !parse_params(imap, &condstore))
+        if (!imap_arg_mailbox(imap, &name)) {
+                if (imap->loop->outcome == 'N')                 /* a name out of rule: the command failed, it was no syntax error */
+                        close_former(imap);
+                return false;
+        }
+        if (!parse_params(imap, &condstore))
                 return false;
         close_former(imap);
         if (condstore)

@@ -77,6 +77,7 @@ struct imap_selected {
         bool readonly;                          /* EXAMINE, or no right to change anything */
         bool examined;                          /* by EXAMINE */
         bool vanished;                          /* the mailbox was deleted under us: it looks empty and takes nothing */
+        bool revoked;                           /* the r right was taken away: vanished too, for this user */
         uint32_t rights;                        /* ACL_… effective */
         uint32_t keywords_told;                 /* keywords announced in FLAGS so far */
         uint64_t told_modseq;                   /* flag changes up to here have been announced */

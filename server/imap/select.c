@@ -119,6 +119,16 @@ void imap_selected_refresh(struct imap *imap)
         sel->entry = now;
         sel->vanished |= deletedprefix && mailname_is_deleted(now->name, deletedprefix);        /* delete_mode: delayed */
         set_rights(imap);
+        if (!sel->vanished && !(sel->rights & ACL_READ))                /* RFC 4314 4 lets it be; we do not: he would read on for days */
+                sel->vanished = sel->revoked = true;
+}
+
+bool imap_selected_readable(struct imap *imap)
+{
+        imap_selected_refresh(imap);
+        if (imap->sel->revoked)
+                imap_no(imap, "NOPERM", "Permission denied");
+        return !imap->sel->revoked;
 }
 
 bool imap_selected_lost(struct imap *imap)
@@ -134,7 +144,9 @@ bool imap_selected_may(struct imap *imap, uint32_t rights)
         struct imap_selected *sel = imap->sel;
 
         imap_selected_refresh(imap);
-        if (sel->vanished)
+        if (sel->revoked)
+                imap_no(imap, "NOPERM", "Permission denied");
+        else if (sel->vanished)
                 imap_no(imap, "NONEXISTENT", "The mailbox has been deleted");
         else if (sel->examined)
                 imap_no(imap, "READ-ONLY", "The mailbox is selected read-only");

@@ -18,6 +18,8 @@ void imap_selected_begin(struct imap *imap, struct mailbox *mbox, const struct m
 /* Look whether the entry was changed: rights, name; whether the mailbox is gone. Cheap; each command begins with it. */
 void imap_selected_refresh(struct imap *imap);
 
+/* The same; false: the right to read it is gone, the tagged NO was sent. */
+bool imap_selected_readable(struct imap *imap);
 /* May the mailbox be changed here, and has the user all of `rights`? Otherwise the tagged NO was sent. */
 bool imap_selected_may(struct imap *imap, uint32_t rights);
 
