@@ -486,7 +486,7 @@ void mailbox_sync(struct mailbox *m)
         m->syncing = false;
         cond_broadcast(&m->synced);
         if (rc == 0) {
-                for (uint32_t i = 0; i < n; i++)
+                for (uint32_t i = 0; i < n && !m->failed; i++)
                         if (set[i].end > set[i].seg->durable)
                                 set[i].seg->durable = set[i].end;
                 if (mark > m->durable_mark && !m->failed)
@@ -649,7 +649,7 @@ void mailbox_fail_locked(struct mailbox *m, const struct err *why, bool partitio
                 if (seg->durable < seg->end && seg->fd >= 0 && ftruncate(seg->fd, (off_t)seg->durable) < 0)
                         log_event(LOG_WARN, NULL, "mailbox.truncate", "path=%s errno=%d", file_path(seg->file), errno);
         }
-        if (m->snapshot_out)
+        if (m->maintaining)                             /* somebody is at the index or the manifest: mailbox_maintain_end() */
                 m->reload_wanted = true;
         else
                 reload_locked(m);
@@ -669,6 +669,8 @@ void mailbox_maintain_begin(struct mailbox *m)
 void mailbox_maintain_end(struct mailbox *m)
 {
         mailbox_lock(m);
+        if (m->reload_wanted)
+                reload_locked(m);
         m->maintaining = false;
         cond_broadcast(&m->maintained);
         mailbox_unlock(m);
@@ -719,8 +721,10 @@ int mailbox_begin_next(struct mailbox *m, struct err *err)
                 rc = mailbox_writable_locked(m, err);
                 if (rc == 0)
                         rc = switch_segment_locked(m, err);
-                if (rc == 0)
+                if (rc == 0) {
                         note_position(m);
+                        index_touch(m->ix);             /* the next checkpoint has to leave the former segment */
+                }
         }
         mailbox_unlock(m);
         return rc == 0 ? mailbox_sync_wait(m, err) : -1;
@@ -740,6 +744,15 @@ int mailbox_checkpoint_inner(struct mailbox *m, struct err *err)
                 mailbox_unlock(m);
                 return 0;
         }
+        mailbox_unlock(m);
+        if (m->manifest_behind && mailbox_guard(m, manifest_write(&m->manifest, m->dir, err), err) < 0)
+                return -1;
+        m->manifest_behind = false;
+        mailbox_lock(m);
+        if (m->failed) {
+                mailbox_unlock(m);
+                return 0;
+        }
         if (m->options_dirty)
                 index_touch(m->ix);
         state_save_blobs(m);
@@ -753,8 +766,6 @@ int mailbox_checkpoint_inner(struct mailbox *m, struct err *err)
         mailbox_lock(m);
         index_snapshot_finish(m->ix, &snap, ok);
         m->snapshot_out = false;
-        if (m->reload_wanted)
-                reload_locked(m);
         mailbox_unlock(m);
         if (ok && m->ls)
                 atomic_fetch_add(&logstore_counts(m->ls)->checkpoints, 1);

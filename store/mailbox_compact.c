@@ -415,8 +415,13 @@ static int list_out(struct compaction *c, uint64_t before_id, struct err *err)
 {
         struct mailbox *m = c->m;
         struct manifest former;
-        int at;
+        int at, rc;
 
+        mailbox_lock(m);
+        rc = mailbox_writable_locked(m, err);           /* what was copied may have been rolled back meanwhile */
+        mailbox_unlock(m);
+        if (rc < 0)
+                return -1;
         manifest_copy(&former, &m->manifest);
         mailbox_lock(m);
         seal_entries_locked(m);
@@ -476,8 +481,14 @@ static int drop_retired(struct mailbox *m, struct err *err) EXCLUDES(mailbox_cla
 {
         struct str path = STR_INIT;
         ARRAY(uint64_t) gone = ARRAY_INIT;
+        bool failed;
         int rc;
 
+        mailbox_lock(m);
+        failed = m->failed;                             /* then no checkpoint was made: the one on the disk still points there */
+        mailbox_unlock(m);
+        if (failed)
+                return err_set(err, ERR_READONLY, "mailbox %s takes no changes", m->uniqueid);
         for (uint32_t i = m->manifest.n; i-- > 0;) {
                 if (m->manifest.entries[i].kind == MLOG_RETIRED) {
                         *ARRAY_PUSH(&gone) = m->manifest.entries[i].id;
@@ -543,12 +554,16 @@ static int compact_victims(struct compaction *c, struct err *err)
                 compaction_deinit(c, false);
                 return err_set(err, ERR_READONLY, "mailbox %s takes no changes", m->uniqueid);
         }
-        if (write_out(c, err) < 0 || list_out(c, before_id, err) < 0) {
+        if (write_out(c, err) < 0) {
                 compaction_deinit(c, true);
                 return -1;
         }
+        if (list_out(c, before_id, err) < 0) {          /* the manifest on the disk may name it: the file stays */
+                compaction_deinit(c, false);
+                return -1;
+        }
+        m->retired_left = true;
         if (relocate(c, err) < 0 || mailbox_checkpoint_inner(m, err) < 0) {
-                m->retired_left = true;
                 compaction_deinit(c, false);
                 return -1;
         }

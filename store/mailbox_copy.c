@@ -378,11 +378,9 @@ void carry_settle(struct carry *t)
                 m->manifest.entries[at].base_modseq = t->side->base_modseq;
                 m->manifest.entries[at].seq = t->side->seq;
                 if (mailbox_guard(m, manifest_write(&m->manifest, m->dir, &err), &err) < 0) {
-                        /* A checkpoint now would hide the ADOPT record from replay: none is made until the next load. */
-                        mailbox_lock(m);
-                        mailbox_fail_locked(m, &err, false);
-                        mailbox_unlock(m);
-                        mailbox_after(m);
+                        /* A full disk, say. A checkpoint now would hide the ADOPT record from replay: it comes with the manifest. */
+                        m->manifest_behind = true;
+                        log_event(LOG_WARN, NULL, "mailbox.adopt", "uniqueid=%s reason=\"%s\"", m->uniqueid, err.text);
                 }
         }
         segment_unref(&t->side);

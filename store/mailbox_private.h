@@ -27,6 +27,7 @@
 #define BATCH_BYTES_MAX (1u << 20)              /* a larger batch is built in a segment of its own */
 #define SEGMENT_ROLL_BYTES (16u << 20)          /* a new segment is prepared when the present one is larger */
 #define KWSETS_MAX 65536
+#define KWSET_IDS_MAX (4u << 20)                /* in all sets together: they are in memory, and with every checkpoint */
 #define SOFT_SYNC_MS 500                        /* a flag change is on its way to the disk after this */
 #define UNSYNCED_MODSEQS_MAX 65000              /* published but not synced: below the jump of 65,536 after an unclean stop */
 #define MODSEQ_JUMP 65536
@@ -43,6 +44,7 @@ struct kwtab {
         struct kwset **set_chunks[256];         /* of 256 */
         struct table *by_name;                  /* lower-case name → id + 1 */
         struct table *by_ids;                   /* ids → set id */
+        uint64_t set_ids;                       /* in all sets together */
         bool changed;                           /* since the last checkpoint */
         ARRAY(void *) former;                   /* stand-ins that were replaced */
         uint32_t set_seen;                      /* the highest id that a message names */
@@ -132,7 +134,9 @@ struct mailbox {
         struct segment *next_active;            /* prepared, in the manifest, not yet in segs */
         struct manifest manifest;               /* as on disk; owned by whoever holds `maintaining`, changed under the lock */
         bool snapshot_out;                      /* a checkpoint is being written from ix: it may not be replaced now */
-        bool reload_wanted;                     /* … but has to be, then */
+        bool reload_wanted;                     /* it failed while somebody was `maintaining`: read back from the disk at the end of that */
+        bool manifest_behind;                   /* an adopted segment's base is not yet in it on the disk: no checkpoint before. Owned
+                                                 * as the manifest is */
         bool maintaining;                       /* one checkpoint, roll, compaction or adoption at a time */
         struct cond maintained;
         uint64_t seq;                           /* of the next record */
