@@ -107,6 +107,7 @@ static void add_set(struct kwtab *kw, const uint16_t *ids, uint32_t n)
         if (!kw->set_chunks[id / 256])
                 kw->set_chunks[id / 256] = xcalloc(256, sizeof *kw->set_chunks[0]);
         kw->set_chunks[id / 256][id % 256] = make_set(ids, n);
+        kw->set_ids += n;
         if (n && !table_find(kw->by_ids, key))
                 table_set(kw->by_ids, key, (void *)(uintptr_t)id);
         kw->changed = true;
@@ -157,6 +158,7 @@ int kw_need_set(struct mailbox *m, struct kwneed *need, uint16_t *ids, uint32_t 
                 struct err *err)
 {
         uint32_t have = atomic_load(&m->kw.sets), kept = 0;
+        uint64_t total = m->kw.set_ids;
         struct mlog_kwset rec;
         uintptr_t known;
 
@@ -175,13 +177,14 @@ int kw_need_set(struct mailbox *m, struct kwneed *need, uint16_t *ids, uint32_t 
                 return 0;
         }
         for (size_t i = 0; i < need->sets.n; i++) {
+                total += need->sets.v[i]->n;
                 if (need->sets.v[i]->n == kept && memcmp(need->sets.v[i]->ids, ids, kept * sizeof *ids) == 0) {
                         *set_r = have + (uint32_t)i;
                         return 0;
                 }
         }
-        if (have + need->sets.n >= KWSETS_MAX)
-                return err_set(err, ERR_LIMIT, "this mailbox has had %d different sets of keywords, no more can be made", KWSETS_MAX);
+        if (have + need->sets.n >= KWSETS_MAX || total + kept > KWSET_IDS_MAX)
+                return err_set(err, ERR_LIMIT, "this mailbox has had too many different sets of keywords, no more can be made");
         rec = (struct mlog_kwset){ .id = have + (uint32_t)need->sets.n, .n = kept };
         mlog_batch_add(b, &b->head, MLOG_KWSET, &rec, sizeof rec, ids, kept * sizeof *ids, NULL, 0, 0);
         *set_r = rec.id;
@@ -256,6 +259,7 @@ static void apply_kwset(struct mailbox *m, const struct mlog_kwset *k)
         } else if (kwtab_set(&m->kw, k->id)->n == 0) {
                 *ARRAY_PUSH(&m->kw.former) = (void *)(uintptr_t)kwtab_set(&m->kw, k->id);
                 m->kw.set_chunks[k->id / 256][k->id % 256] = make_set(ids, k->n);
+                m->kw.set_ids += k->n;
                 table_set(m->kw.by_ids, (struct span){ (const char *)ids, k->n * sizeof *ids }, (void *)(uintptr_t)k->id);
                 m->kw.changed = true;
         }

@@ -313,3 +313,38 @@ Test(mailbox, a_blob_that_is_read_while_purged_may_come_again)
         free(big);
         free(back);
 }
+
+/* Sets of keywords are kept in memory and in every checkpoint: their sum is bounded, and reaching it is an error like others. */
+Test(mailbox, sets_of_keywords_have_a_bound)
+{
+        struct mailbox *m = fake_create(&st, ID_A);
+        static char names[KEYWORDS_MAX][8];
+        static struct span spans[KEYWORDS_MAX];
+        struct flag_change change = { .how = FLAGS_SET, .keywords = spans, .keyword_count = KEYWORDS_MAX };
+        struct uidset uids = UIDSET_INIT;
+        struct err err = ERR_INIT;
+        uint64_t modseq;
+        uint32_t made = 0;
+
+        for (uint32_t i = 0; i < KEYWORDS_MAX; i++) {
+                snprintf(names[i], sizeof names[i], "k%u", i);
+                spans[i] = span_of(names[i]);
+        }
+        cr_assert_eq(fake_append(&st, m, text, sizeof text - 1, 0, NULL, &err), 1);
+        uidset_add(&uids, 1);
+        for (; made < 2 * KWSET_IDS_MAX / KEYWORDS_MAX; made++) {
+                struct waiter w;
+
+                waiter_init_blocking(&w);
+                if (mailbox_store_flags(m, &uids, &change, UINT64_MAX, NULL, NULL, &modseq, &w, &err) < 0)
+                        break;
+                cr_assert_eq(waiter_block(&w, &err), 0);
+                change.keywords++;                      /* another set each time */
+                change.keyword_count--;
+        }
+        cr_assert_eq(err.code, ERR_LIMIT, "%s", err.text);
+        cr_assert_geq(made, KWSET_IDS_MAX / KEYWORDS_MAX);
+        cr_assert_eq(mailbox_checkpoint(m, &err), 0, "%s", err.text);
+        uidset_deinit(&uids);
+        mailbox_unref(&m);
+}
