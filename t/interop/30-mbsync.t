@@ -60,7 +60,8 @@ sub maildir {
 }
 sub uid_of { my ($c, $n) = @_; return ($c->search("HEADER Message-ID <interop-$n\@"))[0] }
 
-my @n = full ? 0 .. 199 : 0 .. 39;
+# isync leaves out what has no empty line after its header.
+my @n = grep { (message($_))[2] ne 'no empty line' } full ? 0 .. 199 : 0 .. 39;
 my $c = $cyrd->client('alice');
 my %far;
 for my $n (@n) {
@@ -111,12 +112,16 @@ is($c->select('Local'), 1, 'with its message');
 my $l = $c->fetch;
 is((values %$l)[0]{flags}, '\Seen', 'and its flag');
 
-my $out = sync_it('nothing is left to do');
+sync_it('what is left');
 $c->select('INBOX');
 is(scalar(keys %{ $c->fetch('1:*', 'flags') }), scalar(keys %{ maildir('INBOX') }), 'both sides have the same number of messages');
-# mbsync -V tells what it propagates.
-my ($st, $v) = run_cmd(['mbsync', '-c', "$home/mbsyncrc", '-V', '-a'], timeout => 120, env => { HOME => $home });
-ok($v =~ m{Far: \+0 \*0 #0 -?0?.*Near: \+0 \*0 #0}s || $v =~ /\+0 \*0 #0/, 'a third run propagates nothing') or note_lines($v);
+# Everything that could change by another run: names in the Maildir hold the flags, modseqs count changes on the server.
+sub state_of_all { return join "\n", (sort map { glob "$home/Mail/$_/cur/* $home/Mail/$_/new/*" } qw(INBOX Archive Local Projects/Cyrd)),
+    grep { /STATUS/ } map { $c->do("STATUS $_ (MESSAGES UIDNEXT HIGHESTMODSEQ)") } qw(INBOX Archive Local Projects/Cyrd) }
+my $before = state_of_all();
+sync_it('once more');
+my $after = state_of_all();
+ok($after eq $before, 'and that changes nothing on either side') or note_lines(first_difference($before, $after));
 $c->logout;
 $cyrd->ends_well;
 done;

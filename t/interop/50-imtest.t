@@ -10,7 +10,7 @@ use Interop;
 my ($imtest, $lmtptest) = (which('imtest'), which('lmtptest'));
 die "imtest and lmtptest are missing: etc/install-deps --test\n" unless $imtest && $lmtptest;
 my $auth_port = free_port();
-my $cyrd = Interop->new(imap => "proxyservers: postman\nlmtp_admins: postman\n", users => [qw(admin alice bob postman)],
+my $cyrd = Interop->new(imap => "proxyservers: postman\nlmtpauth_admins: postman\n", users => [qw(admin alice bob postman)],
     services => "  lmtpauth cmd=\"lmtpd\" listen=\"127.0.0.1:$auth_port\"\n")->start;
 sub imtest {
     my ($args, @commands) = @_;

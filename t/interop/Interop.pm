@@ -29,7 +29,7 @@ sub full { return $ENV{FULL} ? 1 : 0 }
 
 my ($tests, $bad) = (0, 0);
 
-sub ok {
+sub ok($$) {
     my ($ok, $name) = @_;
     $tests++;
     $bad++ unless $ok;
@@ -37,7 +37,7 @@ sub ok {
     return $ok;
 }
 
-sub is {
+sub is($$$) {
     my ($got, $want, $name) = @_;
     my $same = defined $got && defined $want ? $got eq $want : !defined $got && !defined $want;
     ok($same, $name);
@@ -110,6 +110,18 @@ sub run_cmd {
         sleep 0.01;
     }
     return ($? & 127 ? 'signal ' . ($? & 127) : $? >> 8, slurp("$tmp/out"), $o{err} ? slurp("$tmp/err") : ());
+}
+
+# A program in another language whose lines "ok what" and "not ok what" are tests of ours; it must end with status 0.
+sub inner {
+    my ($self, $cmd, %o) = @_;
+    my ($st, $out) = run_cmd($cmd, timeout => 300, %o, env => { %{ $o{env} || {} }, CA => $self->{ca}, PASSWORD => $password,
+        map { uc $_ => $self->{$_} } qw(imap imaps lmtp lmtp_socket) });
+    my $n = 0;
+    for my $l (split /\r?\n/, $out) {
+        if ($l =~ /^(not )?ok (.*)/) { ok(!$1, $2); $n++ } else { print "# $l\n" }
+    }
+    ok($st eq '0' && $n > 0, "$cmd->[-1] ran to its end" =~ s{\S*/}{}r);
 }
 
 my $next_port = $ENV{PORTS} || 26000 + $$ % 900;
