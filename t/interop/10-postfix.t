@@ -22,7 +22,8 @@ my $relay_port = free_port();
 make_path("$cyrd->{dir}/sent");
 my $relay = open(my $relay_out, '-|', 'python3', "$FindBin::Bin/relay.py", $relay_port, "127.0.0.1:$cyrd->{lmtp}", "$cyrd->{dir}/sent") or die;
 die 'relay' unless <$relay_out> =~ /LISTENING/;
-END { local $?; kill 'KILL', $relay if $relay }
+# Its handle must outlive it: closing it waits for its end.
+END { local $?; kill 'KILL', $relay if $relay; close $relay_out if $relay_out }
 
 my $postfix = Postfix->new(transports => {
     tcp => ['example.test', "lmtp:inet:127.0.0.1:$relay_port"],

@@ -1,0 +1,35 @@
+#!/usr/bin/perl
+# cyradm, Cyrus's administration shell: users' mailboxes are made, listed, given rights to, renamed and deleted.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::Bin;
+use Interop;
+
+die "cyradm is missing: etc/install-deps --test\n" unless which('cyradm');
+my $cyrd = Interop->new->start;
+sub cyradm {
+    my ($user, @commands) = @_;
+    return run_cmd(['cyradm', '--norc', '--user', $user, '--auth', 'PLAIN', '--cafile', $cyrd->{ca}, '--password', $Interop::password, '--port', $cyrd->{imap}, 'localhost'],
+        in => join('', map { "$_\n" } @commands, 'quit'), timeout => 30);
+}
+my ($st, $out) = cyradm('admin', 'createmailbox user/carol', 'cm user/carol/Lists', 'lm user/carol*');
+ok($out =~ m{user/carol \(\\HasChildren\)} && $out =~ m{user/carol/Lists \(\\HasNoChildren\)}, 'createmailbox, listmailbox') or note_lines($out);
+($st, $out) = cyradm('admin', 'setaclmailbox user/carol bob read', 'sam user/carol alice lrs', 'lam user/carol', 'dam user/carol alice', 'lam user/carol');
+ok($out =~ /bob lrs$/m && $out =~ /carol lrswipkxtecda/, 'setaclmailbox, listaclmailbox') or note_lines($out);
+is(scalar(() = $out =~ /alice lrs/g), 1, 'deleteaclmailbox');
+($st, $out) = cyradm('admin', 'sam user/carol/Lists admin x', 'renamemailbox user/carol/Lists user/carol/Groups', 'lm user/carol/*');
+ok($out =~ m{user/carol/Groups} && $out !~ m{user/carol/Lists}, 'renamemailbox') or note_lines($out);
+# As in Cyrus an administrator who renames or deletes first gives himself the right to.
+($st, $out) = cyradm('admin', 'sam user/carol/Groups admin none', 'dm user/carol/Groups', 'lm user/carol/*');
+ok($out =~ /Permission denied/ && $out =~ m{user/carol/Groups}, 'deletemailbox without the right is refused') or note_lines($out);
+($st, $out) = cyradm('admin', 'sam user/carol/Groups admin all', 'dm user/carol/Groups', 'sam user/carol admin x', 'dm user/carol', 'lm');
+ok($out !~ m{carol}, 'deletemailbox') or note_lines($out);
+($st, $out) = cyradm('admin', 'cm user/carol', 'cm user/carol', 'cm user/a%b');
+is(scalar(() = $out =~ /createmailbox: \[/g), 2, 'what is there, and a bad name, are refused') or note_lines($out);
+($st, $out) = cyradm('admin', 'version');
+ok($out =~ /name\s*: Cyrd$/m, 'version') or note_lines($out);
+($st, $out) = cyradm('bob', 'cm "Other Users/carol/x"', 'cm Reports', 'lm');
+ok($out =~ /createmailbox: \[NO/ && $out =~ /Reports \(/, 'one who is no administrator makes mailboxes of his own, and none elsewhere') or note_lines($out);
+$cyrd->ends_well;
+done;
