@@ -159,6 +159,11 @@ void engine_stop(unsigned grace_ms)
         limits_teardown();
 }
 
+bool engine_stopping(void)
+{
+        return atomic_load(&the_engine->stopping);
+}
+
 struct store *engine_store(void)
 {
         return the_engine->options.store;

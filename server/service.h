@@ -24,6 +24,8 @@ struct engine_options {
 int engine_start(const struct engine_options *options, struct err *err);
 /* Stop accepting, tell every session WAKE_STOP, wait at most grace_ms for them to leave, cut the rest off, end the threads. */
 void engine_stop(unsigned grace_ms);
+/* For what runs long on another thread: engine_stop() has begun. Any thread. */
+bool engine_stopping(void);
 struct store *engine_store(void);
 struct conf *engine_conf(void);                 /* the present snapshot, with a reference: conf_unref() */
 

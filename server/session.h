@@ -110,7 +110,13 @@ void session_waiter_cancel(struct session *s, struct waiter *w);
  * before it is done, so `arg` may live in the session's arena. Queues are bounded; order within a queue is first come first
  * served over its threads.
  */
-enum offload_queue { OFFLOAD_DB, OFFLOAD_AUTH, OFFLOAD_DISK, OFFLOAD_QUEUES };
+enum offload_queue {
+        OFFLOAD_DB,                             /* transactions: a matter of milliseconds, seconds at most */
+        OFFLOAD_AUTH,                           /* password checks */
+        OFFLOAD_DISK,                           /* opening mailboxes */
+        OFFLOAD_CONTROL,                        /* cyrctl's operations: a check of everything takes hours, and nobody else waits for it */
+        OFFLOAD_QUEUES
+};
 struct offload {
         void (*fn)(void *arg);
         void *arg;

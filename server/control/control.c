@@ -4,7 +4,7 @@
  *   reply     {"row": {…}} …   {"progress": {"done": n, "total": n, "unit": "…"}} …
  *             {"ok": true}  or  {"ok": false, "code": "notfound", "error": "…"}
  * Who may connect is the socket's mode (0600, the daemon's user) – there is no other authentication. The operation runs on a
- * database thread; its rows pass through a bounded buffer, so that one who does not read holds up only its own operation, and not
+ * thread for such operations; its rows pass through a bounded buffer, so that one who does not read holds up only its own operation, and not
  * for longer than STALL_S.
  */
 #include "server/control/ops.h"
@@ -85,6 +85,7 @@ static bool is_cancelled(struct ctl_call *call)
         bool yes;
 
         mutex_lock(&c->lock);
+        c->cancelled |= engine_stopping();              /* a session hears of it only when nothing is pending */
         yes = c->cancelled;
         mutex_unlock(&c->lock);
         return yes;
@@ -131,8 +132,8 @@ static void finish(struct control *c)
         char quoted[LOG_QUOTE_MAX];
 
         take_buffer(c, true);
-        if (c->cancelled && c->rc == 0)         /* rows are missing: that is not "ok" */
-                c->rc = err_set(&c->err, ERR_TIMEOUT, "the reply was not read in time");
+        if (c->cancelled && c->rc == 0)         /* something is missing: that is not "ok" */
+                c->rc = err_set(&c->err, ERR_CANCELLED, "cut short: the reply was not read in time, or the server is going down");
         if (c->rc == 0)
                 reply(c, json_pack("{s:b}", "ok", 1));
         else
@@ -170,7 +171,7 @@ static void begin(struct control *c, struct span line)
         c->cancelled = false;                   /* no job runs: nobody else looks at it */
         c->running = true;
         session_set_status(c->s, NULL, c->op->name);
-        session_offload(c->s, &c->job, OFFLOAD_DB, run_op, c);
+        session_offload(c->s, &c->job, OFFLOAD_CONTROL, run_op, c);
 }
 
 static void control_open(struct session *s)

@@ -1,7 +1,7 @@
 /*
  * ops - what an administrator can ask for: operations with JSON arguments and rows of JSON as their answer. cyrctl calls them
  * through the running daemon's control socket, or, with the daemon down, in its own process on the opened store.
- * An operation may block; inside the daemon it runs on a database thread.
+ * An operation may block; inside the daemon it runs on a thread of its own kind (OFFLOAD_CONTROL).
  */
 #ifndef SERVER_CONTROL_OPS_H
 #define SERVER_CONTROL_OPS_H
