@@ -253,6 +253,24 @@ struct replay {
         bool ended;                             /* the log ended before the end of its file */
 };
 
+/* A segment's own header may be damaged like anything else; the manifest knows what matters of it. */
+static int scan_begin(struct replay *r, bool tell, struct mlog_scan *scan, const struct mlog_source *source, const struct segment *s,
+                      uint64_t from, uint32_t prev_crc, struct err *err)
+{
+        if (mlog_scan_begin(scan, source, s->info.id, r->m->uniqueid, from, prev_crc, err) == 0)
+                return 0;
+        if (err->code != ERR_CORRUPT || source->size <= MLOG_SEGMENT_HEADER)
+                return -1;
+        if (tell)
+                mailbox_problem(r->m, r->report, 0, "%s", err->text);
+        err_clear(err);
+        scan->info = s->info;
+        scan->at = from ? from : MLOG_SEGMENT_HEADER;
+        scan->prev_crc = from ? prev_crc : s->info.crc;
+        scan->prev_known = true;
+        return 0;
+}
+
 static uint64_t file_size(const struct segment *s)
 {
         struct stat st;
@@ -318,7 +336,7 @@ static int replay_sealed(struct replay *r, struct segment *s, const struct apply
                                 (unsigned long long)size, (unsigned long long)s->end);
                 source.size = size;
         }
-        rc = mlog_scan_begin(&scan, &source, s->info.id, r->m->uniqueid, 0, 0, err);
+        rc = scan_begin(r, true, &scan, &source, s, 0, 0, err);
         if (rc < 0 && err->code == ERR_CORRUPT) {
                 mailbox_problem(r->m, r->report, 0, "%s", err->text);
                 mlog_scan_deinit(&scan);
@@ -367,7 +385,7 @@ static int survey(struct replay *r, struct segment *s, uint64_t from, uint32_t p
         struct mlog_source source = { .file = s->file, .size = size };
         struct mlog_scan scan;
         struct mlog_record rec;
-        int rc = mlog_scan_begin(&scan, &source, s->info.id, r->m->uniqueid, from, prev_crc, err);
+        int rc = scan_begin(r, false, &scan, &source, s, from, prev_crc, err);
 
         while (rc == 0 && (rc = mlog_scan_next(&scan, &rec, err)) > 0) {
                 if (rc == MLOG_SCAN_RECORD && rec.h.durable > r->mark)
@@ -421,7 +439,7 @@ static int replay_open(struct replay *r, struct segment *s, uint64_t from, uint3
         struct mlog_source source = { .file = s->file, .size = size };
         struct mlog_scan scan;
         struct mlog_record rec;
-        int rc = mlog_scan_begin(&scan, &source, s->info.id, r->m->uniqueid, from, prev_crc, err);
+        int rc = scan_begin(r, true, &scan, &source, s, from, prev_crc, err);
 
         r->valid_end = from ? from : MLOG_SEGMENT_HEADER;
         r->prev_crc = from ? prev_crc : s->info.crc;
@@ -550,7 +568,7 @@ static int previous_end(struct replay *r, struct segment *s, uint64_t before_id,
         struct mlog_source source = { .file = s->file, .size = file_size(s) };
         struct mlog_scan scan;
         struct mlog_record rec;
-        int rc = mlog_scan_begin(&scan, &source, s->info.id, r->m->uniqueid, 0, 0, err);
+        int rc = scan_begin(r, false, &scan, &source, s, 0, 0, err);
 
         *end_r = 0;
         if (rc == 0) {
@@ -662,12 +680,20 @@ static int replay_all(struct replay *r, uint32_t from, uint64_t limit, uint32_t 
         return 0;
 }
 
-static void build_segments(struct mailbox *m)
+/* An open segment whose size cannot be asked for is not an empty one: sealing it there would throw away what was acknowledged. */
+static int build_segments(struct mailbox *m, struct err *err)
 {
+        struct stat st;
+
         m->segs = xcalloc(m->manifest.n + 1, sizeof *m->segs);
         m->segs_n = 0;
-        for (uint32_t i = 0; i < m->manifest.n; i++)
-                m->segs[m->segs_n++] = segment_open(m, &m->manifest.entries[i], NULL);
+        for (uint32_t i = 0; i < m->manifest.n; i++) {
+                struct segment *s = m->segs[m->segs_n++] = segment_open(m, &m->manifest.entries[i], NULL);
+
+                if (!s->sealed && stat(file_path(s->file), &st) < 0 && errno != ENOENT)
+                        return err_errno(err, errno, "stat %s", file_path(s->file));
+        }
+        return 0;
 }
 
 static void drop_segment(struct mailbox *m, uint32_t at, bool unlink_file)
@@ -835,8 +861,7 @@ int mailbox_load(struct mailbox *m, const struct mailbox_ident *ident, unsigned 
                         err_set(err, ERR_CORRUPT, "%s has no manifest", m->dir);
                 return -1;
         }
-        build_segments(m);
-        if (load_index(m, flags, &from, err) < 0)
+        if (build_segments(m, err) < 0 || load_index(m, flags, &from, err) < 0)
                 goto out;
         /* The log is read from its beginning: what is known to have been on disk counts as a mark all the same. */
         r.mark = index_counters(m->ix)->log.segment ? 0 : known_mark(m, flags & LOAD_ROLLBACK ? 0 : limit);
