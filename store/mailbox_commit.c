@@ -826,6 +826,10 @@ void mailbox_maintain(struct mailbox *m, bool old)
         bool roll, checkpoint, compact, sweep;
 
         mailbox_lock(m);
+        if (m->maintaining) {                           /* a large copy, say: others wait for this thread too. It is asked for again */
+                mailbox_unlock(m);
+                return;
+        }
         sweep = old && m->sweep_wanted && !m->failed;
         compact = (m->compact_wanted || m->retired_left) && !m->failed;
         roll = m->active && m->active->end >= SEGMENT_ROLL_BYTES && !m->next_active && !m->failed;
