@@ -14,6 +14,7 @@
 #include "store/mboxlist_private.h"
 #include "store/store_private.h"
 #include "util/clock.h"
+#include "util/fs.h"
 #include "util/hash.h"
 #include "util/must.h"
 
@@ -212,6 +213,20 @@ static const struct mbentry *make_entry(struct mboxlist *ml, const struct mbox_c
         return made;
 }
 
+/* Of a mailbox that the list has lost: it must not get a row of removals.db. */
+static bool directory_there(const struct mailbox_ident *ident, struct err *err)
+{
+        struct str path = STR_INIT;
+        bool there;
+
+        str_printf(&path, "%s/%c/%c/%s", ident->partition_dir, ident->uniqueid[0], ident->uniqueid[1], ident->uniqueid);
+        there = fs_exists(path.data);
+        if (there)
+                err_set(err, ERR_EXISTS, "%s is there already", path.data);
+        str_deinit(&path);
+        return there;
+}
+
 static int create_locked(struct mboxlist *ml, const struct mbox_create *what, const char *partition, const struct mbentry **entry_r,
                          struct err *err) REQUIRES(names_class);
 static int create_locked(struct mboxlist *ml, const struct mbox_create *what, const char *partition, const struct mbentry **entry_r,
@@ -228,8 +243,8 @@ static int create_locked(struct mboxlist *ml, const struct mbox_create *what, co
             (!there && mboxlist_remembered(ml, what->name, &remembered, err) < 0))
                 goto out;
         e = make_entry(ml, what, partition, remembered);
-        if (mbentry_ident(ml->store, e, &ident, err) < 0 || removal_announce(ml, e, err) < 0 ||
-            mailbox_create_files(ml->store, &ident, err) < 0)
+        if (mbentry_ident(ml->store, e, &ident, err) < 0 || (what->uniqueid && directory_there(&ident, err)) ||
+            removal_announce(ml, e, err) < 0 || mailbox_create_files(ml->store, &ident, err) < 0)
                 goto out;
         changes_removal(&changes, e, true);
         changes_add_parents(ml, &changes, what->name);
