@@ -286,6 +286,9 @@ static int apply_one(struct replay *r, const struct mlog_header *h, const void *
                 r->max_seq = h->seq;
         if (h->epoch >= r->last_epoch)
                 r->last_epoch = h->epoch;
+        /* What had to be replayed now is for the next checkpoint, or a daemon that is killed often would replay ever more. */
+        r->m->records_since_checkpoint++;
+        r->m->bytes_since_checkpoint += sizeof *h + h->front_len + h->body_len;
         if (state_apply(r->m, h, front, base, err) < 0)
                 return -1;
         if (h->type == MLOG_ADOPT)
