@@ -64,8 +64,9 @@ static void emit(struct control *c, json_t *object)
 
 static void on_row(struct ctl_call *call, json_t *row)
 {
-        must(row != NULL);
-        emit(call->ctx, json_pack("{s:o}", "row", row));
+        /* jansson makes nothing of octets that are no UTF-8: that is a row missing, not the end of the daemon. */
+        emit(call->ctx, row ? json_pack("{s:o}", "row", row)
+                            : json_pack("{s:{s:s}}", "row", "error", "a row that is not valid UTF-8"));
 }
 
 static void on_progress(struct ctl_call *call, uint64_t done, uint64_t total, const char *unit)
@@ -112,7 +113,11 @@ static void reply(struct control *c, json_t *object)
 
 static void reply_error(struct control *c, const char *code, const char *text)
 {
-        reply(c, json_pack("{s:b, s:s, s:s}", "ok", 0, "code", code, "error", text));
+        json_t *object = json_pack("{s:b, s:s, s:s}", "ok", 0, "code", code, "error", text);
+
+        if (!object)                                    /* a text cut within a character */
+                object = json_pack("{s:b, s:s, s:s}", "ok", 0, "code", code, "error", "failed; see the log");
+        reply(c, object);
 }
 
 /* `all`: the operation is over, so what is left goes out before its last line. */

@@ -35,7 +35,7 @@ bool imap_acl_identifier(struct imap *imap, const char **identifier_r)
         name = s;
         if (name.len && name.p[0] == '-')               /* negative rights */
                 name.p++, name.len--;
-        if (!name.len || s.len > ACL_IDENTIFIER_MAX) {
+        if (!name.len || s.len > ACL_IDENTIFIER_MAX || !utf8_valid(s)) {
                 imap_bad(imap, "Invalid identifier");
                 return false;
         }

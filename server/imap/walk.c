@@ -56,13 +56,23 @@ bool imap_arg_messages(struct imap *imap, struct uidset *uids_r)
 
 void imap_uids_to_seqnos(struct imap *imap, const struct uidset *uids, struct uidset *seqnos_r)
 {
-        struct uidset_iter it = uidset_iter(uids);
-        uint32_t uid, seqno;
+        struct view *view = imap->sel->view;
+        uint32_t first, last;
 
         uidset_init(seqnos_r);
-        while (uidset_next(&it, &uid))
-                if ((seqno = view_seqno(imap->sel->view, uid)) > 0)
-                        uidset_add(seqnos_r, seqno);
+        for (uint32_t i = 0; i < uids->n; i++) {
+                struct uidrange r = uids->ranges[i];
+
+                first = view_seqno(view, r.first);
+                last = view_seqno(view, r.last);
+                if (first && last && last - first == r.last - r.first) {        /* all of it is there */
+                        uidset_add_range(seqnos_r, first, last);
+                        continue;
+                }
+                for (uint64_t uid = r.first; uid <= r.last; uid++)
+                        if ((first = view_seqno(view, (uint32_t)uid)) > 0)
+                                uidset_add(seqnos_r, first);
+        }
 }
 
 /* ---- walking ---- */

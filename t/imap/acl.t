@@ -98,3 +98,11 @@ server kill
 z> GETACL user/alice/Work
 z< * ACL user/alice/Work admin r
 z< OK ...
+
+== an identifier is UTF-8
+a> CREATE U
+a< OK ...
+a> SETACL U {7+}
+a>= "group:\xff"
+a>= " lr\r\n"
+a< BAD ...
