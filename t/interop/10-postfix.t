@@ -92,7 +92,7 @@ my $alice = join ' ', grep { $_ % 10 != 6 && ($seen{'alice INBOX'}{$_} // 0) != 
 is($alice, '', 'each message is in alice\'s INBOX exactly once');
 is(join(' ', grep { $_ % 10 == 6 && ($seen{'alice Archive'}{$_} // 0) != 1 } 0 .. $count - 1), '', 'those for alice+Archive are in Archive');
 is(join(' ', grep { $_ % 10 == 5 && ($seen{'bob INBOX'}{$_} // 0) != 1 } 0 .. $count - 1), '', 'those for both are in bob\'s INBOX too');
-ok($through_relay > $count / 4 && scalar(keys %sent) < $count, "$through_relay fetched messages were compared with what the relay saw");
+ok($through_relay > $count * 0.45 && scalar(keys %sent) < $count, "$through_relay fetched messages were compared with what the relay saw Postfix send");
 ok(length $injected{40} > 20 << 20, 'one had a 20 MiB attachment');
 
 # What the store cannot take comes back to the sender, and is not lost or retried for ever.

@@ -15,7 +15,7 @@ async def client(reader, writer):
     """Follow the replies as little as needed: a 354 says that the next octets are a message."""
     number, messages = next(connections), itertools.count()
     up_reader, up_writer = await asyncio.open_connection(host, int(to), limit=1 << 16)
-    state = {'data': False, 'buf': b''}
+    state = {'data': False, 'buf': bytearray()}
 
     async def downwards():
         line = b''
@@ -27,7 +27,7 @@ async def client(reader, writer):
             lines = line.split(b'\r\n')
             line = lines.pop()
             if any(x.startswith(b'354') for x in lines):
-                state['data'], state['buf'] = True, b''
+                state['data'], state['buf'] = True, bytearray()
             writer.write(octets)
             await writer.drain()
         writer.close()
@@ -38,12 +38,14 @@ async def client(reader, writer):
         if not octets:
             break
         if state['data']:
-            state['buf'] += octets
-            buf = state['buf']
-            if buf.endswith(b'\r\n.\r\n') or buf == b'.\r\n':
+            # Dots are doubled: the first CRLF.CRLF is the end. QUIT may follow in the same octets.
+            buf, seen = state['buf'], len(state['buf'])
+            buf += octets
+            end = 3 if buf.startswith(b'.\r\n') else buf.find(b'\r\n.\r\n', max(0, seen - 4)) + 5
+            if end >= 5 or end == 3:
                 state['data'] = False
                 with open('%s/%d.%d' % (directory, number, next(messages)), 'wb') as f:
-                    f.write(buf[:-3])
+                    f.write(buf[:end - 3])
         up_writer.write(octets)
         await up_writer.drain()
     up_writer.close()
