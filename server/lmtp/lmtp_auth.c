@@ -96,11 +96,13 @@ static void step_done(struct lmtp *l)
                 return;
         }
         case SASL_OUT_FAILED:
+                str_clear(&l->s->in);
                 failed(l);
                 return;
         case SASL_OUT_OK:
                 break;
         }
+        str_clear(&l->s->in);                           /* nobody may pipeline behind AUTH (RFC 4954 4) */
         if (!l->step.is_admin) {
                 log_event(LOG_NOTE, l->s->name, "lmtp.badlogin", "peer=%s user=%s reason=\"not an administrator of this service\"",
                           l->s->peer, l->step.userid);
@@ -119,7 +121,6 @@ static void step_done(struct lmtp *l)
                 stream_start_sasl(l->s->stream, l->sasl);
                 l->sasl = NULL;
                 l->greeted = false;                             /* RFC 4954 4: back to the start after a layer */
-                str_clear(&l->s->in);
         }
         sasl_conn_destroy(&l->sasl);
 }
