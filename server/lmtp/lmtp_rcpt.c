@@ -57,10 +57,11 @@ static const struct mbentry *find_shared(struct lmtp *l, struct span name)
 {
         struct namer namer = { .ns = l->ns, .userid = "anonymous", .is_admin = true, .utf8 = l->utf8 };
         const struct mbentry *e;
-        const char *internal;
+        const char *internal, *deleted = conf_str(l->conf, NULL, "deletedprefix");
         struct err err = ERR_INIT;
 
-        if (mailname_internal(&namer, name, &l->s->arena, &internal, &err) < 0 || mailname_is_user(internal))
+        if (mailname_internal(&namer, name, &l->s->arena, &internal, &err) < 0 || mailname_is_user(internal) ||
+            (deleted && mailname_is_deleted(internal, deleted)))
                 return NULL;
         e = find_normal(internal);
         if (e && !anyone_may_post(l, e))
