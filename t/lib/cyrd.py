@@ -3,6 +3,7 @@
 As root the daemon's files belong to the user cyrus (or nobody), which it becomes. The clients are raw: what is sent is what the
 caller wrote, what comes back is kept octet for octet, literals included.
 """
+import atexit
 import base64
 import json
 import os
@@ -127,6 +128,8 @@ EVENTS {
         with open(self.log, 'ab') as out:
             self.proc = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=dict(os.environ, **(env or {})),
                                          preexec_fn=preexec)
+        # However the test ends, its daemon does not outlive it.
+        atexit.register(self.kill)
         return self.wait_ready(wait) if wait else True
 
     def logged(self):
