@@ -22,6 +22,8 @@
 #define SYNC_THREADS_MAX 64
 #define JOB_THREADS 6
 #define SLOW_JOBS_MAX 3                         /* of them: messages with blobs never wait behind large copies */
+#define CLOSERS_MAX 8                           /* closings handed to the job threads at a time: a delivery to all users opens mailboxes
+                                                 * faster than one thread can checkpoint them */
 #define COLD_SHED_MS 10000
 #define HOUSEKEEPING_MS 1000
 #define READ_FDS_MAX 1024                       /* idle descriptors of segments and blobs that stay open */
@@ -47,6 +49,7 @@ struct logstore {
                 struct job *first, *last;
         } jobs, slow_jobs;
         unsigned slow_running;
+        atomic_uint closing;                    /* closings that job threads have to do */
         bool stopping, house_stopping;
 
         pthread_t sync_threads[SYNC_THREADS_MAX], job_threads[JOB_THREADS], house_thread;
@@ -228,6 +231,7 @@ static void run_close_job(struct job *job)
         struct close_job *j = (struct close_job *)job;
 
         close_mailbox(j->ls, j->m);
+        atomic_fetch_sub(&j->ls->closing, 1);
         free(j);
 }
 
@@ -238,6 +242,7 @@ static void close_later(struct logstore *ls, struct mailbox *m) EXCLUDES(open_cl
         j->job.fn = run_close_job;
         j->ls = ls;
         j->m = m;
+        atomic_fetch_add(&ls->closing, 1);
         logstore_run(ls, &j->job);
 }
 
@@ -256,7 +261,10 @@ static void evict(struct logstore *ls, unsigned keep) EXCLUDES(open_class)
                 open_unlock(ls);
                 if (!m)
                         return;
-                close_mailbox(ls, m);
+                if (logstore_threaded(ls) && atomic_load(&ls->closing) < CLOSERS_MAX)
+                        close_later(ls, m);
+                else
+                        close_mailbox(ls, m);
         }
 }
 

@@ -348,3 +348,40 @@ Test(mailbox, sets_of_keywords_have_a_bound)
         uidset_deinit(&uids);
         mailbox_unref(&m);
 }
+
+/* More cold mailboxes than are kept: housekeeping closes them, checkpointed, and they are the same afterwards. */
+Test(mailbox, cold_ones_beyond_the_limit_are_closed)
+{
+        struct logstore_stats stats;
+        struct err err = ERR_INIT;
+        char id[25];
+
+        logstore_destroy(&st.ls);
+        fake_store_start(&st, 2);
+        for (unsigned i = 0; i < 1040; i++) {
+                struct mailbox *m;
+
+                snprintf(id, sizeof id, "cccccccccccccccccccc%04u", i);
+                m = fake_create(&st, id);
+                cr_assert_eq(fake_append(&st, m, text, sizeof text - 1, 0, NULL, &err), 1, "%s", err.text);
+                mailbox_unref(&m);
+        }
+        for (unsigned tries = 0; tries < 200; tries++) {
+                logstore_stats(st.ls, &stats);
+                if (stats.open_mailboxes <= 1000)
+                        break;
+                usleep(100000);
+        }
+        cr_assert_leq(stats.open_mailboxes, 1000);
+        for (unsigned i = 0; i < 1040; i += 39) {
+                struct mailbox_status s;
+                struct mailbox *m;
+
+                snprintf(id, sizeof id, "cccccccccccccccccccc%04u", i);
+                m = fake_open(&st, id);
+                cr_assert_not_null(m);
+                mailbox_status(m, &s);
+                cr_assert_eq(s.messages, 1);
+                mailbox_unref(&m);
+        }
+}
