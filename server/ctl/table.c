@@ -8,6 +8,8 @@
 #include "util/array.h"
 #include "util/str.h"
 
+#define UPRIGHT_ABOVE 130                       /* columns of text */
+
 struct column { char *key, *heading; size_t width; bool right; };
 
 struct ctl_table {
@@ -55,6 +57,8 @@ static char *cell_text(const json_t *v)
         for (char *p = text; *p; p++)
                 if ((unsigned char)*p < 0x20 || *p == 0x7f)
                         *p = ' ';                       /* an ACL has TABs; nothing may move the cursor */
+        for (size_t n = strlen(text); n > 0 && text[n - 1] == ' '; n--)
+                text[n - 1] = '\0';
         return text;
 }
 
@@ -101,9 +105,27 @@ static void put_cell(const struct column *c, const char *text, bool last, FILE *
         fputs(last ? "\n" : "  ", out);
 }
 
+/* One row that is wider than a terminal is read more easily upright. */
+static bool print_upright(const struct ctl_table *t, FILE *out)
+{
+        size_t total = 0, heading = 0;
+
+        for (size_t i = 0; i < t->columns.n; i++) {
+                size_t width = text_width(t->columns.v[i].heading);
+
+                total += 2 + (t->columns.v[i].width > width ? t->columns.v[i].width : width);
+                heading = width > heading ? width : heading;
+        }
+        if (t->rows != 1 || total <= UPRIGHT_ABOVE)
+                return false;
+        for (size_t i = 0; i < t->columns.n; i++)
+                fprintf(out, "%-*s  %s\n", (int)heading, t->columns.v[i].heading, t->cells.v[i]);
+        return true;
+}
+
 void ctl_table_print(struct ctl_table *t, FILE *out)
 {
-        if (t->rows == 0)
+        if (t->rows == 0 || print_upright(t, out))
                 return;
         for (size_t i = 0; i < t->columns.n; i++) {
                 size_t width = text_width(t->columns.v[i].heading);
