@@ -1,4 +1,5 @@
 /* SELECT and EXAMINE (RFC 9051 6.3.2, 6.3.3; RFC 3501 6.3.1, 6.3.2; CONDSTORE parameter: RFC 7162 3.1.8) */
+#include "server/imap/cmds.h"
 #include "server/imap/imap_private.h"
 #include "server/imap/selected.h"
 
@@ -117,7 +118,7 @@ static bool begin(struct imap *imap, bool examine)
         return st->entry != NULL;
 }
 
-static enum cmd_result run(struct imap *imap, bool examine)
+enum cmd_result imap_select_command(struct imap *imap, bool examine)
 {
         struct select_state *st;
         struct mailbox *mbox;
@@ -139,10 +140,5 @@ static enum cmd_result run(struct imap *imap, bool examine)
 
 enum cmd_result cmd_select(struct imap *imap)
 {
-        return run(imap, false);
-}
-
-enum cmd_result cmd_examine(struct imap *imap)
-{
-        return run(imap, true);
+        return imap_select_command(imap, false);
 }

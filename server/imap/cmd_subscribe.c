@@ -1,4 +1,5 @@
-/* SUBSCRIBE, UNSUBSCRIBE (RFC 9051 6.3.7, 6.3.8) */
+/* SUBSCRIBE mailbox (RFC 9051 6.3.7), and what UNSUBSCRIBE shares with it */
+#include "server/imap/cmds.h"
 #include "server/imap/imap_private.h"
 
 struct sub_state {
@@ -32,7 +33,7 @@ static bool may_subscribe(struct imap *imap, const char *internal)
         return false;
 }
 
-static enum cmd_result subscribe(struct imap *imap, bool subscribed)
+enum cmd_result imap_subscribe_command(struct imap *imap, bool subscribed)
 {
         struct sub_state *st = imap->cmd.state;
         const char *internal;
@@ -56,10 +57,5 @@ static enum cmd_result subscribe(struct imap *imap, bool subscribed)
 
 enum cmd_result cmd_subscribe(struct imap *imap)
 {
-        return subscribe(imap, true);
-}
-
-enum cmd_result cmd_unsubscribe(struct imap *imap)
-{
-        return subscribe(imap, false);
+        return imap_subscribe_command(imap, true);
 }

@@ -50,4 +50,8 @@ enum cmd_result cmd_search(struct imap *imap);
 enum cmd_result cmd_store(struct imap *imap);
 enum cmd_result cmd_unselect(struct imap *imap);
 
+/* What two commands share: SELECT and EXAMINE (cmd_select.c), SUBSCRIBE and UNSUBSCRIBE (cmd_subscribe.c). */
+enum cmd_result imap_select_command(struct imap *imap, bool examine);
+enum cmd_result imap_subscribe_command(struct imap *imap, bool subscribed);
+
 #endif
