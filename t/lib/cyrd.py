@@ -374,5 +374,5 @@ class Tap:
 
     def done(self):
         print('1..%d' % self.n)
-        print('%d passed, %d failed' % (self.n - self.bad, self.bad))
+        print('# %d passed, %d failed' % (self.n - self.bad, self.bad))
         return 1 if self.bad else 0
