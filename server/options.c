@@ -17,7 +17,7 @@ void options_usage(bool as_master)
                 fputs("usage: master [-C imapd.conf] [-M cyrus.conf] [-l backlog] [-p pidfile] [-j seconds] [-d | -D]\n"
                       "              [-L logfile] [-t] [-v] [-V]\n", stderr);
         else
-                fputs("usage: cyrd [-C imapd.conf] [-M cyrus.conf] [-d] [-D] [-p pidfile] [-l backlog] [-L logfile] [-t] [-V]\n"
+                fputs("usage: cyrd [-C imapd.conf] [-M cyrus.conf] [-d] [-D] [-p pidfile] [-l backlog] [-L logfile] [-t] [-v] [-V]\n"
                       "  -C file   imapd.conf (default /etc/imapd.conf)\n"
                       "  -M file   cyrus.conf (default /etc/cyrus.conf)\n"
                       "  -d        run in the background; returns when every service listens\n"
@@ -26,6 +26,7 @@ void options_usage(bool as_master)
                       "  -l n      connections that may wait to be accepted (default 1024)\n"
                       "  -L file   where stdout and stderr go, those of other programs too\n"
                       "  -t        check both files, name every error with its line and column, and exit\n"
+                      "  -v        log debug messages\n"
                       "  -V        print the version\n"
                       "  --demo dir [--portbase n]   serve on loopback from a directory that is made on first use\n", stderr);
 }

@@ -1,13 +1,14 @@
 /*
  * sasl - cyrus-sasl as a whole: mutexes, options, log, and what it asks us about users. See sasl.h; connections are in sasl_conn.c.
  */
+#include "server/sasl_private.h"
+
 #include <grp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "server/sasl_private.h"
 #include "store/user.h"
 #include "util/lock.h"
 #include "util/log.h"

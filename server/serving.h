@@ -1,5 +1,5 @@
 /*
-* serving - the services of cyrus.conf that are being offered: bound, listening, handed to the engine or to a program of their
+ * serving - the services of cyrus.conf that are being offered: bound, listening, handed to the engine or to a program of their
  * own, and compared with a new reading at HUP. Used by the main thread only.
  */
 #ifndef SERVER_SERVING_H

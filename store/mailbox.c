@@ -2,9 +2,10 @@
  * mailbox - see mailbox.h: what is read of an open mailbox. State is copied out under its lock; octets and rendered structures come
  * from counted segment files without it.
  */
+#include "store/mailbox_private.h"
+
 #include <stdlib.h>
 
-#include "store/mailbox_private.h"
 #include "util/clock.h"
 #include "util/must.h"
 
