@@ -4,6 +4,7 @@ As root the daemon's files belong to the user cyrus (or nobody), which it become
 caller wrote, what comes back is kept octet for octet, literals included.
 """
 import atexit
+import atexit
 import base64
 import json
 import os
@@ -21,6 +22,9 @@ import time
 TOP = os.path.abspath(os.path.join(os.path.dirname(__file__), '..', '..'))
 BUILD = os.path.abspath(os.environ.get('B') or os.path.join(TOP, 'build'))
 ADMIN, PASSWORD = 'admin', 'sesame'
+
+
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 
 
 class Closed(Exception):
@@ -55,6 +59,7 @@ def owner():
 class Daemon:
     def __init__(self, directory, port, options='', services='', events='', tls=False):
         self.dir, self.port, self.imaps, self.lmtp = directory, port, port + 1, port + 2
+        atexit.register(self.kill)              # whatever ends the test, timeout(1) included, ends the daemon
         self.proc, self.pw, self.log = None, owner(), os.path.join(directory, 'log')
         for sub in ('conf', 'spool', 'tls', 'conf/socket'):
             os.makedirs(os.path.join(directory, sub), exist_ok=True)
