@@ -73,7 +73,8 @@ static enum step say_stop(struct imap *imap)
                 return bye(imap, NULL, imap->state == IMAP_NOT_AUTH ? "Autologout: no login in time" : "Autologout: idle for too long");
         if (msgfile_shutdown(imap->conf, imap_service(imap), reason) && reason[0])
                 return bye(imap, "ALERT", reason);
-        return bye(imap, "UNAVAILABLE", "The server is shutting down");
+        return engine_stopping() ? bye(imap, "UNAVAILABLE", "The server is shutting down") :
+                                   bye(imap, NULL, "Ended by the administrator");       /* cyrctl sessions kick */
 }
 
 /* msg/shutdown ends sessions between commands; admins are spared. */
