@@ -13,6 +13,7 @@ static const struct ctl_op ops[] = {            /* sorted, for bsearch() */
         { "acl.set", ctl_acl_set, 0 },
         { "check", ctl_check, CTL_READS },
         { "config", ctl_config, CTL_NO_STORE | CTL_READS },
+        { "expire", ctl_expire, 0 },
         { "list", ctl_list, CTL_READS },
         { "mailbox.create", ctl_mailbox_create, 0 },
         { "mailbox.delete", ctl_mailbox_delete, 0 },

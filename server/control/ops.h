@@ -69,5 +69,6 @@ int ctl_user_delete(struct ctl_call *call, struct err *err);
 int ctl_user_rename(struct ctl_call *call, struct err *err);
 int ctl_check(struct ctl_call *call, struct err *err);                  /* ops_check.c */
 int ctl_reconstruct(struct ctl_call *call, struct err *err);
+int ctl_expire(struct ctl_call *call, struct err *err);                 /* ops_expire.c */
 
 #endif

@@ -34,6 +34,8 @@ const struct ctl_command ctl_commands[] = {
         { "user rename", "user.rename", "user to", "", NULL, "give all mailboxes of a user to a new name" },
         { "check", "check", "[mailbox]", "", NULL, "read everything back and compare; changes nothing" },
         { "reconstruct", "reconstruct", "[mailbox]", "-q=quiet", NULL, "rebuild index and counters from the log" },
+        { "expire", "expire", "", "-x:=messages -d:=mailboxes", NULL,
+          "let go of messages expunged and mailboxes deleted more than so many days ago (7)" },
         { "config", "config", "[option]", "-a=all", "option=Option value=Value handled=Handled purpose=Purpose",
           "options in force (-a: with defaults)" },
         { "config show", "config", "[option]", "-a=all", "option=Option value=Value handled=Handled purpose=Purpose", "the same" },
