@@ -307,8 +307,8 @@ static void *work(void *arg)
                         op_delete(w, b);
                 else if (what < 98)
                         need(mailbox_checkpoint(b->mbox, &err), "checkpoint", &err);
-                else
-                        need(mailbox_compact(b->mbox, &err), "compact", &err);
+                else if (mailbox_purge_expunged(b->mbox, clock_wall_s() + 1, &err) < 0 || mailbox_compact(b->mbox, &err) < 0)
+                        need(-1, "purge and compact", &err);
         }
         for (unsigned i = 0; i < BOXES; i++)
                 mailbox_unref(&w->boxes[i].mbox);
