@@ -112,7 +112,9 @@ static void local_row(struct ctl_call *call, json_t *row)
 {
         struct ctl_client *client = call->ctx;
 
-        must(row != NULL);
+        /* As the daemon does: what is no UTF-8 is a row missing, not the end. */
+        if (!row)
+                row = json_pack("{s:s}", "error", "a row that is not valid UTF-8");
         client->row(client->ctx, row);
         json_decref(row);
 }
