@@ -152,19 +152,27 @@ static void chain_free(struct chain *c)
         c->n = 0;
 }
 
+/* A PEM file in `pem` (ended by the caller, when this worked), and as GnuTLS wants it. Whatever is wrong with it is the configuration's. */
+static int pem_read(const char *path, struct str *pem, gnutls_datum_t *d, struct err *err)
+{
+        if (fs_slurp(path, PEM_MAX, pem, err) < 0) {
+                str_deinit(pem);
+                err->code = ERR_CONFIG;
+                return -1;
+        }
+        d->data = (unsigned char *)pem->data;
+        d->size = (unsigned)pem->len;
+        return 0;
+}
+
 static int chain_load(const char *path, struct chain *c, struct err *err)
 {
         struct str pem = STR_INIT;
         gnutls_datum_t d;
         int rc;
 
-        if (fs_slurp(path, PEM_MAX, &pem, err) < 0) {
-                str_deinit(&pem);
-                err->code = ERR_CONFIG;
+        if (pem_read(path, &pem, &d, err) < 0)
                 return -1;
-        }
-        d.data = (unsigned char *)pem.data;
-        d.size = (unsigned)pem.len;
         rc = gnutls_x509_crt_list_import2(&c->v, &c->n, &d, GNUTLS_X509_FMT_PEM, 0);
         str_deinit(&pem);
         return rc >= 0 ? 0 : err_set(err, ERR_CONFIG, "%s: %s", path, gnutls_strerror(rc));
@@ -176,13 +184,8 @@ static int key_load(const char *path, gnutls_x509_privkey_t *key_r, struct err *
         gnutls_datum_t d;
         int rc;
 
-        if (fs_slurp(path, PEM_MAX, &pem, err) < 0) {
-                str_deinit(&pem);
-                err->code = ERR_CONFIG;
+        if (pem_read(path, &pem, &d, err) < 0)
                 return -1;
-        }
-        d.data = (unsigned char *)pem.data;
-        d.size = (unsigned)pem.len;
         rc = gnutls_x509_privkey_init(key_r);
         if (rc == 0) {
                 rc = gnutls_x509_privkey_import2(*key_r, &d, GNUTLS_X509_FMT_PEM, NULL, 0);
@@ -268,13 +271,8 @@ static int set_dh(struct tls_context *tls, const char *path, struct err *err)
 
         if (!path)
                 return 0;                               /* the groups of RFC 7919 */
-        if (fs_slurp(path, PEM_MAX, &pem, err) < 0) {
-                str_deinit(&pem);
-                err->code = ERR_CONFIG;
+        if (pem_read(path, &pem, &d, err) < 0)
                 return -1;
-        }
-        d.data = (unsigned char *)pem.data;
-        d.size = (unsigned)pem.len;
         rc = gnutls_dh_params_init(&tls->dh);
         if (rc == 0)
                 rc = gnutls_dh_params_import_pkcs3(tls->dh, &d, GNUTLS_X509_FMT_PEM);

@@ -127,7 +127,6 @@ struct imap {
         struct imap_gather *gather;             /* parse.h: the command being received; NULL between commands */
         bool idling;                            /* in IDLE */
         unsigned bad_commands;                  /* in a row; too many: BYE */
-        bool compress;                          /* later */
         struct telemetry *telemetry;            /* server/telemetry.h */
 
         uint32_t owner_rights;                  /* implicit_owner_rights as bits */

@@ -25,7 +25,8 @@ static const char *status_of(const struct err *e)
         }
 }
 
-void lmtp_deliver_reply(struct lmtp *l, const struct lmtp_rcpt *r)
+/* The status line of one recipient (RFC 2033 4.2). */
+static void deliver_reply(struct lmtp *l, const struct lmtp_rcpt *r)
 {
         char quoted[4][LOG_QUOTE_MAX];
 
@@ -166,6 +167,6 @@ bool lmtp_deliver(struct lmtp *l)
         if (!collect(l))
                 return false;
         for (unsigned i = 0; i < l->rcpts_n; i++)
-                lmtp_deliver_reply(l, &l->rcpts[i]);
+                deliver_reply(l, &l->rcpts[i]);
         return true;
 }

@@ -121,8 +121,6 @@ bool lmtp_data_feed(struct lmtp *l, struct str *in);
 /* lmtp_deliver.c */
 /* Start or go on; true when every recipient has been answered. */
 bool lmtp_deliver(struct lmtp *l);
-/* The status line of one recipient (RFC 2033 4.2). */
-void lmtp_deliver_reply(struct lmtp *l, const struct lmtp_rcpt *r);
 
 /* lmtp_auth.c */
 void lmtp_cmd_auth(struct lmtp *l, struct span args);
