@@ -242,7 +242,8 @@ int mailbox_changed(struct mailbox *m, struct view *view, uint64_t since, uint64
         return rc < 0 ? -1 : 0;
 }
 
-int mailbox_vanished(struct mailbox *m, uint64_t since, struct uidset *uids_r, bool *complete_r, struct err *err)
+int mailbox_vanished(struct mailbox *m, uint64_t since, uint32_t first, uint32_t last, struct uidset *uids_r, bool *complete_r,
+                     struct err *err)
 {
         struct index_iter it;
         struct index_rec rec;
@@ -251,7 +252,8 @@ int mailbox_vanished(struct mailbox *m, uint64_t since, struct uidset *uids_r, b
 
         mailbox_lock(m);
         *complete_r = index_counters(m->ix)->deletedmodseq <= since;
-        index_iter_init(&it, m->ix, 1);
+        index_iter_init(&it, m->ix, first);
+        it.upto_uid = last;
         it.modseq_above = since;
         it.live = false;
         while ((rc = index_next(&it, &rec, err)) == 1) {

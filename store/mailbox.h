@@ -145,9 +145,10 @@ int mailbox_messages(struct mailbox *mbox, const uint32_t *uids, uint32_t n, str
  */
 int mailbox_changed(struct mailbox *mbox, struct view *view, uint64_t since, uint64_t upto, uint32_t from_uid, uint32_t max,
                     struct uidset *uids_r, struct err *err);
-/* UIDs expunged with a modseq above `since` (VANISHED). Sets *complete_r false when deletedmodseq > since: then the caller has to
- * name every UID that is not in the view. */
-int mailbox_vanished(struct mailbox *mbox, uint64_t since, struct uidset *uids_r, bool *complete_r, struct err *err);
+/* UIDs from first to last that were expunged with a modseq above `since` (VANISHED), added to uids_r; blocks without changes are skipped. Sets
+ * *complete_r false when deletedmodseq > since: then the caller has to name every UID that is not in the view. */
+int mailbox_vanished(struct mailbox *mbox, uint64_t since, uint32_t first, uint32_t last, struct uidset *uids_r, bool *complete_r,
+                     struct err *err);
 
 /* The whole message's octets: a referenced extent (the caller ends it with file_unref(&extent.file)). Checks the checksum once
  * since load. ERR_CORRUPT: damaged, named in the log. */

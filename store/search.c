@@ -112,6 +112,8 @@ static int finish_key(struct search_program *p, struct search_key *k, unsigned d
         p->by_index[(*index)++] = k;
         if (k->op == SEARCH_MODSEQ)
                 p->uses_modseq = true;
+        if (k->op == SEARCH_SEQSET)
+                p->uses_seqnos = true;
         if (is_sent(k) || looks_for_text(k))
                 p->uses_content = true;
         if (looks_for_text(k) && needle_add(p, k, err) < 0)

@@ -71,6 +71,7 @@ struct search_program {
         struct search_key *root;
         unsigned keys_n;
         bool uses_modseq;                       /* there is a MODSEQ key: the answer carries the highest modseq (RFC 7162 3.1.5) */
+        bool uses_seqnos;                       /* there are sequence numbers in it */
         bool uses_content;                      /* there are keys that may need the message's octets */
         int64_t now_s;                          /* for OLDER and YOUNGER: set by search_program_create(), may be changed */
         struct search_key **by_index;           /* keys_n of them, parents before children */

@@ -174,6 +174,30 @@ void uidset_intersect(struct uidset *s, const struct uidset *other)
         *s = both;
 }
 
+void uidset_subtract(struct uidset *s, const struct uidset *other)
+{
+        struct uidset left = UIDSET_INIT;
+        uint32_t k = 0;
+
+        for (uint32_t i = 0; i < s->n; i++) {
+                uint64_t first = s->ranges[i].first, last = s->ranges[i].last;
+
+                while (k < other->n && other->ranges[k].last < first)
+                        k++;
+                for (; k < other->n && other->ranges[k].first <= last; k++) {
+                        if (other->ranges[k].first > first)
+                                uidset_add_range(&left, (uint32_t)first, other->ranges[k].first - 1);
+                        first = (uint64_t)other->ranges[k].last + 1;
+                        if (first > last)
+                                break;                  /* it may reach into the next range too */
+                }
+                if (first <= last)
+                        uidset_add_range(&left, (uint32_t)first, (uint32_t)last);
+        }
+        free(s->ranges);
+        *s = left;
+}
+
 void uidset_copy(struct uidset *to, const struct uidset *from)
 {
         if (to == from)

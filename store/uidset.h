@@ -31,6 +31,7 @@ void uidset_add_range(struct uidset *s, uint32_t first, uint32_t last);
 void uidset_remove_range(struct uidset *s, uint32_t first, uint32_t last);
 void uidset_add_set(struct uidset *s, const struct uidset *other);
 void uidset_intersect(struct uidset *s, const struct uidset *other);
+void uidset_subtract(struct uidset *s, const struct uidset *other);    /* O(ranges of both) */
 void uidset_copy(struct uidset *to, const struct uidset *from);        /* `to` is initialised before */
 bool uidset_has(const struct uidset *s, uint32_t n);                    /* O(log ranges) */
 bool uidset_equal(const struct uidset *a, const struct uidset *b);

@@ -62,6 +62,7 @@ static const struct capability {
         { "LIST-STATUS",        AFTER,  NULL },                 /* RFC 5819 */
         { "MOVE",               AFTER,  NULL },                 /* RFC 6851 */
         { "NAMESPACE",          AFTER,  NULL },                 /* RFC 2342 */
+        { "QRESYNC",            AFTER,  NULL },                 /* RFC 7162 3.2 */
         { "SEARCHRES",          AFTER,  NULL },                 /* RFC 5182 */
         { "SPECIAL-USE",        AFTER,  NULL },                 /* RFC 6154 */
         { "STATUS=SIZE",        AFTER,  NULL },                 /* RFC 8438 */

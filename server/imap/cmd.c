@@ -22,7 +22,7 @@ const struct imap_cmd imap_cmds[] = {
         { "ENABLE",       cmd_enable,       S_AUTH,     CMD_POLL },                               /* RFC 9051 6.3.1, 5161 */
         { "EXAMINE",      cmd_examine,      S_AUTH,     0 },                                      /* RFC 9051 6.3.3 */
         { "EXPUNGE",      cmd_expunge,      S_SELECTED, CMD_POLL | CMD_UID_FORM | CMD_WRITES },   /* RFC 9051 6.4.3, 6.4.9 */
-        { "FETCH",        cmd_fetch,        S_SELECTED, CMD_POLL | CMD_SEQNO | CMD_UID_FORM },    /* RFC 9051 6.4.5, 7162 3.1.4 */
+        { "FETCH",        cmd_fetch,        S_SELECTED, CMD_POLL | CMD_SEQNO | CMD_UID_FORM },    /* RFC 9051 6.4.5, 7162 */
         { "GETACL",       cmd_getacl,       S_AUTH,     CMD_POLL },                               /* RFC 4314 3.3 */
         { "ID",           cmd_id,           S_ANY,      CMD_POLL },                               /* RFC 2971 */
         { "IDLE",         cmd_idle,         S_AUTH,     CMD_POLL | CMD_NO_LITERALS },             /* RFC 9051 6.3.13, 2177 */

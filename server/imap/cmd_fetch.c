@@ -1,5 +1,5 @@
 /*
- * FETCH and UID FETCH (RFC 9051 6.4.5, RFC 3501 6.4.5; CHANGEDSINCE and MODSEQ: RFC 7162 3.1.4; BINARY: RFC 3516).
+ * FETCH and UID FETCH (RFC 9051 6.4.5, RFC 3501 6.4.5; CHANGEDSINCE and MODSEQ: RFC 7162 3.1.4; VANISHED: 3.2.6; BINARY: RFC 3516).
  *
  * The messages are gone through in batches; between two of them, and within a large decoded part, the command may be parked. Where
  * \Seen is implied it is set for a batch first, at most some ROPE_HIGH octets ahead of what is sent, and the batch's replies
@@ -10,6 +10,7 @@
 #include <inttypes.h>
 
 #include "util/log.h"
+#include "util/must.h"
 
 #define LINE_HIGH 16384                         /* built octets that are handed to the rope in one go */
 
@@ -29,6 +30,7 @@ static void cleanup(struct imap *imap)
 
         end_message(st);
         arena_deinit(&st->arena);
+        vanished_deinit(&st->vanished);
         walk_deinit(&st->walk);
         flag_text_deinit(&st->flag_text);
         str_deinit(&st->line);
@@ -70,11 +72,33 @@ static int only_changed(struct imap *imap, uint64_t since, struct uidset *uids, 
         return ret;
 }
 
+/* VANISHED: the set once more, now with what is no longer there. `*` is the highest UID that ever was. */
+static bool begin_vanished(struct imap *imap, struct fetch_state *st, struct imap_parser *set)
+{
+        struct uidset asked = UIDSET_INIT;
+        struct span text;
+
+        if (!imap->cmd.uid || !imap->qresync) {                 /* RFC 7162 3.2.6 */
+                imap_bad(imap, imap->cmd.uid ? "VANISHED needs ENABLE QRESYNC" : "VANISHED is for UID FETCH");
+                return false;
+        }
+        must(imap_sp(set) == 0 && imap_sequence(set, &text) == 0);      /* as before */
+        if (span_eq_str(text, "$"))
+                uidset_copy(&asked, &imap->sel->saved);
+        else if (uidset_parse(text, view_uidnext(imap->sel->view) - 1, &asked, &set->err) < 0) {
+                imap_bad(imap, "%s", set->err.text);
+                return false;
+        }
+        vanished_init(imap, &st->vanished, &asked, st->req.since);
+        st->tell_vanished = true;
+        return true;
+}
+
 /* Parse everything. False: the tagged reply was sent. */
 static bool begin(struct imap *imap)
 {
         struct fetch_state *st = imap->cmd.state = ARENA_NEW(&imap->s->arena, struct fetch_state);
-        struct imap_parser *ip = &imap->cmd.args;
+        struct imap_parser *ip = &imap->cmd.args, set = *ip;
         struct uidset uids;
         struct err err = ERR_INIT;
         bool ok = false;
@@ -91,6 +115,8 @@ static bool begin(struct imap *imap)
                 imap_bad(imap, "%s", ip->err.text);
                 goto out;
         }
+        if (st->req.vanished && !begin_vanished(imap, st, &set))
+                goto out;
         if (st->req.items & FETCH_MODSEQ)
                 imap_enable_condstore(imap);
         if (st->req.changedsince && only_changed(imap, st->req.since, &uids, &err) < 0) {
@@ -205,8 +231,8 @@ static void begin_message(struct imap *imap, struct fetch_state *st, const struc
                 st->missing = true;
                 return;
         }
-        if (st->seen.n && uidset_has(&st->seen, msg->uid))
-                items |= FETCH_FLAGS;                           /* RFC 9051 6.4.5, BODY[] */
+        if (st->seen.n && uidset_has(&st->seen, msg->uid))      /* RFC 9051 6.4.5, BODY[]; RFC 7162 3.2.4 */
+                items |= FETCH_FLAGS | (imap->condstore ? FETCH_UID : 0);
         if ((items & FETCH_FLAGS) && imap->condstore)
                 items |= FETCH_MODSEQ;                          /* RFC 7162 3.1: every FETCH that tells of flags */
         opened = (!st->front_want && !st->req.sections) || open_message(imap, st);
@@ -316,6 +342,17 @@ enum cmd_result cmd_fetch(struct imap *imap)
         if (!imap->cmd.state && !begin(imap))
                 return CMD_DONE;
         st = imap->cmd.state;
+        if (st->tell_vanished) {                                /* before any FETCH response (RFC 7162 3.2.6) */
+                struct err err = ERR_INIT;
+                bool failed = false;
+
+                result = vanished_tell(imap, &st->vanished, &failed, &err);
+                if (failed)
+                        return imap_fail(imap, &err);
+                if (result != CMD_DONE)
+                        return result;
+                st->tell_vanished = false;
+        }
         result = run(imap, st);
         fetch_flush(imap, st);
         str_deinit(&st->line);                                  /* nothing is held while it is parked */

@@ -104,6 +104,7 @@ static bool begin(struct imap *imap)
                 answer_parse_failure(imap, st);
                 return false;
         }
+        imap->cmd.seqnos = st->req.program->uses_seqnos;
         if (st->req.program->uses_modseq)
                 imap_enable_condstore(imap);
         st->reader.imap = imap;

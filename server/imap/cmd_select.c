@@ -1,4 +1,9 @@
-/* SELECT and EXAMINE (RFC 9051 6.3.2, 6.3.3; RFC 3501 6.3.1, 6.3.2; CONDSTORE parameter: RFC 7162 3.1.8) */
+/*
+ * SELECT and EXAMINE (RFC 9051 6.3.2, 6.3.3; RFC 3501 6.3.1, 6.3.2; CONDSTORE parameter: RFC 7162 3.1.8; QRESYNC: RFC 7162 3.2.5).
+ *
+ * With QRESYNC what vanished and what was changed since the client was here last follows the usual replies, a piece at a time; the
+ * changes are found a block at a time and told as by FETCH (UID FLAGS MODSEQ).
+ */
 #include "server/imap/cmds.h"
 #include "server/imap/imap_private.h"
 #include "server/imap/selected.h"
@@ -10,19 +15,35 @@ struct select_state {
         struct imap_open open;
         uint32_t rights;
         bool examine;
+        struct qresync qresync;
+
+        enum { SELECT_OPEN, SELECT_VANISHED, SELECT_CHANGED } phase;
+        struct vanished vanished;
+        struct uidset known;                    /* changes of these are told */
+        struct walk changed;                    /* some of those that are */
+        uint64_t next_uid;                      /* where to look for more */
+        struct flag_text flag_text;
 };
+
+#define CHANGES_AT_ONCE 512
 
 static void cleanup(struct imap *imap)
 {
         struct select_state *st = imap->cmd.state;
 
+        qresync_deinit(&st->qresync);
+        vanished_deinit(&st->vanished);
+        uidset_deinit(&st->known);
+        walk_deinit(&st->changed);
+        flag_text_deinit(&st->flag_text);
         imap_open_release(&st->open);
         mbentry_unref(&st->entry);
 }
 
-/* "(" param *(SP param) ")"; RFC 4466 2.1. QRESYNC (RFC 7162 3.2.5) will be read here. */
+/* "(" param *(SP param) ")"; RFC 4466 2.1 */
 static bool parse_params(struct imap *imap, bool *condstore_r)
 {
+        struct select_state *st = imap->cmd.state;
         struct imap_parser *ip = &imap->cmd.args;
         struct span word;
 
@@ -34,11 +55,19 @@ static bool parse_params(struct imap *imap, bool *condstore_r)
         do {
                 if (imap_atom(ip, &word) < 0)
                         goto bad;
-                if (!imap_word_is(word, "CONDSTORE")) {
+                if (imap_word_is(word, "QRESYNC")) {
+                        if (!imap->qresync || st->qresync.given) {      /* RFC 7162 3.2.5 */
+                                imap_bad(imap, imap->qresync ? "QRESYNC is given twice" : "ENABLE QRESYNC first");
+                                return false;
+                        }
+                        if (qresync_parse(ip, &st->qresync) < 0)
+                                goto bad;
+                } else if (imap_word_is(word, "CONDSTORE")) {
+                        *condstore_r = true;
+                } else {
                         imap_bad(imap, "Unknown parameter of SELECT");
                         return false;
                 }
-                *condstore_r = true;
         } while (imap_skip_c(ip, ' '));
         if (imap_close_paren(ip) < 0 || imap_end(ip) < 0)
                 goto bad;
@@ -66,7 +95,7 @@ static void put_first_unseen(struct imap *imap, uint32_t uid)
                 imap_untagged(imap, "OK [UNSEEN %" PRIu32 "] First unseen message", seqno);
 }
 
-static enum cmd_result reply(struct imap *imap)
+static void reply(struct imap *imap)
 {
         struct imap_selected *sel = imap->sel;
         struct mailbox_status status;
@@ -88,8 +117,119 @@ static enum cmd_result reply(struct imap *imap)
                 imap_put_mailbox(imap, sel->entry->name);
                 imap_put(imap, "\r\n");
         }
+}
+
+static enum cmd_result finish(struct imap *imap)
+{
+        struct imap_selected *sel = imap->sel;
+
         return imap_ok(imap, sel->readonly ? "READ-ONLY" : "READ-WRITE", "%s completed", sel->examined ? "EXAMINE" : "SELECT");
 }
+
+/* ---- QRESYNC ---- */
+
+/* False: nothing of it is to be told (RFC 7162 3.2.5, UIDVALIDITY). */
+static bool begin_resync(struct imap *imap, struct select_state *st)
+{
+        struct mailbox_status status;
+        struct uidset gone = UIDSET_INIT;
+
+        mailbox_status(imap->sel->mbox, &status);
+        if (!st->qresync.given || st->qresync.uidvalidity != status.uidvalidity)
+                return false;
+        qresync_wanted(imap, &st->qresync, &st->known, &gone);
+        vanished_init(imap, &st->vanished, &gone, st->qresync.since);
+        walk_deinit(&st->changed);                              /* empty, ready to be asked */
+        st->next_uid = 1;
+        st->phase = SELECT_VANISHED;
+        return true;
+}
+
+static void put_changed(struct imap *imap, struct select_state *st, const struct walk_batch *b)
+{
+        struct str out = STR_INIT;
+
+        for (uint32_t i = 0; i < b->n; i++) {
+                if (b->msg[i].uid == 0 || (b->msg[i].flags & MSG_EXPUNGED))
+                        continue;
+                str_printf(&out, "* %" PRIu32 " FETCH (UID %" PRIu32 " ", b->seqno[i], b->uid[i]);
+                imap_append_flags(imap, &b->msg[i], &st->flag_text, &out);
+                str_printf(&out, " MODSEQ (%" PRIu64 "))\r\n", b->msg[i].modseq);
+        }
+        rope_append_span(&imap->s->out, str_span(&out));
+        str_deinit(&out);
+}
+
+/* Fill the walk with the next of those that are known and changed. 0: there are none. */
+static int more_changed(struct imap *imap, struct select_state *st, struct err *err)
+{
+        struct uidset found = UIDSET_INIT;
+        int ret = 0;
+
+        walk_deinit(&st->changed);
+        if (st->next_uid <= UINT32_MAX)
+                ret = mailbox_changed(imap->sel->mbox, imap->sel->view, st->qresync.since, UINT64_MAX, (uint32_t)st->next_uid, CHANGES_AT_ONCE,
+                                      &found, err);
+        if (ret < 0 || uidset_empty(&found)) {
+                uidset_deinit(&found);
+                return ret;
+        }
+        st->next_uid = (uint64_t)found.ranges[found.n - 1].last + 1;
+        uidset_intersect(&found, &st->known);
+        walk_init(&st->changed, &found);
+        return 1;
+}
+
+static enum cmd_result tell_changed(struct imap *imap, struct select_state *st)
+{
+        enum cmd_result result = CMD_DONE;
+        struct walk_batch b;
+        struct err err = ERR_INIT;
+        int more;
+
+        while (result == CMD_DONE) {
+                switch (walk_fill(imap, &st->changed, &b, &err)) {
+                case WALK_END:
+                        more = more_changed(imap, st, &err);
+                        if (more <= 0)
+                                return more == 0 ? finish(imap) : imap_fail(imap, &err);
+                        break;
+                case WALK_WAIT:
+                        return CMD_WAIT;
+                case WALK_FAILED:
+                        return imap_fail(imap, &err);
+                case WALK_BATCH:
+                        put_changed(imap, st, &b);
+                        walk_done(&st->changed, b.n);
+                }
+                result = imap_yield(imap);
+        }
+        return result;
+}
+
+static enum cmd_result resync(struct imap *imap, struct select_state *st)
+{
+        enum cmd_result result;
+        struct err err = ERR_INIT;
+        bool failed;
+
+        if (st->phase == SELECT_VANISHED) {
+                result = vanished_tell(imap, &st->vanished, &failed, &err);
+                if (failed) {
+                        imap_unselect(imap);
+                        return imap_fail(imap, &err);
+                }
+                if (result != CMD_DONE)
+                        return result;
+                st->phase = SELECT_CHANGED;
+        }
+        result = tell_changed(imap, st);
+        if (result == CMD_DONE && imap->loop->outcome == 'N')
+                imap_unselect(imap);                            /* a failed SELECT leaves nothing selected */
+        return result;
+}
+
+/* ---- the command ---- */
 
 /* Parse, close the former mailbox, find the new one. False: the tagged reply was sent. */
 static bool begin(struct imap *imap, bool examine)
@@ -99,6 +239,7 @@ static bool begin(struct imap *imap, bool examine)
         bool condstore;
 
         imap->cmd.cleanup = cleanup;
+        str_init(&st->flag_text.keywords);
         st->examine = examine;
         if (imap_sp(&imap->cmd.args) < 0) {
                 imap_bad(imap, "%s", imap->cmd.args.err.text);
@@ -128,6 +269,8 @@ enum cmd_result imap_select_command(struct imap *imap, bool examine)
         if (!imap->cmd.state && !begin(imap, examine))
                 return CMD_DONE;
         st = imap->cmd.state;
+        if (st->phase != SELECT_OPEN)
+                return resync(imap, st);
         opened = imap_open_mailbox(imap, &st->open, st->entry, &mbox, &err);
         if (opened == 0)
                 return CMD_WAIT;
@@ -135,7 +278,8 @@ enum cmd_result imap_select_command(struct imap *imap, bool examine)
                 return imap_fail(imap, &err);
         imap_selected_begin(imap, mbox, st->entry, st->examine);
         st->entry = NULL;                                       /* handed over */
-        return reply(imap);
+        reply(imap);
+        return begin_resync(imap, st) ? resync(imap, st) : finish(imap);
 }
 
 enum cmd_result cmd_select(struct imap *imap)

@@ -49,7 +49,7 @@ struct fetch_request {
         struct fetch_section *sections, *last;
         unsigned sections_n;
         bool sets_seen;                         /* \Seen is implied */
-        bool changedsince;
+        bool changedsince, vanished;            /* modifiers (RFC 7162 3.1.4.1, 3.2.6) */
         uint64_t since;
 };
 

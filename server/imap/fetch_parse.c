@@ -318,7 +318,7 @@ static int parse_items(struct imap_parser *ip, struct fetch_request *r)
         return imap_close_paren(ip);
 }
 
-/* SP "(" fetch-modifier *(SP fetch-modifier) ")"; RFC 4466 2.4. VANISHED (RFC 7162 3.2.6) will be read here. */
+/* SP "(" fetch-modifier *(SP fetch-modifier) ")"; RFC 4466 2.4. */
 static int parse_modifiers(struct imap_parser *ip, struct fetch_request *r)
 {
         struct span w;
@@ -330,12 +330,18 @@ static int parse_modifiers(struct imap_parser *ip, struct fetch_request *r)
         do {
                 if (imap_atom(ip, &w) < 0)
                         return -1;
+                if (imap_word_is(w, "VANISHED")) {
+                        r->vanished = true;
+                        continue;
+                }
                 if (!imap_word_is(w, "CHANGEDSINCE"))
                         return out_of_grammar(ip, "Unknown modifier of FETCH");
                 if (imap_sp(ip) < 0 || imap_number64(ip, &r->since) < 0)
                         return -1;
                 r->changedsince = true;
         } while (imap_skip_c(ip, ' '));
+        if (r->vanished && !r->changedsince)
+                return out_of_grammar(ip, "VANISHED needs CHANGEDSINCE");       /* RFC 7162 3.2.6 */
         return imap_close_paren(ip);
 }
 

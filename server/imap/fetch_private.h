@@ -19,6 +19,8 @@ struct fetch_binary {
 
 struct fetch_state {
         struct fetch_request req;
+        struct vanished vanished;               /* told first (RFC 7162 3.2.6) */
+        bool tell_vanished;
         struct walk walk;
         unsigned front_want;                    /* FRONT_… that the request needs */
         bool headers_only;                      /* all sections are of the top-level header */

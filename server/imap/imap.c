@@ -435,7 +435,7 @@ static enum step finish(struct imap *imap)
 
         /* RFC 9051 7.5.1: no expunges during commands with sequence numbers in them. */
         if (imap->sel && cmd && (cmd->flags & CMD_POLL) && loop->outcome != 'B' && !loop->closing &&
-            !imap_poll(imap, !(cmd->flags & CMD_SEQNO) || imap->cmd.uid))
+            !imap_poll(imap, !(cmd->flags & CMD_SEQNO) || (imap->cmd.uid && !imap->cmd.seqnos)))
                 return STEP_FLUSH;
         rope_append_span(&imap->s->out, str_span(&loop->tagged));
         imap_command_end(imap);

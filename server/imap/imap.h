@@ -81,6 +81,8 @@ struct imap_selected {
         uint32_t rights;                        /* ACL_… effective */
         uint32_t keywords_told;                 /* keywords announced in FLAGS so far */
         uint64_t told_modseq;                   /* flag changes up to here have been announced */
+        uint64_t complete_modseq;               /* and expunges too: what HIGHESTMODSEQ may say (RFC 7162 3.2) */
+        bool delayed;                           /* expunges are known that could not be announced yet */
         uint64_t poll_upto;                     /* a round of announcing (told_modseq, poll_upto] that stopped at ROPE_HIGH; 0: none */
         uint32_t poll_uid;                      /* … it goes on here */
         struct uidset recent;                   /* UIDs that are \Recent in this session (IMAP4rev1) */
@@ -94,6 +96,7 @@ struct imap_command {
         const struct imap_cmd *cmd;
         struct span tag, name;
         bool uid;                               /* UID form */
+        bool seqnos;                            /* UID SEARCH with sequence numbers in it: no expunges (RFC 7162 3.2.10.2) */
         struct imap_parser args;                /* after the command's name: the space comes first */
         struct span line;                       /* CMD_CONTINUE: the line that came (without CRLF) */
         void *state;                            /* the handler's own, arena; NULL at the first call */

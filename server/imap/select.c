@@ -78,7 +78,7 @@ void imap_selected_begin(struct imap *imap, struct mailbox *mbox, const struct m
         set_rights(imap);
         after = recent_after(imap);
         sel->view = mailbox_view(mbox);
-        sel->told_modseq = view_modseq(sel->view);
+        sel->told_modseq = sel->complete_modseq = view_modseq(sel->view);
         add_recent(sel, after, 1);
 }
 
@@ -163,7 +163,7 @@ void imap_enable_condstore(struct imap *imap)
 
         imap->condstore = true;
         if (first && imap->sel)
-                imap_untagged(imap, "OK [HIGHESTMODSEQ %" PRIu64 "] Highest", imap->sel->told_modseq);
+                imap_untagged(imap, "OK [HIGHESTMODSEQ %" PRIu64 "] Highest", imap->sel->complete_modseq);
 }
 
 enum cmd_result imap_ok_expunged(struct imap *imap, const char *text)
@@ -172,7 +172,7 @@ enum cmd_result imap_ok_expunged(struct imap *imap, const char *text)
 
         if (!imap->condstore && !imap->qresync)
                 return imap_ok(imap, NULL, "%s", text);
-        snprintf(code, sizeof code, "HIGHESTMODSEQ %" PRIu64, imap->sel->told_modseq);
+        snprintf(code, sizeof code, "HIGHESTMODSEQ %" PRIu64, imap->sel->complete_modseq);
         return imap_ok(imap, code, "%s", text);
 }
 
@@ -291,13 +291,17 @@ void imap_own_change(struct imap *imap, uint64_t modseq, const struct uidset *ch
 
 /* ---- news ---- */
 
-/* `uids` are gone: numbers as they are after each of those before (RFC 9051 7.5.1). QRESYNC will say VANISHED here. */
+/* `uids` are gone: numbers as they are after each of those before (RFC 9051 7.5.1), or UIDs (RFC 7162 3.2.10.2). */
 static void put_expunges(struct imap *imap, const struct uidset *uids)
 {
         struct uidset_iter it = uidset_iter(uids);
         uint32_t uid, seqno, before = 0;
         struct str out = STR_INIT;
 
+        if (imap->qresync) {
+                imap_put_vanished(imap, uids, false);
+                return;
+        }
         while (uidset_next(&it, &uid)) {
                 seqno = view_seqno(imap->sel->view, uid);
                 if (seqno == 0)
@@ -379,6 +383,7 @@ static bool tell_messages(struct imap *imap, bool may_expunge)
         if (now == sel->view || (may_expunge && !tell_expunged(imap, now))) {
                 bool nothing_new = now == sel->view;
 
+                sel->delayed = !nothing_new;
                 view_unref(&now);
                 return nothing_new;
         }
@@ -391,6 +396,7 @@ static bool tell_messages(struct imap *imap, bool may_expunge)
         }
         told_count = view_count(sel->view);
         replace_view(sel, view_extend(sel->view, now));
+        sel->delayed = view_count(sel->view) > view_count(now);         /* all that is in `now` is in ours */
         view_unref(&now);
         add_recent(sel, after, told_uidnext);
         trim_recent(sel);
@@ -476,7 +482,7 @@ static bool tell_flags(struct imap *imap)
         struct err err = ERR_INIT;
 
         if (sel->poll_upto == 0) {
-                sel->poll_upto = mailbox_published_modseq(sel->mbox);
+                sel->poll_upto = view_modseq(sel->view);                /* not beyond the expunges that we know of */
                 sel->poll_uid = 1;
         }
         while (sel->poll_upto > sel->told_modseq) {
@@ -501,6 +507,20 @@ static bool tell_flags(struct imap *imap)
         return true;
 }
 
+/*
+ * A client that keeps modseqs takes the highest one it sees for what it has in full. While expunges are kept back that would be a
+ * lie: after a lost connection it would never hear of them (RFC 7162 3.2, 6).
+ */
+static void tell_complete(struct imap *imap)
+{
+        struct imap_selected *sel = imap->sel;
+
+        if (!sel->delayed)
+                sel->complete_modseq = sel->told_modseq;
+        else if (imap->condstore)
+                imap_untagged(imap, "OK [HIGHESTMODSEQ %" PRIu64 "] Expunges are told later", sel->complete_modseq);
+}
+
 bool imap_poll(struct imap *imap, bool may_expunge)
 {
         if (!imap->sel)
@@ -509,5 +529,8 @@ bool imap_poll(struct imap *imap, bool may_expunge)
         if (!tell_messages(imap, may_expunge))
                 return false;
         imap_tell_keywords(imap, false);
-        return tell_flags(imap);
+        if (!tell_flags(imap))
+                return false;
+        tell_complete(imap);
+        return true;
 }

@@ -48,6 +48,43 @@ static inline bool imap_unasked_uid(const struct imap *imap)
         return imap->rev2 || imap->condstore || imap->qresync || imap->cmd.uid;         /* RFC 9051 7.5.2, RFC 7162 3.2.4 */
 }
 
+/* ---- vanished.c: QRESYNC (RFC 7162 3.2) ---- */
+
+/* "* VANISHED uids", in lines of bounded length; `earlier`: with (EARLIER). Nothing for an empty set. */
+void imap_put_vanished(struct imap *imap, const struct uidset *uids, bool earlier);
+
+/*
+ * What vanished of a set of UIDs since a modseq, told as VANISHED (EARLIER) a range of UIDs at a time. What this client's view still
+ * shows is left out: its turn comes with VANISHED alone. A plain value, to be ended by vanished_deinit().
+ */
+struct vanished {
+        struct uidset asked;
+        uint64_t since;
+        uint64_t next;                          /* UIDs below are done */
+        uint32_t range;                         /* of asked: where `next` is */
+};
+/* `asked` is taken over. UIDs that were never given do not count. */
+void vanished_init(struct imap *imap, struct vanished *v, struct uidset *asked, uint64_t since);
+void vanished_deinit(struct vanished *v);
+/* CMD_DONE: all is told. CMD_AGAIN, CMD_FLUSH: call again. -1 in *failed: err; call no more. */
+enum cmd_result vanished_tell(struct imap *imap, struct vanished *v, bool *failed, struct err *err);
+
+/* SELECT's parameter QRESYNC (RFC 7162 3.2.5). */
+struct qresync {
+        bool given;
+        uint32_t uidvalidity;
+        uint64_t since;
+        bool has_known;
+        struct uidset known;                    /* UIDs */
+        struct uidset match_seqnos, match_uids; /* of the same size; both empty: not given */
+};
+/* After the word QRESYNC. Returns 0, or -1 with ip->err. The sets are the caller's to end in either case: qresync_deinit(). */
+int qresync_parse(struct imap_parser *ip, struct qresync *q);
+void qresync_deinit(struct qresync *q);
+/* The UIDs to tell about, when the mailbox is selected: what is known, above what the match data proves to be known already in
+ * `vanished_r`, all of it in `known_r`. */
+void qresync_wanted(struct imap *imap, struct qresync *q, struct uidset *known_r, struct uidset *vanished_r);
+
 /* ---- walk.c ---- */
 
 /* A set as argument: sequence numbers, UIDs in the UID form, or `$` → the UIDs of it that are in the view. False: the tagged BAD was

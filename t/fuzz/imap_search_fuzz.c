@@ -1,5 +1,5 @@
 /*
- * imap_search_fuzz - the arguments of SEARCH and of FETCH, out of the same octets: a program that was accepted decides on a message
+ * imap_search_fuzz - the arguments of SEARCH, of FETCH and of SELECT's QRESYNC, out of the same octets: a program that was accepted decides on a message
  * without content, sections have labels, and nothing is read beyond the end.
  */
 #include <stdint.h>
@@ -7,6 +7,7 @@
 
 #include "server/imap/fetch.h"
 #include "server/imap/search_parse.h"
+#include "server/imap/selected.h"
 #include "util/must.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -32,6 +33,19 @@ static void search(struct span text, struct arena *arena, unsigned char first)
                 must(ip.err.code != ERR_NONE && ip.err.text[0]);
         }
         uidset_deinit(&saved);
+}
+
+static void qresync(struct span text, struct arena *arena)
+{
+        struct imap_parser ip;
+        struct qresync q;
+
+        imap_parser_init(&ip, text, arena, false);
+        if (qresync_parse(&ip, &q) == 0)
+                must(q.since && q.uidvalidity && uidset_count(&q.match_seqnos) == uidset_count(&q.match_uids));
+        else
+                must(ip.err.code != ERR_NONE && ip.err.text[0]);
+        qresync_deinit(&q);
 }
 
 static void fetch(struct span text, struct arena *arena)
@@ -63,6 +77,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         memcpy(copy, data, size);
         search((struct span){ copy + 1, size - 1 }, &arena, (unsigned char)copy[0]);
         fetch((struct span){ copy + 1, size - 1 }, &arena);
+        qresync((struct span){ copy, size }, &arena);
         free(copy);
         arena_deinit(&arena);
         return 0;

@@ -84,7 +84,7 @@ b> STORE 2 +FLAGS (\Flagged)
 b! * 2 FETCH (... MODSEQ ...)
 b< OK ...
 c> STORE 1:2 (UNCHANGEDSINCE $m0) +FLAGS.SILENT (\Seen)
-c< * 1 FETCH (MODSEQ ($m2))
+c< * 1 FETCH (UID 1 MODSEQ ($m2))
 c< * 2 FETCH (UID 2 FLAGS (\Flagged) MODSEQ ($m1))
 c< OK [MODIFIED 2] ...
 where $m1 > $m0
@@ -105,7 +105,7 @@ c< * 3 FETCH (UID 3 FLAGS () MODSEQ ($m4))
 c< OK ...
 where $m4 > $m3
 c> STORE 3 +FLAGS.SILENT (\Seen)
-c< * 3 FETCH (MODSEQ ($m5))
+c< * 3 FETCH (UID 3 MODSEQ ($m5))
 c< OK ...
 c> FETCH 1:* FLAGS (CHANGEDSINCE $m4)
 c< * 3 FETCH (FLAGS (\Seen) MODSEQ ($m5))
@@ -113,7 +113,7 @@ c! * 1 FETCH ...
 c! * 2 FETCH ...
 c< OK ...
 c> STORE 3 +FLAGS (\Seen)
-c< * 3 FETCH (FLAGS (\Seen) MODSEQ ($m5))
+c< * 3 FETCH (UID 3 FLAGS (\Seen) MODSEQ ($m5))
 c< OK ...
 
 == FETCH MODSEQ switches it on, once

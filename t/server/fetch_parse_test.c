@@ -102,7 +102,7 @@ Test(fetch_parse, what_is_out_of_grammar)
                 "BODY[]<0>", "BODY[]<0.0>", "BODY[]<-1.5>", "BODY[]<0.99999999999999999999>", "BODY[0]", "BODY[1.0]", "BODY[1.]", "BODY[.1]",
                 "BODY[1..2]", "BODY[MIME]", "BODY[HEADER.FIELDS]", "BODY[HEADER.FIELDS ()]", "BODY[HEADER.FIELDS (A B]", "BODY[1 2]",
                 "BODY[HEADER.FIELDS (\"a\x01\")]", "BODY[4294967296]", "BINARY[HEADER]", "BINARY[1.MIME]", "BINARY.SIZE[1]<0.1>", "BODY.PEEK",
-                "RFC822[]", "ENVELOPE[]", "FLAGS (CHANGEDSINCE)", "FLAGS (CHANGEDSINCE x)", "FLAGS (FOO 1)", "FLAGS CHANGEDSINCE 1", "FLAGS ()",
+                "RFC822[]", "ENVELOPE[]", "FLAGS (CHANGEDSINCE)", "FLAGS (VANISHED)", "FLAGS (CHANGEDSINCE VANISHED)", "FLAGS (CHANGEDSINCE x)", "FLAGS (FOO 1)", "FLAGS CHANGEDSINCE 1", "FLAGS ()",
         };
         struct fetch_request r;
         struct err err;

@@ -201,7 +201,12 @@ static void random_step(struct model *a, const struct model *b)
                 uidset_copy(&a->s, &b->s);
                 memcpy(a->bits, b->bits, sizeof a->bits);
                 break;
-        case 3: case 4: case 5: case 6:
+        case 3:
+                uidset_subtract(&a->s, &b->s);
+                for (uint32_t i = 1; i <= MAX; i++)
+                        a->bits[i] &= !b->bits[i];
+                break;
+        case 4: case 5: case 6:
                 uidset_remove_range(&a->s, first, last);
                 set_bits(a, first, last, false);
                 break;
