@@ -5,7 +5,7 @@
 #   make check              install what is missing, build, run every test in its short form
 #   make accept             the acceptance tests in full (hours)
 #   make unit transcripts race tsa fuzz crash interop      parts of make check
-#   make bench              measure
+#   make bench              measure, beside Cyrus and Dovecot (as root; installs them; a quarter of an hour)
 #   make install DESTDIR= PREFIX=/usr/local
 #   SAN=address,undefined or SAN=thread with any of them: a build with sanitizers, in a directory of its own
 
