@@ -175,11 +175,22 @@ int mailbox_front(struct mailbox *mbox, const struct msg *msg, unsigned want, st
  *   size_hint  the announced size, 0: unknown
  */
 int stage_begin(struct store *store, const char *partition_dir, uint64_t size_hint, struct stage **stage_r, struct err *err);
+#define STAGE_IN_MEMORY (64u << 10)             /* octets of a message that is not put into a file */
+/* Before the first octet: keep at most `bytes` of it in memory (never more than the blob threshold). */
+void stage_limit_memory(struct stage *stage, uint64_t bytes);
+/* Before the first octet: it is only a piece of a message (CATENATE): can be read back, not appended. Has no GUID and no structure. */
+void stage_set_piece(struct stage *stage);
 int stage_write(struct stage *stage, const void *p, size_t len, struct err *err);       /* ERR_NOSPACE, ERR_IO; then only stage_unref() */
 int stage_finish(struct stage *stage, struct err *err);
 uint64_t stage_size(const struct stage *stage);
 const uint8_t *stage_guid(const struct stage *stage);                                   /* after finish */
-/* Read octets back (LMTP: headers; Sieve later). */
+bool stage_has_nul(const struct stage *stage);          /* after finish; not for a piece */
+/*
+ * Write `from` into `to`, which was just begun, with the parts that have NULs in base64, and finish it. Blocks. ERR_UNSUPPORTED: there
+ * are NULs in a header, or in a part that claims to be encoded already.
+ */
+int stage_encode_binary(struct stage *from, struct stage *to, struct err *err);
+/* Read octets back (LMTP: headers; CATENATE; Sieve later). */
 int stage_read(struct stage *stage, uint64_t offset, void *buf, size_t len, struct err *err);
 struct stage *stage_ref(struct stage *stage);
 void stage_unref(struct stage **stage);

@@ -68,6 +68,8 @@ static int add_message(struct mlog_batch *b, const struct append_item *item, uin
 
 /* ---- appending ---- */
 
+#define INLINE_BYTES (512u << 10)               /* more is not written from the caller's thread */
+
 struct append_job {
         struct job job;
         struct mailbox *m;
@@ -233,6 +235,7 @@ int mailbox_append(struct mailbox *m, const struct append_item *items, uint32_t 
                    struct waiter *waiter, struct err *err)
 {
         bool blobs = false;
+        uint64_t bytes = 0;
 
         if (n == 0 || writable_now(m, err) < 0)
                 return n == 0 ? err_set(err, ERR_INTERNAL, "append of nothing") : -1;
@@ -241,8 +244,9 @@ int mailbox_append(struct mailbox *m, const struct append_item *items, uint32_t 
 
                 stage_content(items[i].stage, &c);
                 blobs = blobs || c.path;
+                bytes += c.size;
         }
-        if (blobs) {
+        if (blobs || bytes > INLINE_BYTES) {
                 struct append_job *j = append_job_create(m, items, n);
 
                 j->result = result_r;

@@ -23,7 +23,7 @@
 #include "util/fs.h"
 #include "util/lock.h"
 
-#define BLOB_THRESHOLD (64u << 10)
+#define BLOB_THRESHOLD STAGE_IN_MEMORY
 #define BATCH_BYTES_MAX (1u << 20)              /* a larger batch is built in a segment of its own */
 #define SEGMENT_ROLL_BYTES (16u << 20)          /* a new segment is prepared when the present one is larger */
 #define KWSETS_MAX 65536

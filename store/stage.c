@@ -31,6 +31,7 @@ struct stage {
         uint8_t guid[GUID_SIZE];
         struct mime_parser *parser;
         struct mime_result mime;
+        bool piece;                             /* no structure, no GUID */
         bool finished;
         struct mutex sync_lock;                 /* a leaf: one fdatasync */
         bool synced;
@@ -55,6 +56,19 @@ int stage_begin(struct store *store, const char *partition_dir, uint64_t size_hi
         mutex_init(&s->sync_lock);
         *stage_r = s;
         return 0;
+}
+
+void stage_limit_memory(struct stage *s, uint64_t bytes)
+{
+        must(s->size == 0);
+        if (bytes < s->threshold)
+                s->threshold = bytes;
+}
+
+void stage_set_piece(struct stage *s)
+{
+        must(s->size == 0);
+        s->piece = true;
 }
 
 static int open_file(struct stage *s, struct err *err)
@@ -94,9 +108,11 @@ int stage_write(struct stage *s, const void *p, size_t len, struct err *err)
         must(!s->finished);
         if (len == 0)
                 return 0;
-        digest_update(&s->digest, p, len);
-        s->crc = crc32c(s->crc, p, len);
-        mime_parser_feed(s->parser, p, len);
+        if (!s->piece) {
+                digest_update(&s->digest, p, len);
+                s->crc = crc32c(s->crc, p, len);
+                mime_parser_feed(s->parser, p, len);
+        }
         s->size += len;
         if (!s->path && s->size > s->threshold) {
                 size_t kept = s->memory.len < KEPT_HEADER_MAX ? s->memory.len : KEPT_HEADER_MAX;
@@ -124,6 +140,12 @@ int stage_finish(struct stage *s, struct err *err)
                         return -1;
                 str_deinit(&s->memory);
         }
+        s->finished = true;
+        if (s->piece) {
+                mime_parser_destroy(&s->parser);
+                str_deinit(&s->header);
+                return 0;
+        }
         digest_final(&s->digest, s->guid);
         mime_parser_finish(s->parser, &s->mime);
         mime_parser_destroy(&s->parser);
@@ -132,7 +154,6 @@ int stage_finish(struct stage *s, struct err *err)
         else if (s->header.len < s->mime.header_size)
                 str_clear(&s->header);                  /* a piece of a header is of no use */
         str_shrink(&s->header);
-        s->finished = true;
         return 0;
 }
 
@@ -144,6 +165,12 @@ uint64_t stage_size(const struct stage *s)
 const uint8_t *stage_guid(const struct stage *s)
 {
         return s->guid;
+}
+
+bool stage_has_nul(const struct stage *s)
+{
+        must(s->finished && !s->piece);
+        return s->mime.has_nul;
 }
 
 int stage_read(struct stage *s, uint64_t offset, void *buf, size_t len, struct err *err)
@@ -175,7 +202,7 @@ void stage_unref(struct stage **sp)
         if (s->path)
                 unlink(s->path);
         mime_parser_destroy(&s->parser);
-        if (s->finished)
+        if (s->finished && !s->piece)
                 mime_result_deinit(&s->mime);
         str_deinit(&s->memory);
         str_deinit(&s->header);
@@ -187,7 +214,7 @@ void stage_unref(struct stage **sp)
 
 void stage_content(const struct stage *s, struct stage_content *c_r)
 {
-        must(s->finished);
+        must(s->finished && !s->piece);
         *c_r = (struct stage_content){ .size = s->size, .guid = s->guid, .crc = s->crc, .memory = s->path ? NULL : s->memory.data,
                 .path = s->path, .mime = &s->mime, .header = str_span(&s->header) };
 }

@@ -53,6 +53,8 @@ static const struct capability {
         { "LOGINDISABLED",      BEFORE, login_disabled },
         { "ACL",                AFTER,  NULL },                 /* RFC 4314 */
         { "RIGHTS=kxten",       AFTER,  NULL },
+        { "BINARY",             AFTER,  NULL },                 /* RFC 3516 */
+        { "CATENATE",           AFTER,  NULL },                 /* RFC 4469 */
         { "CHILDREN",           AFTER,  NULL },                 /* RFC 3348 */
         { "CONDSTORE",          AFTER,  NULL },                 /* RFC 7162 */
         { "CREATE-SPECIAL-USE", AFTER,  NULL },                 /* RFC 6154 */
@@ -61,6 +63,7 @@ static const struct capability {
         { "LIST-EXTENDED",      AFTER,  NULL },                 /* RFC 5258 */
         { "LIST-STATUS",        AFTER,  NULL },                 /* RFC 5819 */
         { "MOVE",               AFTER,  NULL },                 /* RFC 6851 */
+        { "MULTIAPPEND",        AFTER,  NULL },                 /* RFC 3502 */
         { "NAMESPACE",          AFTER,  NULL },                 /* RFC 2342 */
         { "QRESYNC",            AFTER,  NULL },                 /* RFC 7162 3.2 */
         { "SEARCHRES",          AFTER,  NULL },                 /* RFC 5182 */

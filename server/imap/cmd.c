@@ -191,7 +191,8 @@ void imap_command_end(struct imap *imap)
                 stage_unref(&loop->stages[i]);
         free(loop->stages);
         loop->stages = NULL;
-        loop->stages_n = 0;
+        loop->stages_n = loop->stage_files = 0;
+        loop->staged_memory = 0;
         if (loop->stage)
                 stage_unref(&loop->stage);
         loop->refused = false;

@@ -6,6 +6,7 @@
 #define SERVER_IMAP_FETCH_H
 
 #include "server/imap/parse.h"
+#include "store/mailbox.h"
 #include "store/mime.h"
 
 #define FETCH_SECTIONS_MAX 256                  /* in one command */
@@ -58,5 +59,14 @@ struct fetch_request {
  * ip->err fit for the client.
  */
 int fetch_parse(struct imap_parser *ip, struct fetch_request *r);
+
+/*
+ * Where a section is in the message, as offsets in it. `front` needs FRONT_PARTS when the section has a part number. part_r: the part that
+ * the number names, NULL without one. False: there is no such section.
+ */
+bool fetch_locate(const struct msg *m, const struct msg_front *front, const struct fetch_section *s, uint64_t *off_r, uint64_t *len_r,
+                  const struct mime_part **part_r);
+/* Cut to the section's <first.count>. */
+void fetch_cut_partial(const struct fetch_section *s, uint64_t *off, uint64_t *len);
 
 #endif

@@ -41,11 +41,9 @@ void fetch_note_failure(struct fetch_state *st, const struct err *err)
 
 /* ---- where ---- */
 
-/* Where a section is in the message. False: there is no such section. */
-static bool locate(const struct fetch_state *st, const struct fetch_section *s, uint64_t *off_r, uint64_t *len_r,
-                   const struct mime_part **part_r)
+bool fetch_locate(const struct msg *m, const struct msg_front *front, const struct fetch_section *s, uint64_t *off_r, uint64_t *len_r,
+                  const struct mime_part **part_r)
 {
-        const struct msg *m = &st->msg;
         uint32_t off, len;
         size_t part;
 
@@ -55,16 +53,15 @@ static bool locate(const struct fetch_state *st, const struct fetch_section *s, 
                 *len_r = s->what == MIME_SECTION_HEADER ? m->header_size : m->size - *off_r;
                 return true;
         }
-        if (!mime_section_find(st->front.parts, st->front.part_count, s->path, s->path_n, s->what, &off, &len, &part))
+        if (!mime_section_find(front->parts, front->part_count, s->path, s->path_n, s->what, &off, &len, &part))
                 return false;
         *off_r = off;
         *len_r = len;
-        *part_r = &st->front.parts[part];
+        *part_r = &front->parts[part];
         return true;
 }
 
-/* Cut to <first.count>. */
-static void cut_partial(const struct fetch_section *s, uint64_t *off, uint64_t *len)
+void fetch_cut_partial(const struct fetch_section *s, uint64_t *off, uint64_t *len)
 {
         uint64_t first = s->partial ? s->first : 0;
 
@@ -142,7 +139,7 @@ static enum fetch_result put_text(struct fetch_state *st, const struct fetch_sec
 {
         uint64_t off = 0, len = text.len;
 
-        cut_partial(s, &off, &len);
+        fetch_cut_partial(s, &off, &len);
         put_label(st, s);
         if (len) {
                 put_literal_head(st, len, false);
@@ -330,7 +327,7 @@ static enum fetch_result put_binary(struct imap *imap, struct fetch_state *st, c
                         str_append_u64(&st->line, len);
                         return FETCH_SENT;
                 }
-                cut_partial(s, &off, &len);
+                fetch_cut_partial(s, &off, &len);
                 return put_octets(imap, st, s, off, len, nul);
         }
         *b = (struct fetch_binary){ .phase = BINARY_COUNT, .off = off, .len = len, .end = UINT64_MAX };
@@ -350,12 +347,12 @@ enum fetch_result fetch_put_section(struct imap *imap, struct fetch_state *st, c
 
         if (st->binary.phase != BINARY_NONE)
                 return binary_run(imap, st, s);
-        if (!locate(st, s, &off, &len, &part))
+        if (!fetch_locate(&st->msg, &st->front, s, &off, &len, &part))
                 return put_nil(st, s);
         if (s->kind != FETCH_KIND_BODY)
                 return put_binary(imap, st, s, off, len, part);
         if (s->fields != FETCH_FIELDS_ALL || (s->what == MIME_SECTION_HEADER && off == 0 && st->front.header.len >= len && len > 0))
                 return put_header(st, s, off, len);
-        cut_partial(s, &off, &len);
+        fetch_cut_partial(s, &off, &len);
         return put_octets(imap, st, s, off, len, false);
 }

@@ -187,21 +187,33 @@ static bool literal_at_end(struct span line, size_t *mark_r, struct span *digits
         return true;
 }
 
-static bool is_append(const struct imap_gather *g)
+/* The octets of "tag APPEND ", "tag REPLACE n " or "tag UID REPLACE n ": behind them stands the mailbox, then come messages. 0: neither. */
+static size_t message_command(struct span s)
 {
-        struct span s = str_span(&g->text);
-        size_t sp = span_index(s, ' ');
+        size_t at = span_index(s, ' ');
+        struct span rest = { s.p + at, s.len - at };
 
-        return sp < s.len && span_istarts((struct span){ s.p + sp, s.len - sp }, " APPEND ");
+        if (span_istarts(rest, " APPEND "))
+                return at + sizeof " APPEND " - 1;
+        if (span_istarts(rest, " UID "))
+                rest = (struct span){ rest.p + 4, rest.len - 4 };
+        if (!span_istarts(rest, " REPLACE "))
+                return 0;
+        rest = (struct span){ rest.p + sizeof " REPLACE " - 1, rest.len - (sizeof " REPLACE " - 1) };
+        at = span_index(rest, ' ');
+        return at < rest.len ? (size_t)(rest.p + at + 1 - s.p) : 0;
 }
 
-/* Is this literal a message? All of APPEND's are, but for one that stands directly behind the command's name: the mailbox. */
+/* Is this literal a message, or a piece of one? All of APPEND's and REPLACE's are, but for one that stands directly before them, the
+ * mailbox, and a URL of CATENATE. */
 static bool streams(const struct imap_gather *g, size_t mark)
 {
         struct span s = { g->text.data, mark };
-        size_t sp = span_index(s, ' ');
+        size_t head = g->authenticated ? message_command(s) : 0;
 
-        return g->authenticated && is_append(g) && mark > sp + sizeof " APPEND " - 1;
+        if (head == 0 || mark <= head)
+                return false;
+        return mark < 5 || !span_ieq_str((struct span){ s.p + mark - 4, 4 }, "URL ");
 }
 
 static enum gather_result skip_literal(struct imap_gather *g, uint64_t n, struct err *err)

@@ -210,7 +210,8 @@ static bool admit_literal(struct imap *imap)
         int64_t max = conf_int(imap->conf, imap_service(imap), "maxmessagesize");
         struct append_check check = { 0 };
         struct err err = ERR_INIT;
-        size_t head = tag.len + sizeof " APPEND " - 1, end = text.len;
+        size_t head = tag.len + 1, end = text.len;
+        bool in_file;
 
         while (end > head && text.p[end - 1] != '{')    /* the place holder of this literal */
                 end--;
@@ -233,11 +234,22 @@ static bool admit_literal(struct imap *imap)
                 settle(imap, check.bad, check.code, check.text);
                 return false;
         }
+        in_file = bytes > STAGE_IN_MEMORY || loop->staged_memory + bytes > IMAP_STAGED_MEMORY;
+        if (in_file && loop->stage_files >= IMAP_STAGE_FILES_MAX) {
+                settle(imap, false, "LIMIT", "Too many large messages in one command");
+                return false;
+        }
         loop->literal8 = args.len && args.p[args.len - 1] == '~';
         if (stage_begin(imap->store, check.partition_dir, bytes, &loop->stage, &err) < 0) {
                 settle_err(imap, &err);
                 return false;
         }
+        if (in_file)
+                stage_limit_memory(loop->stage, 0);
+        if (check.piece)
+                stage_set_piece(loop->stage);
+        loop->stage_files += in_file;
+        loop->staged_memory += in_file ? 0 : bytes;
         return true;
 }
 
@@ -287,10 +299,9 @@ static enum step take_literal(struct imap *imap)
                 return want_input(imap);
         if (in.len > loop->literal_left)
                 in.len = (size_t)loop->literal_left;
-        /* RFC 9051 9: CHAR8 is not NUL. A literal8 may hold it (RFC 3516 4.4), but BODY[] could not hand it out: refused as an encoding
-         * that is not understood. */
-        if (memchr(in.p, 0, in.len))
-                settle(imap, false, loop->literal8 ? "UNKNOWN-CTE" : NULL, "Message contains NUL characters");
+        /* RFC 9051 9: CHAR8 is not NUL; a literal8 may hold it (RFC 3516 4.4): see append.c. */
+        if (!loop->literal8 && memchr(in.p, 0, in.len))
+                settle(imap, false, NULL, "Message contains NUL characters");
         else if (stage_write(loop->stage, in.p, in.len, &err) < 0)
                 settle_err(imap, &err);
         if (loop->refused)

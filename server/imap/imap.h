@@ -50,7 +50,7 @@ enum imap_cmd_flags {
         CMD_POLL        = 1u << 2,      /* pending news of the selected mailbox is announced before its tagged reply (default for all in
                                          * selected state; expunges as CMD_SEQNO says) – set on all but those that manage it themselves */
         CMD_WRITES      = 1u << 3,      /* needs a mailbox that is not read-only (EXAMINE → NO) */
-        CMD_LITERAL_STREAM = 1u << 4,   /* APPEND: message literals go to a stage */
+        CMD_LITERAL_STREAM = 1u << 4,   /* APPEND, REPLACE: message literals go to a stage */
         CMD_NO_LITERALS = 1u << 5,
         CMD_ADMIN       = 1u << 6,      /* for `admins` only: anyone else gets NO [NOPERM] */
         CMD_LOGGED      = 1u << 7,      /* audit line */
@@ -205,21 +205,22 @@ struct waiter *imap_waiter(struct imap *imap);
 void imap_waiter_cancel(struct imap *imap);
 
 /*
- * ---- APPEND's message literals, streamed (RFC 9051 6.3.12) ----
+ * ---- message literals of APPEND and REPLACE, streamed (RFC 9051 6.3.12) ----
  * The loop (imap.c) writes them into stages as the octets come; in the arguments they stand as {#k}: imap_streamed_literal() of
  * parse.h reads k. The stage is finished; borrowed until the command ends; NULL: the client made that number up.
  */
 struct stage *imap_streamed_stage(struct imap *imap, uint32_t k);
 
-/* Asked before a message literal is taken (and for synchronising ones before "+ " is sent): cmd_append.c. */
+/* Asked before a message literal is taken (and for synchronising ones before "+ " is sent): append.c. */
 struct append_check {
         const char *partition_dir;              /* true: where to stage it; lives as long as the command's arena or the store */
+        bool piece;                             /* true: a TEXT of CATENATE, not a message */
         bool bad;                               /* false: tagged BAD instead of NO */
         const char *code;                       /* false: response code or NULL, "TRYCREATE" */
         const char *text;                       /* false: for the client */
 };
 /*
- *   args           what stands between "APPEND " and the literal: "INBOX (\Seen) ", or "{5}\r\nINBOX {#0} (" for a later message
+ *   args           what stands between the tag and the literal: "APPEND INBOX (\Seen) ", or "APPEND {5}\r\nINBOX {#0} (" for a later one
  *   literal_bytes  what was announced; maxmessagesize has been checked by the caller
  * Only from memory: the mailbox list, no waiting. The whole command is parsed and checked again when it is complete.
  */

@@ -9,7 +9,9 @@
 #include "util/must.h"
 
 #define IMAP_LINE_MAX ((size_t)16 * 1024)       /* octets of a line within AUTHENTICATE or IDLE */
-#define IMAP_STAGES_MAX 100                     /* message literals of one APPEND */
+#define IMAP_STAGES_MAX 1000                    /* message literals of one command … */
+#define IMAP_STAGE_FILES_MAX 100                /* … of which so many may be in files: each has a descriptor … */
+#define IMAP_STAGED_MEMORY (8u << 20)           /* … and all others together so large */
 
 enum imap_phase {
         PHASE_GREET,
@@ -37,10 +39,12 @@ struct imap_loop {
         unsigned bye;                           /* WAKE_STOP, WAKE_TIMEOUT: as soon as nothing is waited for */
         uint64_t shutdown_checked_ms;
 
-        /* APPEND */
+        /* APPEND, REPLACE */
         struct stage **stages;                  /* finished ones */
         uint32_t stages_n;
         struct stage *stage;                    /* the one being written */
+        uint32_t stage_files;
+        uint64_t staged_memory;
         uint64_t literal_left;
         bool literal8;
         bool refused, refused_bad;              /* the answer to the command is settled: */

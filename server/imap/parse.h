@@ -79,7 +79,7 @@ enum gather_result {
         GATHER_MORE,                            /* everything was used; more octets are needed */
         GATHER_COMMAND,                         /* a whole command is in `text` */
         GATHER_CONTINUE,                        /* send "+ …": a synchronising literal follows */
-        GATHER_LITERAL,                         /* APPEND: a message literal of `literal_bytes` begins; the owner takes these octets off
+        GATHER_LITERAL,                         /* APPEND, REPLACE: a message literal of `literal_bytes` begins; the owner takes these octets off
                                                  * the input itself and calls imap_gather_literal_taken() */
         GATHER_BAD,                             /* err says what to answer as tagged BAD (tag in `tag`, may be empty: "*"); the rest of the
                                                  * command is skipped; go on gathering */

@@ -1,0 +1,412 @@
+/*
+ * append - messages of APPEND and REPLACE before and after their octets came; see append.h
+ *
+ * What is made of pieces, or has NULs, is put together on a thread that may block, some megabytes at a time, so that nobody waits long
+ * behind it. All of it is made before anything is written: all messages are appended or none (RFC 3502).
+ */
+#include "server/imap/append.h"
+
+#include <inttypes.h>
+
+#include "server/imap/imap_private.h"
+#include "util/log.h"
+
+#define JOB_BYTES (8u << 20)                    /* copied before the next in the queue gets its turn */
+#define COPY_PIECE ((size_t)64 * 1024)
+
+struct append_job {
+        struct append_state *st;
+        struct store *store;
+        const char *partition_dir;
+        uint64_t max;                           /* octets of a message */
+        struct append_message *message;         /* the one at hand */
+        struct append_part *part;
+        bool located;                           /* its URL was */
+        uint64_t at;                            /* octets of the part that are copied */
+        struct stage *stage;                    /* being written */
+        struct stage **stages;                  /* of the client's literals: borrowed */
+        struct append_part *bad;                /* this URL names nothing */
+        uint64_t made_memory;                   /* octets made here that are in memory */
+        uint32_t made_files;
+        bool too_big, empty;
+        struct err err;
+};
+
+static void cleanup(struct imap *imap)
+{
+        struct append_state *st = imap->cmd.state;
+
+        for (struct append_message *m = st->request.messages; m; m = m->next) {
+                for (struct append_part *p = m->parts; p; p = p->next)
+                        url_part_release(&p->target);
+                if (m->made)
+                        stage_unref(&m->made);
+        }
+        if (st->job && st->job->stage)
+                stage_unref(&st->job->stage);
+        uidset_deinit(&st->target.uids);
+        imap_open_release(&st->target.open);
+        mailbox_unref(&st->target.to);
+        mbentry_unref(&st->target.entry);
+}
+
+/* ---- before the octets come ---- */
+
+static bool refuse(struct append_check *check, bool bad, const char *code, const char *text)
+{
+        check->bad = bad;
+        check->code = code;
+        check->text = text;
+        return false;
+}
+
+/* "UID REPLACE", "APPEND": the parser is behind it then. */
+static bool precheck_command(struct imap *imap, struct imap_parser *ip, struct append_check *check, bool *replace_r)
+{
+        struct span word;
+
+        if (imap_atom(ip, &word) < 0 || (imap_word_is(word, "UID") && (imap_sp(ip) < 0 || imap_atom(ip, &word) < 0)))
+                return refuse(check, true, NULL, "Command name missing");
+        *replace_r = imap_word_is(word, "REPLACE");
+        if (imap->state == IMAP_NOT_AUTH)
+                return refuse(check, true, NULL, "Log in first");
+        if (*replace_r && imap->state != IMAP_SELECTED)
+                return refuse(check, true, NULL, "No mailbox is selected");
+        if (*replace_r && imap->sel->readonly)
+                return refuse(check, false, NULL, "The mailbox is read-only");
+        return true;
+}
+
+/* Read what there is of the command: "APPEND mailbox (\Seen) ". False: check says why. */
+static bool precheck_args(struct imap *imap, struct span args, const char **internal_r, struct append_check *check)
+{
+        struct namer who = imap_namer(imap);
+        struct imap_parser ip;
+        struct append_request request;
+        struct err err = ERR_INIT;
+        bool replace;
+
+        imap_parser_init(&ip, args, &imap->s->arena, imap->rev2 || imap->utf8);
+        if (!precheck_command(imap, &ip, check, &replace))
+                return false;
+        if (append_parse(&ip, replace, true, &request) < 0)
+                return refuse(check, true, NULL, arena_strdup(&imap->s->arena, ip.err.text));
+        check->piece = request.wants_piece;
+        if (mailname_internal(&who, request.mailbox, &imap->s->arena, internal_r, &err) < 0)
+                return refuse(check, false, "CANNOT", arena_strdup(&imap->s->arena, err.text));
+        return true;
+}
+
+bool imap_append_precheck(struct imap *imap, struct span args, uint64_t literal_bytes, struct append_check *check_r)
+{
+        const struct mbentry *entry;
+        const char *internal;
+        uint32_t rights = 0;
+        bool ok;
+
+        *check_r = (struct append_check){ 0 };
+        if (!precheck_args(imap, args, &internal, check_r))
+                return false;
+        if (literal_bytes == 0 && !check_r->piece)              /* RFC 3502 6.3.11: this is how a client cancels the whole command */
+                return refuse(check_r, false, NULL, "The message is empty");
+        entry = imap_look_up(imap, internal, &rights);
+        if (!entry || !(rights & (ACL_LOOKUP | ACL_INSERT))) {
+                mbentry_unref(&entry);
+                return refuse(check_r, false, imap_may_create(imap, internal) ? "TRYCREATE" : "NONEXISTENT", "Mailbox does not exist");
+        }
+        check_r->partition_dir = entry->type == MBTYPE_NORMAL ? store_partition_dir(imap->store, entry->partition) : NULL;
+        mbentry_unref(&entry);
+        ok = (rights & ACL_INSERT) && check_r->partition_dir;
+        if (!(rights & ACL_INSERT))
+                return refuse(check_r, false, "NOPERM", "Permission denied");
+        return ok ? true : refuse(check_r, false, "UNAVAILABLE", "The mailbox is not here");
+}
+
+/* ---- the whole command ---- */
+
+/* What the user may not set is left away, without a word (RFC 4314 4). */
+static void restrict_to_rights(struct append_state *st)
+{
+        uint32_t rights = st->target.rights;
+
+        for (struct append_message *m = st->request.messages; m; m = m->next) {
+                m->item.flags &= ~copy_forbidden_flags(rights);
+                if (!(rights & ACL_WRITE))
+                        m->item.keyword_count = 0;
+        }
+}
+
+/* Every literal must be one that came. */
+static bool check_literals(struct imap *imap, const struct append_state *st)
+{
+        for (const struct append_message *m = st->request.messages; m; m = m->next) {
+                bool there = m->catenate || imap_streamed_stage(imap, m->literal);
+
+                for (const struct append_part *p = m->parts; p && there; p = p->next)
+                        there = p->is_url || imap_streamed_stage(imap, p->literal);
+                if (!there) {
+                        imap_bad(imap, "The message must be a literal");
+                        return false;
+                }
+        }
+        return true;
+}
+
+/* RFC 4469 4.1. The URL stands between brackets: what must not be there is left percent-encoded. */
+static void reply_badurl(struct imap *imap, struct span url)
+{
+        struct str code = STR_INIT;
+
+        str_append_str(&code, "BADURL ");
+        for (size_t i = 0; i < url.len && i < IMAP_URL_MAX; i++) {
+                unsigned char c = (unsigned char)url.p[i];
+
+                if (c < 0x20 || c >= 0x7f || c == ']')
+                        str_printf(&code, "%%%02X", c);
+                else
+                        str_append_c(&code, (char)c);
+        }
+        imap_no(imap, code.data, "A part of the message could not be found");
+        str_deinit(&code);
+}
+
+/* RFC 4469 3: only URLs relative to this session. */
+static bool look_up_urls(struct imap *imap, struct append_state *st)
+{
+        struct url_identity who = url_identity_of(imap);
+        struct err err = ERR_INIT;
+
+        for (struct append_message *m = st->request.messages; m; m = m->next)
+                for (struct append_part *p = m->parts; p; p = p->next)
+                        if (p->is_url && (imap_url_parse(p->url, &imap->s->arena, &p->target.url, &err) < 0 || p->target.url.absolute ||
+                                          p->target.url.access || !url_part_begin(&p->target, imap, &who))) {
+                                reply_badurl(imap, p->url);
+                                return false;
+                        }
+        return true;
+}
+
+bool append_begin(struct imap *imap, bool replace)
+{
+        struct append_state *st = imap->cmd.state = ARENA_NEW(&imap->s->arena, struct append_state);
+        struct imap_parser *ip = &imap->cmd.args;
+        struct namer who = imap_namer(imap);
+        struct err err = ERR_INIT;
+        const char *internal;
+
+        imap->cmd.cleanup = cleanup;
+        if (append_parse(ip, replace, false, &st->request) < 0) {
+                imap_bad(imap, "%s", ip->err.text);
+                return false;
+        }
+        if (mailname_internal(&who, st->request.mailbox, &imap->s->arena, &internal, &err) < 0) {
+                imap_fail(imap, &err);
+                return false;
+        }
+        if (!check_literals(imap, st))
+                return false;
+        st->target.entry = imap_find_mailbox(imap, internal, ACL_INSERT, true, &st->target.rights);
+        if (!st->target.entry)
+                return false;
+        restrict_to_rights(st);
+        return look_up_urls(imap, st);
+}
+
+/* ---- making messages ---- */
+
+static int read_part(struct append_job *j, uint64_t at, void *buf, size_t n)
+{
+        if (j->part->is_url)
+                return url_part_read(&j->part->target, at, buf, n, &j->err);
+        return stage_read(j->stages[j->part->literal], at, buf, n, &j->err);
+}
+
+static int too_big(struct append_job *j)
+{
+        j->too_big = true;
+        return err_set(&j->err, ERR_LIMIT, "The message is larger than the server takes");
+}
+
+/* The part's octets, as far as the budget goes. 1: all of it; 0: not yet. */
+static int copy_part(struct append_job *j, uint64_t *budget)
+{
+        struct append_part *p = j->part;
+        char buf[COPY_PIECE];
+        uint64_t len;
+
+        if (p->is_url && !j->located) {
+                if (url_part_locate(&p->target, &j->err) < 0) {
+                        j->bad = p;
+                        return -1;
+                }
+                j->located = true;
+        }
+        len = p->is_url ? p->target.len : stage_size(j->stages[p->literal]);
+        if (len > j->max || stage_size(j->stage) > j->max - len + j->at)
+                return too_big(j);
+        while (j->at < len && *budget) {
+                size_t n = len - j->at < sizeof buf ? (size_t)(len - j->at) : sizeof buf;
+
+                if (read_part(j, j->at, buf, n) < 0 || stage_write(j->stage, buf, n, &j->err) < 0)
+                        return -1;
+                j->at += n;
+                *budget -= n < *budget ? n : *budget;
+        }
+        return j->at == len;
+}
+
+/* What is made is bounded as what comes is. */
+static int count_made(struct append_job *j)
+{
+        uint64_t size = stage_size(j->message->made);
+
+        if (size <= STAGE_IN_MEMORY && j->made_memory < IMAP_STAGED_MEMORY)
+                j->made_memory += size;
+        else if (++j->made_files > IMAP_STAGE_FILES_MAX)
+                return err_set(&j->err, ERR_LIMIT, "Too many large messages in one command");
+        return 1;
+}
+
+static int catenate(struct append_job *j, uint64_t *budget)
+{
+        int rc = 1;
+
+        if (!j->stage) {
+                if (stage_begin(j->store, j->partition_dir, 0, &j->stage, &j->err) < 0)
+                        return -1;
+                if (j->made_memory >= IMAP_STAGED_MEMORY)
+                        stage_limit_memory(j->stage, 0);
+                j->part = j->message->parts;
+                j->at = 0;
+                j->located = false;
+        }
+        while (j->part && (rc = copy_part(j, budget)) > 0) {
+                if (j->part->is_url)
+                        file_unref(&j->part->target.body.file);
+                j->part = j->part->next;
+                j->at = 0;
+                j->located = false;
+        }
+        if (rc <= 0)
+                return rc;
+        if (stage_finish(j->stage, &j->err) < 0)
+                return -1;
+        j->message->made = j->stage;
+        j->stage = NULL;
+        j->empty = stage_size(j->message->made) == 0;
+        return j->empty ? err_set(&j->err, ERR_UNSUPPORTED, "The message is empty") : count_made(j);
+}
+
+static struct stage *octets_of(const struct append_job *j, const struct append_message *m)
+{
+        return m->made ? m->made : j->stages[m->literal];
+}
+
+/* NULs are kept in base64 (RFC 3516 4.4). */
+static int encode(struct append_job *j)
+{
+        struct append_message *m = j->message;
+        struct stage *encoded;
+
+        if (!stage_has_nul(octets_of(j, m)))
+                return 0;
+        if (stage_begin(j->store, j->partition_dir, stage_size(octets_of(j, m)) / 3 * 4, &encoded, &j->err) < 0)
+                return -1;
+        if (stage_encode_binary(octets_of(j, m), encoded, &j->err) < 0) {
+                stage_unref(&encoded);
+                return -1;
+        }
+        if (m->made)
+                stage_unref(&m->made);
+        m->made = encoded;
+        return stage_size(encoded) > j->max ? too_big(j) : 0;
+}
+
+/* One message, or some of it. */
+static void work(void *arg)
+{
+        struct append_job *j = arg;
+        uint64_t budget = JOB_BYTES;
+        int rc = 1;
+
+        if (j->message->catenate)
+                rc = catenate(j, &budget);
+        if (rc > 0 && encode(j) == 0)
+                j->message = j->message->next;
+}
+
+static bool needs_work(struct append_job *j, const struct append_message *m)
+{
+        return m->catenate || stage_has_nul(j->stages[m->literal]);
+}
+
+static void begin_job(struct imap *imap, struct append_state *st)
+{
+        struct append_job *j = st->job = ARENA_NEW(&imap->s->arena, struct append_job);
+        int64_t max = conf_int(imap->conf, imap_service(imap), "maxmessagesize");
+
+        j->st = st;
+        j->store = imap->store;
+        j->partition_dir = store_partition_dir(imap->store, st->target.entry->partition);
+        j->max = max > 0 && max < UINT32_MAX - 65536 ? (uint64_t)max : UINT32_MAX - 65536;
+        j->stages = imap->loop->stages;
+        j->message = st->request.messages;
+}
+
+static void reply_failed(struct imap *imap, struct append_job *j)
+{
+        char buf[LOG_QUOTE_MAX];
+
+        if (j->bad && (j->err.code == ERR_IO || j->err.code == ERR_CORRUPT))
+                log_event(LOG_ERROR, imap->s->name, "imap.catenate", "user=%s reason=%s", imap->userid, log_quote_str(buf, j->err.text));
+        if (j->too_big)
+                imap_no(imap, "TOOBIG", "%s", j->err.text);
+        else if (j->bad)
+                reply_badurl(imap, j->bad->url);
+        else if (j->empty)
+                imap_no(imap, NULL, "%s", j->err.text);
+        else if (j->err.code == ERR_UNSUPPORTED)
+                imap_no(imap, "UNKNOWN-CTE", "%s", j->err.text);
+        else
+                imap_fail(imap, &j->err);
+}
+
+static void fill_items(struct imap *imap, struct append_state *st)
+{
+        struct append_item *item = st->items = ARENA_ARRAY(&imap->s->arena, struct append_item, st->request.messages_n);
+
+        for (struct append_message *m = st->request.messages; m; m = m->next, item++) {
+                *item = m->item;
+                item->stage = octets_of(st->job, m);
+        }
+}
+
+enum cmd_result append_make(struct imap *imap, struct append_state *st, bool *ok_r)
+{
+        struct append_job *j;
+
+        if (!st->job)
+                begin_job(imap, st);
+        j = st->job;
+        *ok_r = j->err.code == ERR_NONE;
+        if (!*ok_r) {
+                reply_failed(imap, j);
+                return CMD_DONE;
+        }
+        while (j->message && !needs_work(j, j->message))
+                j->message = j->message->next;
+        if (j->message)
+                return imap_offload(imap, OFFLOAD_DISK, work, j);
+        fill_items(imap, st);
+        return CMD_DONE;
+}
+
+bool append_code(const struct append_state *st, struct str *code)
+{
+        if (!(st->target.rights & ACL_READ))                    /* RFC 4315 3: it would tell about a mailbox that may not be read */
+                return false;
+        str_printf(code, "APPENDUID %" PRIu32 " %" PRIu32, st->result.uidvalidity, st->result.first_uid);
+        if (st->result.count > 1)                               /* RFC 3502: in the order of the messages */
+                str_printf(code, ":%" PRIu32, st->result.first_uid + st->result.count - 1);
+        return true;
+}

@@ -1,0 +1,63 @@
+/*
+ * append - what APPEND and REPLACE share: the messages of a command, parsed, and made from their pieces (RFC 9051 6.3.12; MULTIAPPEND:
+ * RFC 3502; CATENATE: RFC 4469; literal8: RFC 3516 4.4; REPLACE: RFC 8508).
+ *
+ * Literals have gone into stages while they came; imap_append_precheck() said beforehand whether they were to be taken.
+ */
+#ifndef SERVER_IMAP_APPEND_H
+#define SERVER_IMAP_APPEND_H
+
+#include "server/imap/copy.h"
+#include "server/imap/url_part.h"
+
+#define APPEND_PARTS_MAX 1000                   /* of one CATENATE */
+
+struct append_part {
+        struct append_part *next;
+        bool is_url;
+        uint32_t literal;                       /* TEXT: the number of the streamed literal */
+        struct span url;                        /* URL: as the client wrote it */
+        struct url_part target;
+};
+
+struct append_message {
+        struct append_message *next;
+        struct append_item item;                /* without the stage */
+        bool catenate;
+        uint32_t literal;                       /* not CATENATE: the number of the streamed literal */
+        struct append_part *parts;              /* CATENATE */
+        struct stage *made;                     /* reference: from parts, or encoded */
+};
+
+struct append_request {
+        struct span number;                     /* REPLACE: the message, "4" or "*" */
+        struct span mailbox;
+        struct append_message *messages;
+        uint32_t messages_n;
+        /* Of a command that has not yet come whole: what the literal that it ends with is */
+        bool wants_piece;                       /* a TEXT of CATENATE */
+};
+
+/*
+ * Parse what follows the command's name: [SP number] SP mailbox 1*(SP message). `partial`: the text ends where the octets of a literal are
+ * announced. 0, or -1 with ip->err fit for the client.
+ */
+int append_parse(struct imap_parser *ip, bool replace, bool partial, struct append_request *r);
+
+struct append_state {
+        struct append_request request;
+        struct copy_state target;               /* only where to */
+        struct append_item *items;              /* append_make(): messages_n */
+        struct append_result result;
+        enum { APPEND_MAKE, APPEND_OPEN, APPEND_WRITTEN, APPEND_TOLD } phase;
+        struct append_job *job;
+};
+
+/* Parse all of the command, find the mailbox, look up what URLs name. False: the tagged reply was sent. Sets cmd.state and cleanup. */
+bool append_begin(struct imap *imap, bool replace);
+/* CMD_DONE: st->items are ready, or the tagged reply was sent (false in *ok_r). */
+enum cmd_result append_make(struct imap *imap, struct append_state *st, bool *ok_r);
+/* "APPENDUID validity uids" appended; false: it may not be told (RFC 4315 3). */
+bool append_code(const struct append_state *st, struct str *code);
+
+#endif
