@@ -23,6 +23,7 @@
 #define GOODBYE_MS 5000u                        /* from WAKE_STOP or WAKE_TIMEOUT to the end, if the peer does not read the goodbye */
 #define LINGER_MS 1000u
 #define LINGER_BYTES ((size_t)256 * 1024)
+#define REST_MS 2000u                           /* idle for so long: memory that costs work to make again is given back too */
 #define READ_AT_ONCE ((size_t)32 * 1024)
 
 #define LOAD(x) atomic_load_explicit(&(x), memory_order_relaxed)
@@ -63,6 +64,14 @@ static uint64_t write_deadline(const struct session *s, const struct service_tim
         return s->engine->blocked && wait ? s->engine->written_ms + wait : 0;
 }
 
+/* When is it time for stream_rest()? 0: never. */
+static uint64_t rest_deadline(const struct session *s)
+{
+        const struct session_engine *e = s->engine;
+
+        return e->mode == MODE_INPUT && s->idle_ok && !e->blocked && stream_can_rest(s->stream) ? e->active_ms + REST_MS : 0;
+}
+
 static void deadline_set(struct session *s)
 {
         struct session_engine *e = s->engine;
@@ -74,6 +83,7 @@ static void deadline_set(struct session *s)
                 earliest(&deadline, e->close_by_ms);
                 earliest(&deadline, write_deadline(s, times));
                 earliest(&deadline, input_deadline(s, times));
+                earliest(&deadline, rest_deadline(s));
         }
         timer_set(acceptor_timers(the_engine->acceptor), &e->slot->timer, deadline);
 }
@@ -94,6 +104,8 @@ static void deadlines_check(struct session *s)
                 s->woken |= WAKE_TIMER;
                 e->news = true;
         }
+        if ((at = rest_deadline(s)) != 0 && at <= now)
+                stream_rest(s->stream);
         if ((at = write_deadline(s, times)) != 0 && at <= now) {
                 log_timeout(s, "write");
                 e->deferred |= EV_KILL;
@@ -211,7 +223,7 @@ static enum verdict input_ready(struct session *s)
                 e->mode = MODE_CLOSING;
                 return VERDICT_AGAIN;
         }
-        if (!e->try_read)
+        if (!e->try_read && !stream_pending(s->stream))
                 return VERDICT_PARK;
         switch (stream_read(s->stream, &s->in, room < READ_AT_ONCE ? room : READ_AT_ONCE, &err)) {
         case STREAM_OK:

@@ -1,9 +1,9 @@
 /*
  * stream - see stream.h.
  *
- * Layers from the outside in: socket, TLS, SASL security layer. Without a layer and without a tap memory goes out by writev()
+ * Layers from the outside in: socket, TLS, SASL security layer, DEFLATE (RFC 4978 3). Without a layer and without a tap memory goes out by writev()
  * and file extents by sendfile(); otherwise the rope is copied in pieces of at most 16 KiB, which leave it when TLS has sent them or
- * the SASL layer has encoded them. STREAM_OK is said only when nothing encoded is left.
+ * the SASL layer or DEFLATE has encoded them. STREAM_OK is said only when nothing encoded is left.
  */
 #include "server/stream_private.h"
 
@@ -41,6 +41,7 @@ void stream_destroy(struct stream **sp)
         *sp = NULL;
         if (!s)
                 return;
+        deflate_release(s);
         tls_release(s);
         if (s->sasl) {
                 sasl_conn_destroy(&s->sasl->conn);
@@ -114,7 +115,7 @@ static void deliver(struct stream *s, struct str *in, const void *p, size_t n)
 }
 
 /* Through the security layer: decoded octets that were not asked for wait in sasl->in. */
-static enum stream_result sasl_read(struct stream *s, struct str *in, size_t max, struct err *err)
+static enum stream_result sasl_read(struct stream *s, void *out, size_t max, size_t *n_r, struct err *err)
 {
         char buf[STREAM_CHUNK];
         struct str *ready = &s->sasl->in;
@@ -128,11 +129,15 @@ static enum stream_result sasl_read(struct stream *s, struct str *in, size_t max
                 if (sasl_layer_decode(s->sasl->conn, buf, n, ready, err) < 0)
                         return STREAM_FAILED;
         }
-        if (max > ready->len)
-                max = ready->len;
-        deliver(s, in, ready->data, max);
-        str_consume(ready, max);
+        *n_r = max < ready->len ? max : ready->len;
+        memcpy(out, ready->data, *n_r);
+        str_consume(ready, *n_r);
         return STREAM_OK;
+}
+
+enum stream_result stream_secured_read(struct stream *s, void *buf, size_t max, size_t *n_r, struct err *err)
+{
+        return s->sasl ? sasl_read(s, buf, max, n_r, err) : stream_lower_read(s, buf, max, n_r, err);
 }
 
 enum stream_result stream_read(struct stream *s, struct str *in, size_t max, struct err *err)
@@ -142,9 +147,9 @@ enum stream_result stream_read(struct stream *s, struct str *in, size_t max, str
         size_t n = 0;
 
         must(max > 0);
-        if (s->sasl)
-                return sasl_read(s, in, max, err);
-        r = stream_lower_read(s, buf, max < sizeof buf ? max : sizeof buf, &n, err);
+        if (max > sizeof buf)
+                max = sizeof buf;
+        r = s->deflate ? deflate_read(s, buf, max, &n, err) : stream_secured_read(s, buf, max, &n, err);
         if (r == STREAM_OK)
                 deliver(s, in, buf, n);
         return r;
@@ -152,7 +157,7 @@ enum stream_result stream_read(struct stream *s, struct str *in, size_t max, str
 
 bool stream_pending(const struct stream *s)
 {
-        return (s->sasl && s->sasl->in.len > 0) || (s->tls && tls_pending(s));
+        return (s->deflate && (s->deflate->in.len > 0 || s->deflate->more)) || (s->sasl && s->sasl->in.len > 0) || (s->tls && tls_pending(s));
 }
 
 /* ---- writing -------------------------------------------------------------------------------------------------------------- */
@@ -287,13 +292,53 @@ static enum stream_result sasl_flush(struct stream *s, struct err *err)
         return STREAM_OK;
 }
 
+/* What is compressed must go before more is. */
+static enum stream_result deflate_flush(struct stream *s, struct err *err)
+{
+        struct stream_deflate *l = s->deflate;
+
+        for (;;) {
+                enum stream_result r = s->sasl ? sasl_flush(s, err) : STREAM_OK;
+                size_t n = l->out.len - l->sent;
+
+                if (r != STREAM_OK)
+                        return r;
+                if (n == 0)
+                        break;
+                if (n > STREAM_CHUNK)
+                        n = STREAM_CHUNK;
+                if (s->sasl) {
+                        if (n > sasl_layer_max(s->sasl->conn))
+                                n = sasl_layer_max(s->sasl->conn);
+                        if (sasl_layer_encode(s->sasl->conn, l->out.data + l->sent, n, &s->sasl->out, err) < 0)
+                                return STREAM_FAILED;
+                } else {
+                        r = stream_lower_write(s, l->out.data + l->sent, n, &n, err);
+                        if (r != STREAM_OK)
+                                return r;
+                }
+                l->sent += n;
+        }
+        str_deinit(&l->out);
+        l->sent = 0;
+        return STREAM_OK;
+}
+
+static enum stream_result layers_flush(struct stream *s, struct err *err)
+{
+        return s->deflate ? deflate_flush(s, err) : s->sasl ? sasl_flush(s, err) : STREAM_OK;
+}
+
 /* Hand one piece to the layers; what they took leaves the rope. */
 static enum stream_result push(struct stream *s, struct rope *out, const char *buf, size_t len, struct err *err)
 {
         enum stream_result r = STREAM_OK;
         size_t n = len;
 
-        if (s->sasl) {
+        if (s->deflate) {
+                if (deflate_encode(s->deflate, buf, len, err) < 0)
+                        return STREAM_FAILED;
+        } else if (s->sasl) {
                 if (sasl_layer_encode(s->sasl->conn, buf, len, &s->sasl->out, err) < 0)
                         return STREAM_FAILED;
         } else {
@@ -314,10 +359,10 @@ static enum stream_result write_layered(struct stream *s, struct rope *out, stru
         char buf[STREAM_CHUNK];
         size_t max = sizeof buf;
 
-        if (s->sasl && sasl_layer_max(s->sasl->conn) < max)
+        if (s->sasl && !s->deflate && sasl_layer_max(s->sasl->conn) < max)
                 max = sasl_layer_max(s->sasl->conn);
         for (;;) {
-                enum stream_result r = s->sasl ? sasl_flush(s, err) : STREAM_OK;
+                enum stream_result r = layers_flush(s, err);
                 struct err trouble = ERR_INIT;
                 size_t n;
 
@@ -338,9 +383,14 @@ static enum stream_result write_layered(struct stream *s, struct rope *out, stru
 
 enum stream_result stream_write(struct stream *s, struct rope *out, struct err *err)
 {
-        if (s->tls || s->sasl || s->tap)
-                return write_layered(s, out, err);
-        return write_plain(s, out, err);
+        enum stream_result r;
+
+        if (!s->tls && !s->sasl && !s->deflate && !s->tap)
+                return write_plain(s, out, err);
+        r = write_layered(s, out, err);
+        if (s->deflate)
+                deflate_pause(s->deflate);
+        return r;
 }
 
 /* ---- layers and the rest -------------------------------------------------------------------------------------------------- */
@@ -361,6 +411,8 @@ void stream_idle(struct stream *s)
                 if (s->sasl->out.len == 0)
                         str_deinit(&s->sasl->out);
         }
+        if (s->deflate)
+                str_shrink(&s->deflate->in);
 }
 
 void stream_shutdown(struct stream *s)

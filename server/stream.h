@@ -1,5 +1,5 @@
 /*
- * stream - a connection's octets through its layers: socket, TLS (GnuTLS), SASL security layer, later DEFLATE.
+ * stream - a connection's octets through its layers: socket, TLS (GnuTLS), SASL security layer, DEFLATE.
  * Non-blocking. One thread at a time. Plain streams send file extents by sendfile(), others read them in bounded pieces as the
  * peer drains.
  */
@@ -45,8 +45,15 @@ bool stream_channel_binding(struct stream *s, const char *type, struct str *out)
 const char *stream_tls_peer(const struct stream *s);
 /* Put a SASL security layer on top (RFC 4422 3.7); the stream owns the connection from now on. */
 void stream_start_sasl(struct stream *s, struct sasl_conn *conn);
-/* Give back what memory can be spared while the session is idle. */
+/* Compress from now on, above the other layers (RFC 4978 3): everything in clear must have been sent. `received`: what has been read
+ * already and comes after the command; it is taken for compressed. */
+void stream_start_deflate(struct stream *s, struct span received);
+bool stream_is_deflated(const struct stream *s);
+/* Give back what memory can be spared while the session is idle: cheap, at each parking. */
 void stream_idle(struct stream *s);
+/* The same with some work, for a session that has been idle for a while. stream_can_rest(): there is something to give back. */
+bool stream_can_rest(const struct stream *s);
+void stream_rest(struct stream *s);
 /* Say goodbye in the layers (TLS close_notify) and shut down sending; never blocks. */
 void stream_shutdown(struct stream *s);
 

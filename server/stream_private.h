@@ -3,6 +3,7 @@
 #define SERVER_STREAM_PRIVATE_H
 
 #include <gnutls/gnutls.h>
+#include <zlib.h>
 
 #include "server/stream.h"
 
@@ -14,6 +15,23 @@ struct stream_sasl {                            /* present once a security layer
         struct str in;                          /* decoded, not yet asked for */
         struct str out;                         /* encoded, not yet sent: `sent` octets of it are */
         size_t sent;
+};
+
+struct stream_deflate {                         /* present once COMPRESS is active (RFC 4978) */
+        struct str in;                          /* compressed, not yet looked at */
+        struct str out;                         /* compressed, not yet sent: `sent` octets of it are */
+        size_t sent;
+        z_stream *deflate;                      /* only within a stream_write() */
+        unsigned char tail[1024];               /* the last octets sent, in clear: the next compressor's dictionary */
+        size_t tail_len;
+        z_stream *inflate;                      /* NULL: not begun, or resting */
+        struct str window;                      /* while resting: what the peer may refer to … */
+        bool window_packed;                     /* … compressed */
+        bool at_end_of_block;                   /* all that came ends with a block; `bits` of the `last` octet belong to the next */
+        unsigned bits;
+        unsigned char last;
+        bool more;                              /* there may be more output without further input */
+        bool ended;
 };
 
 struct stream_tap {
@@ -30,6 +48,7 @@ struct stream {
         unsigned tls_warnings;                  /* harmless oddities so far: bounded */
         char *tls_peer;                         /* the client's verified name, NULL none */
         struct stream_sasl *sasl;
+        struct stream_deflate *deflate;
         struct stream_tap *tap;
         uint64_t bytes_in, bytes_out;           /* atomic, relaxed: status reads them */
 };
@@ -37,6 +56,16 @@ struct stream {
 /* The layer below SASL: TLS when it is on, else the socket. *n_r: octets moved when STREAM_OK. */
 enum stream_result stream_lower_read(struct stream *s, void *buf, size_t max, size_t *n_r, struct err *err);
 enum stream_result stream_lower_write(struct stream *s, const void *p, size_t len, size_t *n_r, struct err *err);
+
+/* The layers below DEFLATE: SASL when it is on, else as above. At least one octet when STREAM_OK. */
+enum stream_result stream_secured_read(struct stream *s, void *buf, size_t max, size_t *n_r, struct err *err);
+
+/* stream_deflate.c */
+enum stream_result deflate_read(struct stream *s, void *buf, size_t max, size_t *n_r, struct err *err);
+/* Compress into l->out, to an octet boundary. -1: no memory. */
+int deflate_encode(struct stream_deflate *l, const char *p, size_t len, struct err *err);
+void deflate_pause(struct stream_deflate *l);   /* give the compressor back */
+void deflate_release(struct stream *s);
 
 /* stream_tls.c */
 enum stream_result tls_read(struct stream *s, void *buf, size_t max, size_t *n_r, struct err *err);

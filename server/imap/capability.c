@@ -27,6 +27,11 @@ static bool starttls(struct imap *imap)
         return service_has_tls(imap->s->service) && !stream_is_tls(imap->s->stream);
 }
 
+static bool not_compressed(struct imap *imap)
+{
+        return !stream_is_deflated(imap->s->stream);
+}
+
 static bool login_disabled(struct imap *imap)
 {
         return !imap_plaintext_ok(imap);
@@ -56,6 +61,7 @@ static const struct capability {
         { "BINARY",             AFTER,  NULL },                 /* RFC 3516 */
         { "CATENATE",           AFTER,  NULL },                 /* RFC 4469 */
         { "CHILDREN",           AFTER,  NULL },                 /* RFC 3348 */
+        { "COMPRESS=DEFLATE",   AFTER,  not_compressed },       /* RFC 4978 */
         { "CONDSTORE",          AFTER,  NULL },                 /* RFC 7162 */
         { "CREATE-SPECIAL-USE", AFTER,  NULL },                 /* RFC 6154 */
         { "ESEARCH",            AFTER,  NULL },                 /* RFC 4731 */

@@ -15,6 +15,7 @@ const struct imap_cmd imap_cmds[] = {
         { "CAPABILITY",   cmd_capability,   S_ANY,      CMD_POLL | CMD_NO_LITERALS },             /* RFC 9051 6.1.1 */
         { "CHECK",        cmd_check,        S_SELECTED, CMD_POLL | CMD_NO_LITERALS },             /* RFC 3501 6.4.1 */
         { "CLOSE",        cmd_close,        S_SELECTED, CMD_NO_LITERALS },                        /* RFC 9051 6.4.1 */
+        { "COMPRESS",     cmd_compress,     S_AUTH,     CMD_POLL | CMD_NO_LITERALS },             /* RFC 4978 */
         { "COPY",         cmd_copy,         S_SELECTED, CMD_POLL | CMD_SEQNO | CMD_UID_FORM },    /* RFC 9051 6.4.7, 4315 */
         { "CREATE",       cmd_create,       S_AUTH,     CMD_POLL | CMD_LOGGED },                  /* RFC 9051 6.3.4, 6154 3 */
         { "DELETE",       cmd_delete,       S_AUTH,     CMD_POLL | CMD_LOGGED },                  /* RFC 9051 6.3.5 */

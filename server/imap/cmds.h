@@ -25,6 +25,7 @@ enum cmd_result cmd_delete(struct imap *imap);
 enum cmd_result cmd_deleteacl(struct imap *imap);
 enum cmd_result cmd_enable(struct imap *imap);
 enum cmd_result cmd_examine(struct imap *imap);
+enum cmd_result cmd_compress(struct imap *imap);
 enum cmd_result cmd_getacl(struct imap *imap);
 enum cmd_result cmd_idle(struct imap *imap);
 enum cmd_result cmd_list(struct imap *imap);

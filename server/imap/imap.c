@@ -59,7 +59,8 @@ static enum step want_input(struct imap *imap)
 
 static enum step bye(struct imap *imap, const char *code, const char *text)
 {
-        if (imap->loop->phase == PHASE_TLS_DONE || imap->loop->phase == PHASE_LAYER_DRAINED)
+        if (imap->loop->phase == PHASE_TLS_DONE || imap->loop->phase == PHASE_LAYER_DRAINED ||
+            imap->loop->phase == PHASE_DEFLATE_DRAINED)
                 return STEP_CLOSE;                      /* between two layers there is no way to say it */
         imap_untagged(imap, "BYE %s%s%s%s", code ? "[" : "", code ? code : "", code ? "] " : "", text);
         return STEP_CLOSE;
@@ -464,6 +465,11 @@ static enum step finish(struct imap *imap)
                 loop->phase = PHASE_LAYER_DRAINED;
                 return STEP_DRAIN;
         }
+        if (loop->start_deflate) {
+                loop->start_deflate = false;
+                loop->phase = PHASE_DEFLATE_DRAINED;
+                return STEP_DRAIN;
+        }
         if (imap_selected_lost(imap))
                 return bye(imap, NULL, "The selected mailbox is gone");
         if (too_many_bad(imap))
@@ -505,6 +511,15 @@ static enum step start_layer(struct imap *imap)
         return STEP_GO;
 }
 
+/* Who sends something behind COMPRESS before the answer has come has compressed it, or is wrong (RFC 4978 3). */
+static enum step start_deflate(struct imap *imap)
+{
+        stream_start_deflate(imap->s->stream, input(imap));
+        discard_input(imap);
+        imap->loop->phase = PHASE_GATHER;
+        return STEP_GO;
+}
+
 static enum step go(struct imap *imap)
 {
         switch (imap->loop->phase) {
@@ -529,6 +544,8 @@ static enum step go(struct imap *imap)
                 return STEP_GO;
         case PHASE_LAYER_DRAINED:
                 return start_layer(imap);
+        case PHASE_DEFLATE_DRAINED:
+                return start_deflate(imap);
         }
         return STEP_CLOSE;
 }

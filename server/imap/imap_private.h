@@ -22,6 +22,7 @@ enum imap_phase {
         PHASE_FINISH,                           /* news, then the tagged reply */
         PHASE_TLS_DRAINED, PHASE_TLS_DONE,      /* STARTTLS: everything was sent; the handshake is done */
         PHASE_LAYER_DRAINED,                    /* a SASL security layer begins */
+        PHASE_DEFLATE_DRAINED,                  /* COMPRESS: everything was sent in clear */
 };
 
 struct imap_loop {
@@ -33,6 +34,7 @@ struct imap_loop {
         bool closing;                           /* after it, hang up */
         bool skip_line;                         /* a line within a command was too long: drop the rest of it */
         bool start_layer;                       /* AUTHENTICATE negotiated a layer */
+        bool start_deflate;                     /* COMPRESS was accepted */
         bool discard_rest;                      /* AUTHENTICATE: what was pipelined behind it is thrown away */
         struct waiter *wait;                    /* what cmd.waiting is about */
         bool timer_wait, timer_fired;           /* the handler asked for imap_pause() */
