@@ -266,6 +266,20 @@ int db_env_checkpoint(struct db_env *env, struct err *err)
         return rc == 0 ? 0 : db_fail(env, NULL, rc, err, "checkpoint");
 }
 
+int db_env_flush(struct db_env *env, struct err *err)
+{
+        int rc;
+
+        if (db_writable(env, err) < 0)
+                return -1;
+        rc = env->env->log_flush(env->env, NULL);
+        if (atomic_load(&failed_syncs) != env->failed_syncs) {
+                db_env_mark_failed(env, "flush", "a sync failed");
+                return err_set(err, ERR_IO, "flush: a sync of %s failed", env->dir);
+        }
+        return rc == 0 ? 0 : db_fail(env, NULL, rc, err, "flush");
+}
+
 /* The log file that is being written. */
 static int current_log(struct db_env *env, uint32_t *log_r, struct err *err)
 {

@@ -37,6 +37,8 @@ int db_env_open(const struct db_env_options *options, struct db_env **env_r, str
 void db_env_close(struct db_env **env);
 /* No changes are taken any more; *why_r (may be NULL) is a text for the operator, valid while the environment is open. */
 bool db_env_failed(struct db_env *env, const char **why_r);
+/* What was committed without `sync` is on the disk when this returns. Blocks. */
+int db_env_flush(struct db_env *env, struct err *err);
 /* Write what is dirty into the tables. Blocks. Log files stay until db_env_backup(). */
 int db_env_checkpoint(struct db_env *env, struct err *err);
 /*

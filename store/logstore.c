@@ -48,6 +48,8 @@ struct logstore {
         struct job_queue {
                 struct job *first, *last;
         } jobs, slow_jobs;
+        struct job *soon;                       /* to be run at soon_ms; NULL: nothing */
+        uint64_t soon_ms;
         unsigned slow_running;
         atomic_uint closing;                    /* closings that job threads have to do */
         bool stopping, house_stopping;
@@ -387,6 +389,24 @@ void logstore_run(struct logstore *ls, struct job *job)
                 job->fn(job);
 }
 
+void logstore_run_soon(struct logstore *ls, struct job *job)
+{
+        bool here = !logstore_threaded(ls);
+
+        if (!here) {
+                sync_lock(ls);
+                here = ls->stopping || ls->soon;
+                if (!here) {
+                        ls->soon = job;
+                        ls->soon_ms = clock_mono_ms() + SOFT_SYNC_MS;
+                        cond_signal(&ls->sync_wake);
+                }
+                sync_unlock(ls);
+        }
+        if (here)
+                job->fn(job);
+}
+
 void logstore_want_sync(struct logstore *ls, struct mailbox *m, bool soft)
 {
         if (!logstore_threaded(ls))
@@ -459,16 +479,43 @@ static struct mailbox *take_sync_locked(struct logstore *ls)
         return m;
 }
 
+static struct job *take_soon_locked(struct logstore *ls) REQUIRES(ls->sync_lock, sync_class);
+static struct job *take_soon_locked(struct logstore *ls)
+{
+        struct job *job = ls->soon;
+
+        if (!job || (!ls->stopping && clock_mono_ms() < ls->soon_ms))
+                return NULL;
+        ls->soon = NULL;
+        return job;
+}
+
+/* When something is to be done though nobody wakes us; 0: never. */
+static uint64_t next_deadline_locked(struct logstore *ls) REQUIRES(ls->sync_lock, sync_class);
+static uint64_t next_deadline_locked(struct logstore *ls)
+{
+        uint64_t soft = ls->soft_first ? ls->soft_first->soft_deadline_ms : 0;
+
+        return !ls->soon ? soft : !soft || ls->soon_ms < soft ? ls->soon_ms : soft;
+}
+
 static void *sync_main(void *arg)
 {
         struct logstore *ls = arg;
 
         sync_lock(ls);
         for (;;) {
-                struct mailbox *m = take_sync_locked(ls);
+                struct job *soon = take_soon_locked(ls);
+                struct mailbox *m = soon ? NULL : take_sync_locked(ls);
 
-                if (m) {
-                        if (ls->soft_first)             /* this thread was perhaps the one that minded their time */
+                if (soon) {
+                        if (ls->soft_first)
+                                cond_signal(&ls->sync_wake);
+                        sync_unlock(ls);
+                        soon->fn(soon);
+                        sync_lock(ls);
+                } else if (m) {
+                        if (next_deadline_locked(ls))   /* this thread was perhaps the one that minded their time */
                                 cond_signal(&ls->sync_wake);
                         sync_unlock(ls);
                         mailbox_sync(m);
@@ -476,8 +523,8 @@ static void *sync_main(void *arg)
                         sync_lock(ls);
                 } else if (ls->stopping) {
                         break;
-                } else if (ls->soft_first) {
-                        cond_wait_until(&ls->sync_wake, &ls->sync_lock, ls->soft_first->soft_deadline_ms);
+                } else if (next_deadline_locked(ls)) {
+                        cond_wait_until(&ls->sync_wake, &ls->sync_lock, next_deadline_locked(ls));
                 } else {
                         cond_wait(&ls->sync_wake, &ls->sync_lock);
                 }

@@ -122,6 +122,39 @@ void mailbox_status(struct mailbox *m, struct mailbox_status *s)
         mailbox_unlock(m);
 }
 
+uint32_t mailbox_options(struct mailbox *m)
+{
+        uint32_t options;
+
+        mailbox_lock(m);
+        options = index_counters(m->ix)->options;
+        mailbox_unlock(m);
+        return options;
+}
+
+int mailbox_set_options(struct mailbox *m, uint32_t mask, uint32_t options, struct waiter *waiter, struct err *err)
+{
+        struct commit c = { .waiter = waiter, .hard = true };
+        struct mlog_batch b;
+        struct mlog_counters counters;
+        int rc;
+
+        mlog_batch_init(&b);
+        mailbox_lock(m);
+        rc = mailbox_writable_locked(m, err);
+        state_counters(m, &counters);
+        counters.options.options = (counters.options.options & ~mask) | (options & mask);
+        if (rc == 0) {
+                mlog_batch_add(&b, &b.body, MLOG_OPTIONS, &counters.options, sizeof counters.options, NULL, 0, NULL, 0, 0);
+                m->options_dirty = false;               /* they are all in this record */
+                rc = mailbox_write_locked(m, &b, index_counters(m->ix)->highestmodseq, 0, &c, err);
+        }
+        mailbox_unlock(m);
+        mailbox_after(m);
+        mlog_batch_deinit(&b);
+        return rc;
+}
+
 uint64_t mailbox_published_modseq(struct mailbox *m)
 {
         uint64_t modseq;
@@ -240,6 +273,53 @@ int mailbox_changed(struct mailbox *m, struct view *view, uint64_t since, uint64
         }
         mailbox_unlock(m);
         return rc < 0 ? -1 : 0;
+}
+
+/* ---- what concerns one user only ---- */
+
+uint64_t mailbox_reader_id(const char *userid)
+{
+        return hash_keyed(userid, strlen(userid));
+}
+
+void mailbox_note_private_locked(struct mailbox *m, uint32_t uid, uint64_t modseq, uint64_t before, uint64_t reader)
+{
+        size_t half = PRIVATE_CHANGES_MAX / 2;
+
+        if (m->private_changes.n == PRIVATE_CHANGES_MAX) {
+                memmove(m->private_changes.v, m->private_changes.v + half, half * sizeof *m->private_changes.v);
+                m->private_changes.n = half;
+        }
+        *ARRAY_PUSH(&m->private_changes) = (struct private_change){ modseq, before, reader, uid };
+}
+
+static const struct private_change *private_change_at(struct mailbox *m, uint32_t uid, uint64_t modseq)
+{
+        size_t low = 0, high = m->private_changes.n;
+
+        while (low < high) {
+                size_t mid = low + (high - low) / 2;
+                const struct private_change *c = &m->private_changes.v[mid];
+
+                if (c->modseq == modseq && c->uid == uid)
+                        return c;
+                if (c->modseq < modseq || (c->modseq == modseq && c->uid < uid))
+                        low = mid + 1;
+                else
+                        high = mid;
+        }
+        return NULL;
+}
+
+uint64_t mailbox_news_modseq(struct mailbox *m, uint32_t uid, uint64_t modseq, uint64_t reader)
+{
+        const struct private_change *c;
+
+        mailbox_lock(m);
+        while ((c = private_change_at(m, uid, modseq)) != NULL && c->reader != reader)
+                modseq = c->before;
+        mailbox_unlock(m);
+        return modseq;
 }
 
 int mailbox_vanished(struct mailbox *m, uint64_t since, uint32_t first, uint32_t last, struct uidset *uids_r, bool *complete_r,

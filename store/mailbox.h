@@ -32,6 +32,7 @@
 
 struct store;
 struct mailbox;
+struct seen;
 struct stage;
 struct mime_part;
 
@@ -127,6 +128,18 @@ struct mailbox_status {
 };
 void mailbox_status(struct mailbox *mbox, struct mailbox_status *status_r);
 uint64_t mailbox_published_modseq(struct mailbox *mbox);
+
+/* Options of a mailbox, as on disk and as Cyrus numbers them. */
+enum {
+        MBOX_POP3_NEW_UIDL = 1u << 0,
+        MBOX_CONDSTORE = 1u << 1,               /* always on; kept for who asks */
+        MBOX_SHARED_SEEN = 1u << 2,             /* one \Seen for all users: see seen.h */
+        MBOX_DUPLICATE_DELIVER = 1u << 3,
+        MBOX_HAS_ALARMS = 1u << 7,
+};
+uint32_t mailbox_options(struct mailbox *mbox);
+/* Set those of `mask` to `options`. The waiter is completed when that is on disk. -1 as mailbox_append(). */
+int mailbox_set_options(struct mailbox *mbox, uint32_t mask, uint32_t options, struct waiter *waiter, struct err *err);
 /* Claim \Recent: messages with UID > the returned one are recent for the caller and no longer for later ones. Written lazily. */
 uint32_t mailbox_claim_recent(struct mailbox *mbox);
 /* Called when a session deselects or is idle for long: nothing but a hint for the cache. */
@@ -149,6 +162,14 @@ int mailbox_changed(struct mailbox *mbox, struct view *view, uint64_t since, uin
  * *complete_r false when deletedmodseq > since: then the caller has to name every UID that is not in the view. */
 int mailbox_vanished(struct mailbox *mbox, uint64_t since, uint32_t first, uint32_t last, struct uidset *uids_r, bool *complete_r,
                      struct err *err);
+
+/*
+ * The modseq of the last change of a message that concerns this reader: \Seen of other users (and their private annotations) give a
+ * message new modseqs that are no news for him. Known of recent changes only; of others it is the message's modseq.
+ *   reader  mailbox_reader_id() of the user
+ */
+uint64_t mailbox_news_modseq(struct mailbox *mbox, uint32_t uid, uint64_t modseq, uint64_t reader);
+uint64_t mailbox_reader_id(const char *userid);
 
 /* The whole message's octets: a referenced extent (the caller ends it with file_unref(&extent.file)). Checks the checksum once
  * since load. ERR_CORRUPT: damaged, named in the log. */
@@ -230,6 +251,9 @@ int mailbox_append(struct mailbox *mbox, const struct append_item *items, uint32
 struct copy_mask {
         uint32_t drop_flags;                    /* system flags not to be carried over */
         bool drop_keywords;
+        const struct uidset *seen;              /* not NULL: these of the source are \Seen for the user, whatever their flags say; copied */
+        struct uidset *seen_r;                  /* not NULL: gets those that were taken and are \Seen, dropped or not, by the time the waiter is
+                                                 * done; initialised before */
 };
 int mailbox_copy(struct mailbox *from, const struct uidset *uids, struct mailbox *to, const struct copy_mask *mask,
                  struct uidset *copied_r, struct append_result *result_r, struct waiter *waiter, struct err *err);
@@ -245,6 +269,7 @@ struct flag_change {
         uint32_t keyword_count;
         uint32_t keep_flags;                    /* system flags that FLAGS_SET leaves alone (no right to change them) */
         bool keep_keywords;
+        struct seen *seen;                      /* not NULL: MSG_SEEN is this user's, not the message's flag (store/seen.h); borrowed */
 };
 
 /*
@@ -253,7 +278,7 @@ struct flag_change {
  *   changed_r       UIDs that have a new modseq, may be NULL
  *   modseq_r        that modseq, 0 when nothing was changed
  * Written (not synced) on return. The waiter is completed when the change is published – mostly before the call returns; within
- * a second it is on disk (with `store_sync: all` before it is published). Callers pass at most a few thousand UIDs a call so that
+ * a second it is on disk (with `store_sync: all` before it is published). With change->seen it is completed from a job, when seen.db has it. Callers pass at most a few thousand UIDs a call so that
  * the lock is held for bounded time. Errors at once: ERR_READONLY, ERR_LIMIT (keywords), ERR_IO, ERR_NOSPACE; then nothing was
  * changed and the waiter is not called.
  */

@@ -34,6 +34,11 @@ struct carry *carry_create(struct mailbox *from, const struct uidset *uids, stru
         uidset_copy(&t->uids, uids);
         if (mask)
                 t->mask = *mask;
+        uidset_init(&t->seen);
+        if (mask && mask->seen) {
+                uidset_copy(&t->seen, mask->seen);
+                t->mask.seen = &t->seen;
+        }
         t->copied_r = copied_r;
         t->result = result_r;
         t->waiter = waiter;
@@ -50,6 +55,7 @@ void carry_free(struct carry *t)
         ARRAY_FREE(&t->side_messages);
         mlog_batch_deinit(&t->batch);
         uidset_deinit(&t->uids);
+        uidset_deinit(&t->seen);
         segment_unref(&t->side);
         free(t->setmap);
         mailbox_unref(&t->from);
@@ -146,6 +152,17 @@ static int copy_blob(struct carry *t, const struct mlog_message *f, uint32_t *nu
         return rc;
 }
 
+static uint32_t carried_flags(struct carry *t, const struct source_message *s)
+{
+        uint32_t flags = s->flags & MSG_SYSTEM_FLAGS;
+
+        if (t->mask.seen)
+                flags = (flags & ~(uint32_t)MSG_SEEN) | (uidset_has(t->mask.seen, s->uid) ? MSG_SEEN : 0);
+        if ((flags & MSG_SEEN) && t->mask.seen_r)
+                uidset_add(t->mask.seen_r, s->uid);
+        return flags & ~t->mask.drop_flags;
+}
+
 /* Read one record whole and lay it down for the target. kwset stays the source's for now. */
 static int add_one(struct carry *t, const struct source_message *s, int64_t now, struct err *err)
 {
@@ -177,7 +194,7 @@ static int add_one(struct carry *t, const struct source_message *s, int64_t now,
         f.createdmodseq = 0;
         f.last_updated = f.savedate = now;
         f.internaldate = s->internaldate;
-        f.flags = (s->flags & MSG_SYSTEM_FLAGS & ~t->mask.drop_flags) | (f.flags & MSG_BLOB);
+        f.flags = carried_flags(t, s) | (f.flags & MSG_BLOB);
         f.kwset = t->mask.drop_keywords ? 0 : s->kwset;
         if ((f.flags & MSG_BLOB) && copy_blob(t, &f, &f.blob_number, err) < 0)
                 goto out;

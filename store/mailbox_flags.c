@@ -1,10 +1,15 @@
 /*
  * mailbox_flags - changing flags, expunging, and purging what was expunged long ago.
  * A record carries the absolute result for each message, so that replaying it twice, or without what was before, gives the same.
+ *
+ * With a \Seen that is not the message's flag (store/seen.h) one change goes to two places: the log gets a record for each message
+ * concerned – the flags as they are, and a new modseq – and the user's set of UIDs is changed under the same lock; then a job writes
+ * that set to the database, and only then the waiter is done.
  */
 #include <stdlib.h>
 
 #include "store/mailbox_private.h"
+#include "store/seen_private.h"
 #include "util/clock.h"
 #include "util/must.h"
 
@@ -21,6 +26,9 @@ struct flag_work {
         uint32_t ids_n;
         struct { uint32_t from, to; bool used; } sets[KWMAP_SLOTS];     /* results already worked out: few sets are in use */
         ARRAY(struct mlog_flag_entry) entries;
+        ARRAY(uint64_t) before;                 /* change->seen: a message's modseq when nothing but \Seen changes, else 0 */
+        struct uidset seen, unseen;             /* … that become it */
+        uint64_t seen_change;
 };
 
 /* The set that comes of applying the change to set `from`. */
@@ -99,7 +107,36 @@ static int resolve_change_locked(struct flag_work *w, struct err *err)
         return 0;
 }
 
-/* Work out the results for all of `uids` that are shown. */
+/*
+ * What becomes of one message. True: something changes. *seen_before is the message before it if this user has seen that, else 0: what is
+ * between the two is no message, and the set stays one range.
+ */
+static bool change_one(struct flag_work *w, const struct index_rec *rec, struct mlog_flag_entry *e, uint32_t *seen_before)
+{
+        struct seen *seen = w->change->seen;
+        uint32_t old = rec->flags & MSG_SYSTEM_FLAGS, now;
+        bool was, is;
+
+        if (!seen) {
+                e->flags = change_flags(w->change, old);
+                return e->flags != old || e->kwset != rec->kwset;
+        }
+        was = uidset_has(&seen->uids, rec->uid);
+        now = change_flags(w->change, (old & ~(uint32_t)MSG_SEEN) | (was ? MSG_SEEN : 0));
+        is = now & MSG_SEEN;
+        e->flags = (now & ~(uint32_t)MSG_SEEN) | (old & MSG_SEEN);
+        if (is && !was)
+                uidset_add_range(&w->seen, *seen_before ? *seen_before + 1 : rec->uid, rec->uid);
+        else if (was && !is)
+                uidset_add(&w->unseen, rec->uid);
+        *seen_before = is ? rec->uid : 0;
+        if (e->flags == old && e->kwset == rec->kwset && is == was)
+                return false;
+        *ARRAY_PUSH(&w->before) = e->flags == old && e->kwset == rec->kwset ? rec->modseq : 0;
+        return true;
+}
+
+/* Work out the results for all of `uids` that are shown. With change->seen its lock is held. */
 static int gather_changes_locked(struct flag_work *w, const struct uidset *uids, uint64_t unchangedsince, struct uidset *modified_r,
                                  struct uidset *changed_r, struct err *err)
 {
@@ -108,6 +145,7 @@ static int gather_changes_locked(struct flag_work *w, const struct uidset *uids,
         for (uint32_t i = 0; i < uids->n; i++) {
                 struct index_iter it;
                 struct index_rec rec;
+                uint32_t seen_before = 0;
                 int rc;
 
                 index_iter_init(&it, m->ix, uids->ranges[i].first);
@@ -119,14 +157,14 @@ static int gather_changes_locked(struct flag_work *w, const struct uidset *uids,
                         struct mlog_flag_entry e = { .uid = rec.uid };
 
                         if (rec.modseq > unchangedsince) {
+                                seen_before = 0;
                                 if (modified_r)
                                         uidset_add(modified_r, rec.uid);
                                 continue;
                         }
-                        e.flags = change_flags(w->change, rec.flags & MSG_SYSTEM_FLAGS);
                         if (change_set(w, rec.kwset, &e.kwset, err) < 0)
                                 return -1;
-                        if (e.flags == (rec.flags & MSG_SYSTEM_FLAGS) && e.kwset == rec.kwset)
+                        if (!change_one(w, &rec, &e, &seen_before))
                                 continue;
                         *ARRAY_PUSH(&w->entries) = e;
                         if (changed_r)
@@ -138,17 +176,64 @@ static int gather_changes_locked(struct flag_work *w, const struct uidset *uids,
         return 0;
 }
 
+struct seen_job {
+        struct job job;
+        struct mailbox *m;                      /* reference */
+        struct seen *seen;                      /* reference */
+        uint64_t change;
+        struct waiter *waiter;
+};
+
+static void run_seen_job(struct job *job)
+{
+        struct seen_job *j = (struct seen_job *)job;
+        struct err err = ERR_INIT;
+
+        if (seen_save(j->seen, j->change, logstore_options(j->m->ls)->sync_all, &err) < 0)
+                waiter_done(j->waiter, &err);
+        else
+                mailbox_wait_published(j->m, j->waiter);
+        seen_unref(&j->seen);
+        mailbox_unref(&j->m);
+        free(j);
+}
+
+static void save_seen(struct flag_work *w, struct waiter *waiter)
+{
+        struct seen_job *j = xcalloc(1, sizeof *j);
+
+        j->job.fn = run_seen_job;
+        j->m = mailbox_ref(w->m);
+        j->seen = seen_ref(w->change->seen);
+        j->change = w->seen_change;
+        j->waiter = waiter;
+        logstore_run(w->m->ls, &j->job);
+}
+
+static void apply_seen_locked(struct mailbox *m, struct flag_work *w, uint64_t modseq, int64_t now) REQUIRES(m->lock, mailbox_class);
+static void apply_seen_locked(struct mailbox *m, struct flag_work *w, uint64_t modseq, int64_t now)
+{
+        struct seen *seen = w->change->seen;
+
+        if (!uidset_empty(&w->seen) || !uidset_empty(&w->unseen))
+                w->seen_change = seen_change_locked(seen, &w->seen, &w->unseen, m->published_uidnext - 1, now);
+        for (size_t i = 0; i < w->entries.n; i++)
+                if (w->before.v[i])
+                        mailbox_note_private_locked(m, w->entries.v[i].uid, modseq, w->before.v[i], seen->reader);
+}
+
 int mailbox_store_flags(struct mailbox *m, const struct uidset *uids, const struct flag_change *change, uint64_t unchangedsince,
                         struct uidset *modified_r, struct uidset *changed_r, uint64_t *modseq_r, struct waiter *waiter,
                         struct err *err)
 {
         struct flag_work w = { .m = m, .change = change, .need = { ARRAY_INIT, ARRAY_INIT }, .entries = ARRAY_INIT };
-        struct commit c = { .waiter = waiter };
+        struct commit c = { .waiter = change->seen ? NULL : waiter };
         int rc;
 
         *modseq_r = 0;
         mlog_batch_init(&w.batch);
         mailbox_lock(m);
+        seen_hold(change->seen);
         rc = mailbox_writable_locked(m, err);
         if (rc == 0)
                 rc = resolve_change_locked(&w, err);
@@ -163,14 +248,24 @@ int mailbox_store_flags(struct mailbox *m, const struct uidset *uids, const stru
                 rc = mailbox_write_locked(m, &w.batch, c.modseq, 0, &c, err);
                 if (rc == 0)
                         *modseq_r = c.modseq;
-        } else if (rc == 0) {
+                if (rc == 0 && change->seen)
+                        apply_seen_locked(m, &w, c.modseq, f.last_updated);
+        } else if (rc == 0 && !change->seen) {
                 commit_queue_locked(m, &c);             /* nothing to write; done when what was before it is published */
         }
+        seen_release(change->seen);
         mailbox_unlock(m);
         mailbox_after(m);
+        if (rc == 0 && w.seen_change)
+                save_seen(&w, waiter);
+        else if (rc == 0 && change->seen)
+                mailbox_wait_published(m, waiter);
         mlog_batch_deinit(&w.batch);
         kwneed_deinit(&w.need);
         ARRAY_FREE(&w.entries);
+        ARRAY_FREE(&w.before);
+        uidset_deinit(&w.seen);
+        uidset_deinit(&w.unseen);
         free(w.ids);
         return rc;
 }

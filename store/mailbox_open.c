@@ -119,6 +119,7 @@ void mailbox_free(struct mailbox **mp)
         ARRAY_FREE(&m->old_names);
         free(atomic_load(&m->name));
         free(m->checked);
+        ARRAY_FREE(&m->private_changes);
         mutex_deinit(&m->lock);
         mutex_deinit(&m->watch_lock);
         cond_deinit(&m->maintained);

@@ -108,6 +108,14 @@ struct commit_list {
         struct commit *head, *tail;
 };
 
+/* A modseq that a message got for something that concerns one user only. */
+struct private_change {
+        uint64_t modseq, before;                /* and the one that it had */
+        uint64_t reader;
+        uint32_t uid;
+};
+#define PRIVATE_CHANGES_MAX 32768               /* remembered in a mailbox: the older half is forgotten then */
+
 struct blob_file {
         struct file *file;
         bool checked;
@@ -157,6 +165,7 @@ struct mailbox {
         bool view_stale;                        /* only its modseq is behind published_modseq */
         uint64_t published_modseq;
         uint32_t published_uidnext;
+        ARRAY(struct private_change) private_changes;   /* ascending by modseq, then uid */
         uint64_t *checked;                      /* a bit for each UID whose octets were compared with their checksum since load */
         uint32_t checked_words;
         struct table *blobs;                    /* file name → struct blob_file: those read since load */
@@ -267,6 +276,8 @@ int mailbox_write_locked(struct mailbox *m, struct mlog_batch *b, uint64_t modse
 void commit_queue_locked(struct mailbox *m, struct commit *c) REQUIRES(m->lock, mailbox_class);
 /* After unlocking: complete what became publishable, see to it that the rest is synced. With no sync threads: syncs here. */
 void mailbox_after(struct mailbox *m) EXCLUDES(mailbox_class);
+void mailbox_note_private_locked(struct mailbox *m, uint32_t uid, uint64_t modseq, uint64_t before, uint64_t reader)
+        REQUIRES(m->lock, mailbox_class);
 /* Sync the log and publish; from sync threads. */
 void mailbox_sync(struct mailbox *m) EXCLUDES(mailbox_class);
 /* Block until all that was written before is on disk. Job threads. */
@@ -312,6 +323,7 @@ struct carry {
         struct mailbox *from, *to;              /* with references */
         struct uidset uids;                     /* asked for; then: those that are taken */
         struct copy_mask mask;
+        struct uidset seen;                     /* what mask.seen points to */
         struct uidset *copied_r;
         struct append_result *result;
         struct waiter *waiter;
@@ -385,6 +397,9 @@ int stage_sync(struct stage *stage, struct err *err);                           
 
 /* Run on a job thread (without threads: here and now). */
 void logstore_run(struct logstore *ls, struct job *job);
+/* Run on a sync thread within SOFT_SYNC_MS. One job at a time may be waiting: there is only one kind, the database's flush. Without threads,
+ * and when they are stopping: here and now. */
+void logstore_run_soon(struct logstore *ls, struct job *job);
 void logstore_want_sync(struct logstore *ls, struct mailbox *m, bool soft);     /* takes a reference while queued */
 void logstore_want_maintenance(struct logstore *ls, struct mailbox *m);
 bool logstore_threaded(const struct logstore *ls);

@@ -12,6 +12,7 @@
 
 #include "store/acl.h"
 #include "store/mboxlist_private.h"
+#include "store/seen_private.h"
 #include "store/store_private.h"
 #include "util/clock.h"
 #include "util/fs.h"
@@ -319,8 +320,10 @@ static void after_delete(struct mboxlist *ml, const struct entries *gone, const 
         for (size_t i = 0; immediately && i < gone->list.n; i++) {
                 struct mailbox_ident ident;
 
-                if (mbentry_ident(ml->store, gone->list.v[i], &ident, NULL) == 0)
+                if (mbentry_ident(ml->store, gone->list.v[i], &ident, NULL) == 0) {
                         mailbox_mark_deleted(ml->store, &ident);
+                        seens_forget(ml->store, ident.uniqueid, NULL);
+                }
         }
         for (size_t i = 0; i < changes->list.n; i++)
                 if (changes->list.v[i].former && changes->list.v[i].entry)
@@ -333,6 +336,8 @@ static int also_forget_user(struct db_txn *txn, void *ctx, struct err *err)
 {
         struct forget_user *f = ctx;
 
+        if (seens_rename_user(f->store, txn, f->userid, NULL, err) < 0)
+                return -1;
         return subs_rename_user(f->store, txn, f->userid, NULL, err);
 }
 
@@ -370,8 +375,10 @@ static int delete_locked(struct mboxlist *ml, const char *name, bool tree, bool 
         ret = mboxlist_commit(ml, &changes, err);
         if (ret == 0)
                 after_delete(ml, &gone, &changes, immediately);
-        if (ret == 0 && forget.userid)
+        if (ret == 0 && forget.userid) {
                 subs_forget(ml->store, forget.userid);
+                seens_forget(ml->store, NULL, forget.userid);
+        }
 out:
         changes_deinit(&changes);
         entries_free(&gone);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "store/mboxlist_private.h"
+#include "store/seen_private.h"
 #include "store/store_private.h"
 #include "util/fs.h"
 #include "util/log.h"
@@ -27,7 +28,7 @@ int removals_write(struct store *store, struct db_txn *txn, const struct name_ch
                 int rc = r->settled ? db_del(store->removals_db, txn, span_of(r->uniqueid), err)
                                     : db_put(store->removals_db, txn, span_of(r->uniqueid), span_of(r->partition), err);
 
-                if (rc < 0)
+                if (rc < 0 || (!r->settled && seens_forget_mailbox(store, txn, r->uniqueid, err) < 0))
                         return -1;
         }
         return 0;

@@ -9,6 +9,7 @@
 
 #include "store/acl.h"
 #include "store/mboxlist_private.h"
+#include "store/seen_private.h"
 #include "store/store_private.h"
 #include "util/clock.h"
 #include "util/must.h"
@@ -96,6 +97,8 @@ static int also_subscriptions(struct db_txn *txn, void *ctx, struct err *err)
 {
         struct rename *r = ctx;
 
+        if (seens_rename_user(r->ml->store, txn, r->from_user, r->to_user, err) < 0)
+                return -1;
         return subs_rename_user(r->ml->store, txn, r->from_user, r->to_user, err);
 }
 
@@ -110,6 +113,8 @@ static void after_rename(struct rename *r)
         if (r->from_user) {
                 subs_forget(r->ml->store, r->from_user);
                 subs_forget(r->ml->store, r->to_user);
+                seens_forget(r->ml->store, NULL, r->from_user);
+                seens_forget(r->ml->store, NULL, r->to_user);
         }
 }
 

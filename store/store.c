@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "store/mboxlist_private.h"
+#include "store/seen_private.h"
 #include "util/fs.h"
 #include "util/log.h"
 #include "util/must.h"
@@ -75,6 +76,7 @@ static int open_all(struct store *store, struct conf *conf, struct err *err)
         if (rc < 0 || store_stamp(store, err) < 0 || store_add_partitions(store, conf, err) < 0 || store_begin(store, err) < 0 ||
             store_open_databases(store, err) < 0 || mboxlist_open(store, store->mailboxes_db, &store->ml, &damaged, err) < 0 ||
             mboxlist_settle_removals(store->ml, true, err) < 0 || subs_create(store, &store->subs, err) < 0 ||
+            seens_create(store, &store->seens) < 0 ||
             logstore_open(store, err) < 0)
                 return -1;
         log_event(LOG_NOTE, NULL, "store.open", "dir=%s id=%s epoch=%u last_stop=%s mailboxes=%llu damaged=%llu", store->configdir,
@@ -99,6 +101,7 @@ static void release(struct store *store)
                 logstore_destroy(&store->ls);
         mboxlist_close(&store->ml);
         subs_destroy(&store->subs);
+        seens_destroy(&store->seens);
         store_close_databases(store);
         free_partitions(store);
         for (struct store_conf *c = atomic_load(&store->conf), *former; c; c = former) {

@@ -11,6 +11,7 @@
 #include "store/store.h"
 #include "util/lock.h"
 
+struct seens;
 struct subs;
 
 /* A partition is never freed while the store is open; the list only grows (at HUP). */
@@ -40,10 +41,11 @@ struct store {
         struct store_conf *_Atomic conf;
         struct store_partition *_Atomic partitions;
         struct db_env *env;
-        struct db *mailboxes_db, *subscriptions_db, *removals_db;
+        struct db *mailboxes_db, *subscriptions_db, *removals_db, *seen_db;
         uint64_t dumped_commits;                /* db_env_stats() at the last dump */
         struct mboxlist *ml;
         struct subs *subs;
+        struct seens *seens;
         struct logstore *ls;
 };
 

@@ -45,6 +45,7 @@ static void cleanup(struct imap *imap)
         if (st->job && st->job->stage)
                 stage_unref(&st->job->stage);
         uidset_deinit(&st->target.uids);
+        seen_carry_deinit(&st->target.seen);
         imap_open_release(&st->target.open);
         mailbox_unref(&st->target.to);
         mbentry_unref(&st->target.entry);
@@ -409,4 +410,31 @@ bool append_code(const struct append_state *st, struct str *code)
         if (st->result.count > 1)                               /* RFC 3502: in the order of the messages */
                 str_printf(code, ":%" PRIu32, st->result.first_uid + st->result.count - 1);
         return true;
+}
+
+/* ---- \Seen ---- */
+
+int append_take_seen(struct imap *imap, struct append_state *st, struct err *err)
+{
+        struct seen_carry *seen = &st->target.seen;
+        struct copy_mask mask = { .drop_flags = 0 };
+
+        if (seen_carry_begin(imap, seen, st->target.entry->name, st->target.to, NULL, NULL, &mask, err) < 0)
+                return -1;
+        for (uint32_t i = 0; i < st->request.messages_n && seen->to; i++) {
+                if (st->items[i].flags & MSG_SEEN)
+                        uidset_add(&seen->from, i + 1);
+                st->items[i].flags &= ~(uint32_t)MSG_SEEN;
+        }
+        return 0;
+}
+
+int append_finish_seen(struct imap *imap, struct append_state *st, struct err *err)
+{
+        struct seen_carry *seen = &st->target.seen;
+
+        for (uint32_t i = 0; i < st->request.messages_n && !seen->begun; i++)
+                if (uidset_has(&seen->from, i + 1))
+                        uidset_add(&seen->uids, st->result.first_uid + i);
+        return seen_carry_step(imap, seen, st->target.to, err);
 }

@@ -57,6 +57,10 @@ struct append_state {
 bool append_begin(struct imap *imap, bool replace);
 /* CMD_DONE: st->items are ready, or the tagged reply was sent (false in *ok_r). */
 enum cmd_result append_make(struct imap *imap, struct append_state *st, bool *ok_r);
+/* Before mailbox_append(): where \Seen is kept for each user apart it is taken out of the items. 0, or -1 with err. */
+int append_take_seen(struct imap *imap, struct append_state *st, struct err *err);
+/* After it, until it returns 0: set it. 1: wait for the command's waiter; -1 with err. */
+int append_finish_seen(struct imap *imap, struct append_state *st, struct err *err);
 /* "APPENDUID validity uids" appended; false: it may not be told (RFC 4315 3). */
 bool append_code(const struct append_state *st, struct str *code);
 

@@ -18,6 +18,8 @@ static enum cmd_result write_messages(struct imap *imap, struct append_state *st
 {
         struct err err = ERR_INIT;
 
+        if (append_take_seen(imap, st, &err) < 0)
+                return imap_fail(imap, &err);
         st->phase = APPEND_WRITTEN;
         if (mailbox_append(st->target.to, st->items, st->request.messages_n, &st->result, imap_waiter(imap), &err) == 0)
                 return imap_wait(imap);
@@ -31,13 +33,16 @@ enum cmd_result cmd_append(struct imap *imap)
         struct err err = ERR_INIT;
         enum cmd_result result;
         bool ok;
-        int opened;
+        int opened, more;
 
         if (!imap->cmd.state && !append_begin(imap, false))
                 return CMD_DONE;
         st = imap->cmd.state;
-        if (st->phase == APPEND_WRITTEN)
-                return imap_waited(imap, &err) < 0 ? imap_fail(imap, &err) : reply(imap, st);
+        if (st->phase == APPEND_WRITTEN) {
+                if (imap_waited(imap, &err) < 0 || (more = append_finish_seen(imap, st, &err)) < 0)
+                        return imap_fail(imap, &err);
+                return more ? imap_wait(imap) : reply(imap, st);
+        }
         if (st->phase == APPEND_MAKE) {
                 result = append_make(imap, st, &ok);
                 if (result != CMD_DONE || !ok)

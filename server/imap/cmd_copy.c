@@ -12,6 +12,7 @@ static void cleanup(struct imap *imap)
         mbentry_unref(&st->entry);
         uidset_deinit(&st->uids);
         uidset_deinit(&st->copied);
+        seen_carry_deinit(&st->seen);
 }
 
 uint32_t copy_forbidden_flags(uint32_t rights)
@@ -27,9 +28,22 @@ uint32_t copy_forbidden_flags(uint32_t rights)
         return forbidden;
 }
 
-struct copy_mask copy_mask_of(uint32_t rights)
+int copy_prepare(struct imap *imap, struct copy_state *st, struct copy_mask *mask, struct err *err)
 {
-        return (struct copy_mask){ .drop_flags = copy_forbidden_flags(rights), .drop_keywords = !(rights & ACL_WRITE) };
+        *mask = (struct copy_mask){ .drop_flags = copy_forbidden_flags(st->rights), .drop_keywords = !(st->rights & ACL_WRITE) };
+        return seen_carry_begin(imap, &st->seen, st->entry->name, st->to, imap->sel->seen, &st->uids, mask, err);
+}
+
+int copy_finish_seen(struct imap *imap, struct copy_state *st, struct err *err)
+{
+        int rc;
+
+        if (!st->seen.begun)
+                seen_carry_copied(&st->seen, &st->copied, st->result.first_uid);
+        rc = seen_carry_step(imap, &st->seen, st->to, err);
+        if (rc == 1)
+                imap_wait(imap);
+        return rc;
 }
 
 bool copy_begin(struct imap *imap)
@@ -105,14 +119,21 @@ enum cmd_result cmd_copy(struct imap *imap)
                         return imap_fail(imap, &err);
                 if (uidset_empty(&st->copied))
                         return imap_no(imap, "EXPUNGEISSUED", "The messages no longer exist");
-                return reply(imap, st);
+                switch (copy_finish_seen(imap, st, &err)) {
+                case 1:
+                        return CMD_WAIT;
+                case 0:
+                        return reply(imap, st);
+                }
+                return imap_fail(imap, &err);
         }
         if (uidset_empty(&st->uids))                            /* RFC 4315 3, example A005 */
                 return imap_ok(imap, NULL, "No matching messages, so nothing copied");
         opened = copy_open(imap);
         if (opened <= 0)
                 return opened == 0 ? CMD_WAIT : CMD_DONE;
-        mask = copy_mask_of(st->rights);
+        if (copy_prepare(imap, st, &mask, &err) < 0)
+                return imap_fail(imap, &err);
         st->phase = COPY_WRITTEN;
         if (mailbox_copy(imap->sel->mbox, &st->uids, st->to, &mask, &st->copied, &st->result, imap_waiter(imap), &err) < 0) {
                 imap_waiter_cancel(imap);

@@ -145,7 +145,7 @@ static bool may_set_seen(const struct imap *imap, const struct fetch_state *st)
 /* True: set for some of the batch; wait, then read it again. */
 static bool store_seen(struct imap *imap, struct fetch_state *st, const struct uidset *unseen)
 {
-        const struct flag_change change = { .how = FLAGS_ADD, .flags = MSG_SEEN };
+        const struct flag_change change = { .how = FLAGS_ADD, .flags = MSG_SEEN, .seen = imap->sel->seen };
         struct uidset modified = UIDSET_INIT, changed = UIDSET_INIT;
         struct err err = ERR_INIT;
         uint64_t modseq = 0;

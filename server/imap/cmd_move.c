@@ -10,10 +10,12 @@
 static enum cmd_result write_move(struct imap *imap, struct copy_state *st)
 {
         struct mailbox *from = imap->sel->mbox;
-        struct copy_mask mask = copy_mask_of(st->rights);
+        struct copy_mask mask;
         struct err err = ERR_INIT;
         int taken;
 
+        if (copy_prepare(imap, st, &mask, &err) < 0)
+                return imap_fail(imap, &err);
         st->phase = st->to == from ? COPY_WRITTEN : COPY_EXPUNGED;
         if (st->to == from)
                 taken = mailbox_copy(from, &st->uids, st->to, &mask, &st->copied, &st->result, imap_waiter(imap), &err);
@@ -68,7 +70,7 @@ enum cmd_result cmd_move(struct imap *imap)
 {
         struct copy_state *st = imap->cmd.state;
         struct err err = ERR_INIT;
-        int opened;
+        int opened, seen;
 
         if (!st) {
                 if (begin(imap) == CMD_DONE)
@@ -83,6 +85,8 @@ enum cmd_result cmd_move(struct imap *imap)
         }
         if (!st->told && imap_waited(imap, &err) < 0)
                 return imap_fail(imap, &err);
+        if (!st->told && !uidset_empty(&st->copied) && (seen = copy_finish_seen(imap, st, &err)) != 0)
+                return seen > 0 ? CMD_WAIT : imap_fail(imap, &err);
         if (st->phase == COPY_WRITTEN && !uidset_empty(&st->copied))
                 return write_expunge(imap, st);
         return reply(imap, st);

@@ -154,7 +154,7 @@ static enum cmd_result begin(struct imap *imap)
 
 static enum cmd_result start_move(struct imap *imap, struct rename_state *st)
 {
-        struct copy_mask mask = { 0, false };
+        struct copy_mask mask = { .drop_flags = 0 };
         struct view *view = mailbox_view(st->from_mbox);
         struct uidset all = UIDSET_INIT;
         struct err err = ERR_INIT;

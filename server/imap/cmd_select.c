@@ -6,6 +6,7 @@
  */
 #include "server/imap/cmds.h"
 #include "server/imap/imap_private.h"
+#include "server/imap/seen.h"
 #include "server/imap/selected.h"
 
 #include <inttypes.h>
@@ -101,6 +102,8 @@ static void reply(struct imap *imap)
         struct mailbox_status status;
 
         mailbox_status(sel->mbox, &status);
+        if (sel->seen)
+                seen_count_unseen(sel->seen, sel->view, &status.first_unseen_uid);
         imap_tell_keywords(imap, true);
         imap_untagged(imap, "%" PRIu32 " EXISTS", view_count(sel->view));
         if (!imap->rev2) {
@@ -263,6 +266,7 @@ enum cmd_result imap_select_command(struct imap *imap, bool examine)
 {
         struct select_state *st;
         struct mailbox *mbox;
+        struct seen *seen;
         struct err err = ERR_INIT;
         int opened;
 
@@ -276,7 +280,12 @@ enum cmd_result imap_select_command(struct imap *imap, bool examine)
                 return CMD_WAIT;
         if (opened < 0)
                 return imap_fail(imap, &err);
+        if (imap_seen_open(imap, st->entry->name, mbox, &seen, &err) < 0) {
+                mailbox_unref(&mbox);
+                return imap_fail(imap, &err);
+        }
         imap_selected_begin(imap, mbox, st->entry, st->examine);
+        imap->sel->seen = seen;
         st->entry = NULL;                                       /* handed over */
         reply(imap);
         return begin_resync(imap, st) ? resync(imap, st) : finish(imap);

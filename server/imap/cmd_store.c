@@ -261,6 +261,7 @@ static enum cmd_result change_slice(struct imap *imap, struct store_state *st)
         told = imap->sel->told_modseq;
         if (!next_slice(st, &slice))
                 return finish(imap, st);
+        st->change.seen = imap->sel->seen;
         if (mailbox_store_flags(imap->sel->mbox, &slice, &st->change, st->unchangedsince, &modified, &changed, &modseq,
                                 imap_waiter(imap), &err) < 0) {
                 imap_waiter_cancel(imap);

@@ -88,6 +88,8 @@ struct imap_selected {
         struct uidset recent;                   /* UIDs that are \Recent in this session (IMAP4rev1) */
         struct uidset silent;                   /* own changes that the client knows of: UIDs … */
         uint64_t silent_modseq;                 /* … unless changed again above this modseq */
+        struct seen *seen;                      /* this user's \Seen (seen.h), reference; NULL: it is the message's flag */
+        uint64_t reader;                        /* mailbox_reader_id() of the user */
         struct uidset saved;                    /* SEARCHRES `$` (RFC 5182): UIDs; those that are gone are ignored */
 };
 

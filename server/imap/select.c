@@ -5,6 +5,7 @@
  * what the mailbox publishes, and to say the difference. Own changes are told in the command's own replies: then told_modseq jumps
  * over them when nothing of others lies in between, else the UIDs are noted in sel->silent.
  */
+#include "server/imap/seen.h"
 #include "server/imap/selected.h"
 
 #include <inttypes.h>
@@ -75,6 +76,7 @@ void imap_selected_begin(struct imap *imap, struct mailbox *mbox, const struct m
         uidset_init(&sel->recent);
         uidset_init(&sel->silent);
         uidset_init(&sel->saved);
+        sel->reader = mailbox_reader_id(imap->userid);
         set_rights(imap);
         after = recent_after(imap);
         sel->view = mailbox_view(mbox);
@@ -93,12 +95,30 @@ void imap_unselect(struct imap *imap)
         if (sel->watching)
                 mailbox_unwatch(sel->mbox, &sel->watch);
         view_unref(&sel->view);
+        seen_unref(&sel->seen);
         mailbox_unref(&sel->mbox);
         mbentry_unref(&sel->entry);
         uidset_deinit(&sel->recent);
         uidset_deinit(&sel->silent);
         uidset_deinit(&sel->saved);
         free(sel);
+}
+
+/* It may have another owner now, and \Seen be kept elsewhere. On an error it stays as it was until the mailbox is selected again. */
+static void renamed(struct imap *imap)
+{
+        struct imap_selected *sel = imap->sel;
+        struct err err = ERR_INIT;
+        struct seen *seen;
+
+        if (imap_seen_is_private(imap, sel->entry->name, sel->mbox) == (sel->seen != NULL))
+                return;
+        if (imap_seen_open(imap, sel->entry->name, sel->mbox, &seen, &err) < 0) {
+                log_event(LOG_ERROR, imap->s->name, "imap.seen.failed", "reason=\"%s\"", err.text);
+                return;
+        }
+        seen_unref(&sel->seen);
+        sel->seen = seen;
 }
 
 void imap_selected_refresh(struct imap *imap)
@@ -117,6 +137,7 @@ void imap_selected_refresh(struct imap *imap)
         }
         mbentry_unref(&sel->entry);
         sel->entry = now;
+        renamed(imap);
         sel->vanished |= deletedprefix && mailname_is_deleted(now->name, deletedprefix);        /* delete_mode: delayed */
         set_rights(imap);
         if (!sel->vanished && !(sel->rights & ACL_READ))                /* RFC 4314 4 lets it be; we do not: he would read on for days */
@@ -429,10 +450,16 @@ static void put_changed(struct imap *imap, const struct msg *m, struct flag_text
         str_append(out, ")\r\n", 3);
 }
 
-/* News about this one? Not if it has just arrived (the client will ask), if the client knows, or if it is for a later round. */
+/* News about this one? Not if it has just arrived (the client will ask), if the client knows, if it is for a later round, or concerns
+ * other users only (their \Seen). */
 static bool is_news(const struct imap_selected *sel, const struct msg *m)
 {
-        if (m->uid == 0 || (m->flags & MSG_EXPUNGED) || m->modseq > sel->poll_upto || m->modseq == m->createdmodseq)
+        uint64_t mine;
+
+        if (m->uid == 0 || (m->flags & MSG_EXPUNGED) || m->modseq > sel->poll_upto)
+                return false;
+        mine = mailbox_news_modseq(sel->mbox, m->uid, m->modseq, sel->reader);
+        if (mine <= sel->told_modseq || mine == m->createdmodseq)
                 return false;
         return m->modseq > sel->silent_modseq || !uidset_has(&sel->silent, m->uid);
 }
@@ -450,7 +477,7 @@ static void put_changes(struct imap *imap, const struct uidset *uids)
         do {
                 for (n = 0; n < WALK_MAX && uidset_next(&it, &batch[n]); n++)
                         ;
-                if (n && mailbox_messages(sel->mbox, batch, n, msgs, &err) < 0) {
+                if (n && imap_messages(imap, batch, n, msgs, &err) < 0) {
                         log_event(LOG_ERROR, imap->s->name, "imap.poll.failed", "reason=\"%s\"", err.text);
                         break;
                 }

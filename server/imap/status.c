@@ -1,9 +1,11 @@
 /* status - see status.h */
 #include "server/imap/status.h"
+#include "server/imap/seen.h"
 
 #include <inttypes.h>
 
 #include "util/array.h"
+#include "util/log.h"
 
 static uint64_t messages(const struct mailbox_status *s) { return s->messages; }
 static uint64_t recent(const struct mailbox_status *s) { return s->recent; }
@@ -27,6 +29,7 @@ static const struct item {
         { "SIZE", size },                               /* RFC 8438 */
         { "HIGHESTMODSEQ", highestmodseq },             /* RFC 7162 3.1.7 */
 };
+#define ITEM_UNSEEN (1u << 4)
 #define ITEM_HIGHESTMODSEQ (1u << 7)
 
 static unsigned item_bit(struct span word)
@@ -66,9 +69,13 @@ void imap_status_asked(struct imap *imap, unsigned items)
 void imap_status_put(struct imap *imap, const char *internal, struct mailbox *mbox, unsigned items)
 {
         struct mailbox_status status;
+        struct err err = ERR_INIT;
         const char *space = "";
 
-        mailbox_status(mbox, &status);
+        if (!(items & ITEM_UNSEEN))
+                mailbox_status(mbox, &status);
+        else if (imap_mailbox_status(imap, internal, mbox, &status, &err) < 0)          /* better all others than none */
+                log_event(LOG_ERROR, imap->s->name, "imap.seen.failed", "reason=\"%s\"", err.text);
         imap_put(imap, "* STATUS ");
         imap_put_mailbox(imap, internal);
         imap_put(imap, " (");

@@ -1,4 +1,5 @@
 /* walk - message sets, and going through messages in batches; see selected.h */
+#include "server/imap/seen.h"
 #include "server/imap/selected.h"
 
 /* ---- sets ---- */
@@ -119,7 +120,7 @@ enum walk_result walk_fill(struct imap *imap, struct walk *w, struct walk_batch 
                 b->n++;
         if (b->n == 0)
                 return WALK_END;
-        if (mailbox_messages(mbox, b->uid, b->n, b->msg, err) < 0)
+        if (imap_messages(imap, b->uid, b->n, b->msg, err) < 0)
                 return WALK_FAILED;
         published = mailbox_published_modseq(mbox);
         for (uint32_t i = 0; i < b->n; i++) {

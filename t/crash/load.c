@@ -5,7 +5,7 @@
  *
  * Notes, words separated by blanks; new messages are named by their GUID, others by their UID:
  *   create NAME | delete NAME | rename NAME TO | append NAME FLAGS GUID… | flags NAME UID FLAGS | copy NAME TO UID… |
- *   move NAME TO UID… | expunge NAME UID…
+ *   move NAME TO UID… | expunge NAME UID… | seen NAME UID 0|1 (another user's \Seen)
  * "E" lines: "E <thread> <uidnext> <modseq> <first uid of new messages or 0>", uidnext and modseq of the mailbox that changed.
  */
 #include <stdio.h>
@@ -15,6 +15,7 @@
 
 #include "store/mailbox.h"
 #include "store/mboxlist.h"
+#include "store/seen.h"
 #include "store/store.h"
 #include "t/crash/record.h"
 #include "util/clock.h"
@@ -201,6 +202,28 @@ static void op_flags(struct worker *w, struct box *b)
         ack(w, b, 0);
 }
 
+static void op_seen(struct worker *w, struct box *b)
+{
+        unsigned i = b->n ? (unsigned)rand_r(&w->seed) % b->n : 0, yes = (unsigned)rand_r(&w->seed) % 3 > 0;
+        struct flag_change change = { .how = yes ? FLAGS_ADD : FLAGS_REMOVE, .flags = MSG_SEEN };
+        struct uidset uids = UIDSET_INIT;
+        struct waiter waiter;
+        uint64_t modseq;
+        struct err err = ERR_INIT;
+
+        if (!b->n)
+                return;
+        note("B %u seen %s %u %u", w->number, b->name, b->msgs[i].uid, yes);
+        need(seen_open(w->store, mailbox_uniqueid(b->mbox), "other", &change.seen, &err), "seen", &err);
+        uidset_add(&uids, b->msgs[i].uid);
+        waiter_init_blocking(&waiter);
+        need(mailbox_store_flags(b->mbox, &uids, &change, UINT64_MAX, NULL, NULL, &modseq, &waiter, &err), "seen", &err);
+        need(waiter_block(&waiter, &err), "seen", &err);
+        seen_unref(&change.seen);
+        uidset_deinit(&uids);
+        ack(w, b, 0);
+}
+
 /* Some of the box's messages: their places in *which, their UIDs as text (12 octets each) and as a set. */
 static unsigned pick(struct worker *w, struct box *b, unsigned max, unsigned *which, char *text, struct uidset *uids)
 {
@@ -227,7 +250,7 @@ static void drop(struct box *b, const unsigned *which, unsigned n)
 static void op_copy(struct worker *w, struct box *b, struct box *to, bool move)
 {
         struct uidset uids = UIDSET_INIT, copied = UIDSET_INIT;
-        struct copy_mask mask = { 0 };
+        struct copy_mask mask = { .drop_flags = 0 };
         struct append_result result;
         struct waiter waiter;
         struct err err = ERR_INIT;
@@ -293,8 +316,10 @@ static void *work(void *arg)
                         op_create(w, b);
                 else if (what < 45)
                         op_append(w, b);
-                else if (what < 65)
+                else if (what < 55)
                         op_flags(w, b);
+                else if (what < 65)
+                        op_seen(w, b);
                 else if (what < 74)
                         op_copy(w, b, &w->boxes[rand_r(&w->seed) % BOXES], false);
                 else if (what < 83)

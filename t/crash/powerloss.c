@@ -28,6 +28,7 @@
 
 #include "store/mailbox.h"
 #include "store/mboxlist.h"
+#include "store/seen.h"
 #include "store/store.h"
 #include "t/crash/record.h"
 #include "util/array.h"
@@ -425,13 +426,14 @@ static int build_state(const char *scratch, uint32_t cut, int mode, unsigned *se
 /* ---- what should be there ---- */
 
 struct flag_at { uint32_t flags; uint64_t time_us; };
-struct msg_model { char guid[41]; uint32_t uid; ARRAY(struct flag_at) flags; };
+struct msg_model { char guid[41]; uint32_t uid; ARRAY(struct flag_at) flags, other; };   /* other: another user's \Seen */
 struct box_model { char name[64]; ARRAY(struct msg_model) msgs; uint32_t uidnext; uint64_t modseq; };
 struct thread_model { ARRAY(struct box_model) boxes; const char *in_flight; uint64_t in_flight_us; };
 
 static void msg_deinit(struct msg_model *m)
 {
         ARRAY_FREE(&m->flags);
+        ARRAY_FREE(&m->other);
 }
 
 static void box_deinit(struct box_model *b)
@@ -457,6 +459,9 @@ static void model_copy(struct thread_model *to, const struct thread_model *from)
                         memset(&c->flags, 0, sizeof c->flags);
                         for (size_t f = 0; f < m->flags.n; f++)
                                 *ARRAY_PUSH(&c->flags) = m->flags.v[f];
+                        memset(&c->other, 0, sizeof c->other);
+                        for (size_t f = 0; f < m->other.n; f++)
+                                *ARRAY_PUSH(&c->other) = m->other.v[f];
                 }
         }
 }
@@ -503,6 +508,7 @@ static void model_add(struct box_model *b, const char *guid, uint32_t uid, uint3
         snprintf(m->guid, sizeof m->guid, "%s", guid);
         m->uid = uid;
         *ARRAY_PUSH(&m->flags) = (struct flag_at){ flags, 0 };
+        *ARRAY_PUSH(&m->other) = (struct flag_at){ 0, 0 };
 }
 
 /* Do one operation of the notes. `first_uid` 0: in flight, UIDs are unknown. Returns the box that E's numbers are about. */
@@ -529,6 +535,11 @@ static struct box_model *model_apply(struct thread_model *t, const char *op, uin
 
                 while ((word = strtok_r(NULL, " ", &save)))
                         model_add(b, word, first_uid ? first_uid++ : 0, flags);
+        } else if (strcmp(verb, "seen") == 0) {
+                struct msg_model *m = model_msg(b, strtok_r(NULL, " ", &save));
+
+                if (m)
+                        *ARRAY_PUSH(&m->other) = (struct flag_at){ (uint32_t)atoi(save), time_us };
         } else if (strcmp(verb, "flags") == 0) {
                 struct msg_model *m = model_msg(b, strtok_r(NULL, " ", &save));
 
@@ -590,6 +601,7 @@ static void dump_store(const char *scratch, int out)
                 struct mailbox *mbox;
                 struct mailbox_status st;
                 struct view *view;
+                struct seen *other;
                 struct check_report report = { 0 };
 
                 if (mboxlist_next(store_mboxlist(store), "", after, entries, 1) == 0)
@@ -605,6 +617,8 @@ static void dump_store(const char *scratch, int out)
                 }
                 mailbox_status(mbox, &st);
                 fprintf(f, "M %s %u %llu\n", after, st.uidnext, (unsigned long long)st.highestmodseq);
+                if (seen_open(store, ident.uniqueid, "other", &other, &err) < 0)
+                        goto failed;
                 view = mailbox_view(mbox);
                 for (uint32_t i = 1; i <= view_count(view); i++) {
                         struct msg msg;
@@ -617,8 +631,9 @@ static void dump_store(const char *scratch, int out)
                         }
                         file_unref(&body.file);
                         hex_encode(guid, msg.guid, GUID_SIZE);
-                        fprintf(f, "m %u %s %u\n", msg.uid, guid, msg.flags & MSG_SYSTEM_FLAGS);
+                        fprintf(f, "m %u %s %u %u\n", msg.uid, guid, msg.flags & MSG_SYSTEM_FLAGS, seen_has(other, msg.uid));
                 }
+                seen_unref(&other);
                 view_unref(&view);
                 mailbox_unref(&mbox);
                 if (mailbox_check_files(store, &ident, &report, &err) < 0)
@@ -637,18 +652,18 @@ failed:
         _exit(1);
 }
 
-struct seen_msg { uint32_t uid, flags; char guid[41]; bool used; };
-struct seen_box { char name[64]; uint32_t uidnext; uint64_t modseq; ARRAY(struct seen_msg) msgs; };
-struct seen { ARRAY(struct seen_box) boxes; char problem[600]; bool complete; };
+struct found_msg { uint32_t uid, flags, other; char guid[41]; bool used; };
+struct found_box { char name[64]; uint32_t uidnext; uint64_t modseq; ARRAY(struct found_msg) msgs; };
+struct found { ARRAY(struct found_box) boxes; char problem[600]; bool complete; };
 
-static void seen_deinit(struct seen *s)
+static void found_deinit(struct found *s)
 {
         for (size_t i = 0; i < s->boxes.n; i++)
                 ARRAY_FREE(&s->boxes.v[i].msgs);
         ARRAY_FREE(&s->boxes);
 }
 
-static void look(const char *scratch, struct seen *s)
+static void look(const char *scratch, struct found *s)
 {
         int fds[2], status;
         pid_t pid;
@@ -669,7 +684,7 @@ static void look(const char *scratch, struct seen *s)
         f = fdopen(fds[0], "r");
         while (fgets(line, sizeof line, f)) {
                 unsigned long long modseq;
-                struct seen_box *b = s->boxes.n ? &s->boxes.v[s->boxes.n - 1] : NULL;
+                struct found_box *b = s->boxes.n ? &s->boxes.v[s->boxes.n - 1] : NULL;
 
                 line[strcspn(line, "\n")] = '\0';
                 if (line[0] == 'M') {
@@ -678,10 +693,10 @@ static void look(const char *scratch, struct seen *s)
                         if (sscanf(line, "M %63s %u %llu", b->name, &b->uidnext, &modseq) == 3)
                                 b->modseq = modseq;
                 } else if (line[0] == 'm' && b) {
-                        struct seen_msg *m = ARRAY_PUSH(&b->msgs);
+                        struct found_msg *m = ARRAY_PUSH(&b->msgs);
 
                         memset(m, 0, sizeof *m);
-                        if (sscanf(line, "m %u %40s %u", &m->uid, m->guid, &m->flags) != 3)
+                        if (sscanf(line, "m %u %40s %u %u", &m->uid, m->guid, &m->flags, &m->other) != 4)
                                 snprintf(s->problem, sizeof s->problem, "odd line %.500s", line);
                 } else if (line[0] == 'P') {
                         snprintf(s->problem, sizeof s->problem, "%.500s", line + 2);
@@ -699,20 +714,25 @@ static void look(const char *scratch, struct seen *s)
 
 /* ---- comparing ---- */
 
-static bool flags_allowed(const struct msg_model *m, uint32_t flags, uint64_t cut_us)
+static bool value_allowed(const struct flag_at *v, size_t n, uint32_t flags, uint64_t cut_us)
 {
         size_t first = 0;
 
-        for (size_t i = 0; i < m->flags.n; i++)
-                if (m->flags.v[i].time_us + FLAGS_US < cut_us)
+        for (size_t i = 0; i < n; i++)
+                if (v[i].time_us + FLAGS_US < cut_us)
                         first = i;
-        for (size_t i = first; i < m->flags.n; i++)
-                if (m->flags.v[i].flags == flags)
+        for (size_t i = first; i < n; i++)
+                if (v[i].flags == flags)
                         return true;
         return false;
 }
 
-static bool box_equal(const struct box_model *want, struct seen_box *have, uint64_t cut_us, char *why, size_t size)
+static bool flags_allowed(const struct msg_model *m, const struct found_msg *h, uint64_t cut_us)
+{
+        return value_allowed(m->flags.v, m->flags.n, h->flags, cut_us) && value_allowed(m->other.v, m->other.n, h->other, cut_us);
+}
+
+static bool box_equal(const struct box_model *want, struct found_box *have, uint64_t cut_us, char *why, size_t size)
 {
         for (size_t k = 0; k < have->msgs.n; k++)
                 have->msgs.v[k].used = false;
@@ -721,12 +741,12 @@ static bool box_equal(const struct box_model *want, struct seen_box *have, uint6
                 bool found = false, there = false;
 
                 for (size_t k = 0; k < have->msgs.n && !found; k++) {
-                        struct seen_msg *h = &have->msgs.v[k];
+                        struct found_msg *h = &have->msgs.v[k];
 
                         if (h->used || strcmp(h->guid, m->guid) != 0 || (m->uid && h->uid != m->uid))
                                 continue;
                         there = true;
-                        if (flags_allowed(m, h->flags, cut_us))
+                        if (flags_allowed(m, h, cut_us))
                                 found = h->used = true;
                 }
                 if (!found) {
@@ -746,7 +766,7 @@ static bool box_equal(const struct box_model *want, struct seen_box *have, uint6
         return true;
 }
 
-static bool thread_equal(unsigned number, const struct thread_model *t, struct seen *s, uint64_t cut_us, char *why, size_t size)
+static bool thread_equal(unsigned number, const struct thread_model *t, struct found *s, uint64_t cut_us, char *why, size_t size)
 {
         char prefix[32];
         size_t mine = 0;
@@ -755,7 +775,7 @@ static bool thread_equal(unsigned number, const struct thread_model *t, struct s
         for (size_t i = 0; i < s->boxes.n; i++)
                 mine += strncmp(s->boxes.v[i].name, prefix, strlen(prefix)) == 0;
         for (size_t i = 0; i < t->boxes.n; i++) {
-                struct seen_box *b = NULL;
+                struct found_box *b = NULL;
 
                 for (size_t k = 0; k < s->boxes.n && !b; k++)
                         if (strcmp(s->boxes.v[k].name, t->boxes.v[i].name) == 0)
@@ -808,7 +828,7 @@ static void models_advance(uint32_t cut)
 static int verify(const char *scratch, uint32_t cut, char *why, size_t size)
 {
         uint64_t cut_us = rec.times.v[cut - 1];
-        struct seen s;
+        struct found s;
         int rc = 0;
 
         look(scratch, &s);
@@ -836,7 +856,7 @@ static int verify(const char *scratch, uint32_t cut, char *why, size_t size)
                          models[i].in_flight ? models[i].in_flight : "");
                 rc = 1;
         }
-        seen_deinit(&s);
+        found_deinit(&s);
         return rc;
 }
 
