@@ -16,6 +16,7 @@
 #include "server/service.h"
 #include "server/tls.h"
 #include "server/tools.h"
+#include "server/tools/tool.h"
 #include "store/store.h"
 #include "util/array.h"
 #include "util/log.h"
@@ -252,8 +253,12 @@ static int run_job(const struct program *p, int argc, char *const *argv, struct 
 /* What the binary is under a name of Cyrus. A tool that gets built is added here, and becomes `built` in names.c. */
 static const struct { const char *name; int (*main)(int argc, char **argv); } programs[] = {
         { "ctl_cyrusdb", ctl_cyrusdb_main },
+        { "ctl_mboxlist", tool_ctl_mboxlist_main },
         { "cyr_buildinfo", buildinfo_main },
+        { "cyr_deny", tool_cyr_deny_main },
+        { "cyr_info", tool_cyr_info_main },
         { "idled", idled_main },
+        { "mbpath", tool_mbpath_main },
         { "quota", tool_quota_main },
         { "reconstruct", tool_reconstruct_main },
 };

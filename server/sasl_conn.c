@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "server/sasl_private.h"
+#include "server/userdeny.h"
 #include "util/lock.h"
 #include "util/log.h"
 #include "util/must.h"
@@ -219,6 +220,20 @@ static const char *property(struct sasl_conn *c, int which)
         return sasl_getprop(c->conn, which, &value) == SASL_OK ? value : NULL;
 }
 
+/* cyr_deny: is he kept out of this service? */
+static bool denied(struct sasl_conn *c, struct sasl_step *step)
+{
+        struct str message = STR_INIT;
+        int rc = userdeny_check(c->conf, step->userid, c->ident, &message, &step->err);
+
+        if (rc > 0)
+                err_set(&step->err, ERR_PERM, "denied by cyr_deny: %s", message.data);
+        else if (rc < 0)
+                step->err.code = ERR_UNAVAILABLE;
+        str_deinit(&message);
+        return rc != 0;
+}
+
 /* Who is it? Roles are of the identity that is acted as; whoever may act as an admin is trusted with that. */
 static void succeed(struct sasl_conn *c, const char *mech, struct sasl_step *step)
 {
@@ -230,8 +245,12 @@ static void succeed(struct sasl_conn *c, const char *mech, struct sasl_step *ste
                 step->outcome = SASL_OUT_FAILED;
                 return;
         }
-        step->outcome = SASL_OUT_OK;
         step->userid = xstrdup(user);
+        if (denied(c, step)) {
+                step->outcome = SASL_OUT_FAILED;
+                return;
+        }
+        step->outcome = SASL_OUT_OK;
         step->authid = xstrdup(auth && *auth ? auth : user);
         step->mech = xstrdup(mech);
         step->is_admin = sasl_user_in(c->conf, c->ident, "admins", step->userid);

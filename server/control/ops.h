@@ -55,6 +55,9 @@ int ctl_sessions(struct ctl_call *call, struct err *err);
 int ctl_sessions_kick(struct ctl_call *call, struct err *err);
 int ctl_config(struct ctl_call *call, struct err *err);
 int ctl_list(struct ctl_call *call, struct err *err);                   /* ops_mailbox.c */
+int ctl_list_check(struct ctl_call *call, struct err *err);
+int ctl_mailbox_entry(struct ctl_call *call, struct err *err);
+int ctl_mailbox_load(struct ctl_call *call, struct err *err);         /* ops_load.c */
 int ctl_mailbox_info(struct ctl_call *call, struct err *err);
 int ctl_mailbox_create(struct ctl_call *call, struct err *err);
 int ctl_mailbox_delete(struct ctl_call *call, struct err *err);

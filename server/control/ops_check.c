@@ -106,6 +106,14 @@ static int finish(struct walk *w, struct err *err)
         return 0;
 }
 
+/* The list against the partitions' directories, without reading mail. */
+int ctl_list_check(struct ctl_call *call, struct err *err)
+{
+        struct walk w = { .call = call };
+
+        return mboxlist_check(store_mboxlist(call->store), false, on_list_problem, &w, err);
+}
+
 int ctl_check(struct ctl_call *call, struct err *err)
 {
         struct walk w = { .call = call, .one = check_one };

@@ -7,6 +7,7 @@
 #include "store/mailbox.h"
 #include "store/mailname.h"
 #include "store/mboxlist.h"
+#include "store/user.h"
 
 static const char *type_name(enum mbtype t)
 {
@@ -17,10 +18,11 @@ static const char *type_name(enum mbtype t)
 
 static json_t *entry_json(struct ctl_call *call, const struct mbentry *e)
 {
-        return json_pack("{s:o, s:s, s:s, s:s, s:s, s:s, s:I, s:I}", "mailbox", ctl_mailbox_json(call, e->name), "type", type_name(e->type),
-                         "uniqueid", e->uniqueid ? e->uniqueid : "", "partition", e->partition ? e->partition : "", "acl",
+        return json_pack("{s:o, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I}", "mailbox", ctl_mailbox_json(call, e->name), "name", e->name,
+                         "type", type_name(e->type), "uniqueid", e->uniqueid ? e->uniqueid : "", "partition", e->partition ? e->partition : "", "acl",
                          e->acl ? e->acl : "", "specialuse", e->specialuse ? e->specialuse : "", "uidvalidity", (json_int_t)e->uidvalidity,
-                         "foldermodseq", (json_int_t)e->foldermodseq);
+                         "createdmodseq", (json_int_t)e->createdmodseq, "foldermodseq", (json_int_t)e->foldermodseq, "changed",
+                         (json_int_t)e->changed);
 }
 
 int ctl_list(struct ctl_call *call, struct err *err)
@@ -61,6 +63,33 @@ static const struct mbentry *find(struct ctl_call *call, char name[512], struct 
         if (!e)
                 err_set(err, ERR_NOTFOUND, "no mailbox %s", ctl_arg(call, "mailbox"));
         return e;
+}
+
+/* What the list knows of a mailbox, named by `mailbox`, by its `uniqueid`, or as the INBOX of `user`. */
+int ctl_mailbox_entry(struct ctl_call *call, struct err *err)
+{
+        struct mboxlist *ml = store_mboxlist(call->store);
+        const char *id = ctl_arg(call, "uniqueid"), *user = ctl_arg(call, "user");
+        char name[512];
+        const struct mbentry *e = NULL;
+
+        if (id) {
+                e = mboxlist_find_uniqueid(ml, id);
+        } else if (user) {
+                struct arena arena = ARENA_INIT;
+                const char *userid;
+
+                if (user_canonify(call->store, user, &arena, &userid, err) == 0)
+                        e = mboxlist_find(ml, mailname_inbox_of(userid, &arena));
+                arena_deinit(&arena);
+        } else {
+                e = find(call, name, err);
+        }
+        if (!e)
+                return err->code ? -1 : err_set(err, ERR_NOTFOUND, "no such mailbox");
+        call->row(call, entry_json(call, e));
+        mbentry_unref(&e);
+        return 0;
 }
 
 int ctl_mailbox_info(struct ctl_call *call, struct err *err)

@@ -115,6 +115,15 @@ static bool check_row(struct imap *imap)
         return true;
 }
 
+/* For `cyrctl sessions`: the mailbox and the command, which stays shown until the next one. */
+static void set_status(struct imap *imap)
+{
+        const struct mbentry *entry = imap->sel ? imap->sel->entry : NULL;
+
+        imap->loop->status_entry = entry;
+        session_set_status(imap->s, entry ? entry->name : NULL, imap->cmd.cmd ? imap->cmd.cmd->name : NULL);
+}
+
 void imap_command_begin(struct imap *imap, struct span text)
 {
         struct imap_command *c = &imap->cmd;
@@ -131,7 +140,7 @@ void imap_command_begin(struct imap *imap, struct span text)
         c->started_us = clock_mono_us();
         imap->loop->after = PHASE_GATHER;
         imap->loop->phase = parse_head(imap) && check_row(imap) ? PHASE_EXECUTE : PHASE_FINISH;
-        session_set_status(s, imap->sel && imap->sel->entry ? imap->sel->entry->name : NULL, c->cmd ? c->cmd->name : NULL);
+        set_status(imap);
 }
 
 enum cmd_result imap_command_run(struct imap *imap)
@@ -184,6 +193,8 @@ void imap_command_end(struct imap *imap)
         if (c->cleanup)
                 c->cleanup(imap);
         log_command(imap);
+        if (imap->loop->status_entry != (imap->sel ? imap->sel->entry : NULL))
+                set_status(imap);
         if (loop->timer_wait)
                 session_timer(imap->s, 0);
         loop->timer_wait = loop->timer_fired = false;

@@ -26,6 +26,7 @@ enum imap_phase {
 };
 
 struct imap_loop {
+        const void *status_entry;               /* the selected mailbox that session_set_status() knows of; only compared */
         enum imap_phase phase;
         enum imap_phase after;                  /* PHASE_FINISH goes on with */
         size_t used;                            /* of s->in; consumed when run() returns */

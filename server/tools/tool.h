@@ -1,0 +1,48 @@
+/*
+ * tool - what the programs under Cyrus's names share: reading imapd.conf, becoming the daemon's user, and asking for operations
+ * (server/control/ops.h) on the running daemon through its socket, or on the stopped store under its lock.
+ */
+#ifndef SERVER_TOOLS_TOOL_H
+#define SERVER_TOOLS_TOOL_H
+
+#include <jansson.h>
+
+#include "util/conf.h"
+#include "util/err.h"
+
+enum {                                          /* exit statuses, as in sysexits.h */
+        TOOL_OK = 0,
+        TOOL_FAILED = 1,
+        TOOL_USAGE = 64,
+        TOOL_DATA = 65,
+};
+
+struct tool {
+        const char *name;
+        struct conf *conf;
+};
+
+enum tool_need {
+        TOOL_CONF,                              /* imapd.conf alone, as whoever runs us */
+        TOOL_STORE,                             /* a configuration with a store, as the daemon's user: what root makes there it could not write */
+};
+
+/* Read imapd.conf (config NULL: the usual one). Returns 0, or -1 after a message on stderr. tool_close() it either way. */
+int tool_open(struct tool *t, const char *name, const char *config, enum tool_need need);
+void tool_close(struct tool *t);
+
+/* Call an operation; `row` gets each row, borrowed. `args` is taken over. Returns 0, or -1 with err. */
+int tool_call(struct tool *t, const char *op, json_t *args, void (*row)(void *ctx, json_t *row), void *ctx, struct err *err);
+/* "name: text" on stderr. Returns TOOL_FAILED. */
+int tool_fail(const struct tool *t, const struct err *err);
+
+/* Strings of a row; never NULL. */
+const char *tool_str(json_t *row, const char *key);
+
+/* The programs. */
+int tool_ctl_mboxlist_main(int argc, char **argv);      /* mboxlist.c */
+int tool_mbpath_main(int argc, char **argv);            /* mbpath.c */
+int tool_cyr_info_main(int argc, char **argv);          /* info.c */
+int tool_cyr_deny_main(int argc, char **argv);          /* deny.c */
+
+#endif
