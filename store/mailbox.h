@@ -175,6 +175,10 @@ uint64_t mailbox_reader_id(const char *userid);
  * since load. ERR_CORRUPT: damaged, named in the log. */
 int mailbox_body(struct mailbox *mbox, const struct msg *msg, struct extent *extent_r, struct err *err);
 
+/* The message's header, with its empty line. One read, mostly; `buf` is overwritten and holds what *header_r points to. Checks and errors as
+ * mailbox_body(). */
+int mailbox_header(struct mailbox *mbox, const struct msg *msg, struct str *buf, struct span *header_r, struct err *err);
+
 /* What was rendered at arrival. Spans live in the arena. */
 struct msg_front {
         struct span envelope;                   /* parenthesised list, as after "ENVELOPE " */

@@ -99,6 +99,7 @@ static void release(struct store *store)
 {
         if (store->ls)
                 logstore_destroy(&store->ls);
+        sort_cache_destroy(&store->sort_cache);
         mboxlist_close(&store->ml);
         subs_destroy(&store->subs);
         seens_destroy(&store->seens);
@@ -135,6 +136,7 @@ int store_open(const struct store_options *options, struct store **store_r, stru
         mutex_init(&store->lock);
         mutex_init(&store->dumping);
         push_conf(store, options->conf);
+        store->sort_cache = sort_cache_create(conf_bytes(options->conf, NULL, "sort_cache_size"));
         if (open_all(store, options->conf, err) < 0) {
                 release(store);
                 return -1;
@@ -181,6 +183,7 @@ void store_reconfigure(struct store *store, struct conf *conf)
 
         mutex_lock(&store->lock);
         push_conf(store, conf);
+        sort_cache_resize(store->sort_cache, conf_bytes(conf, NULL, "sort_cache_size"));
         if (store_add_partitions(store, conf, &err) < 0)
                 log_event(LOG_ERROR, NULL, "store.partition", "reason=\"%s\" consequence=\"it is not used\"", err.text);
         mutex_unlock(&store->lock);
@@ -211,6 +214,11 @@ struct db_env *store_db(struct store *store)
 struct logstore *store_logstore(struct store *store)
 {
         return store->ls;
+}
+
+struct sort_cache *store_sort_cache(struct store *store)
+{
+        return store->sort_cache;
 }
 
 uint32_t store_epoch(struct store *store)

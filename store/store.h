@@ -25,6 +25,7 @@ struct namespace;
 struct mboxlist;
 struct db_env;
 struct logstore;
+struct sort_cache;
 
 struct store_options {
         struct conf *conf;                      /* a reference is taken */
@@ -48,6 +49,7 @@ struct namespace *store_namespace(struct store *store);                 /* the s
 struct mboxlist *store_mboxlist(struct store *store);
 struct db_env *store_db(struct store *store);
 struct logstore *store_logstore(struct store *store);                   /* store/logstore.h: the open mailboxes and sync threads */
+struct sort_cache *store_sort_cache(struct store *store);               /* store/sort_cache.h */
 /* Counts unclean stops: a mailbox whose last record is of an older epoch jumps its modseq (blueprint 3, the tail). */
 uint32_t store_epoch(struct store *store);
 /* The absolute directory of a partition, NULL when there is none of that name. Pointer lives as long as the store. */

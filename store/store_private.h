@@ -8,6 +8,7 @@
 #include "store/logstore.h"
 #include "store/mailname.h"
 #include "store/mboxlist.h"
+#include "store/sort_cache.h"
 #include "store/store.h"
 #include "util/lock.h"
 
@@ -47,6 +48,7 @@ struct store {
         struct subs *subs;
         struct seens *seens;
         struct logstore *ls;
+        struct sort_cache *sort_cache;
 };
 
 /* ---- store_open.c ---- */

@@ -520,6 +520,8 @@ static const struct conf_option options[] = {
         { "smtp_host", CONF_STRING, "localhost:587", NULL, 0, CONF_LATER, NULL },
         { "soft_noauth", CONF_SWITCH, "yes", NULL, 0, CONF_HONOURED,
           "Answer 4xx instead of 5xx to a client that should authenticate first." },
+        { "sort_cache_size", CONF_BYTES, "64M", NULL, 0, CONF_HONOURED,
+          "Memory for what SORT and THREAD know of messages' headers, in all; about 150 octets a message." },
         { "sortcache_db", CONF_ENUM, "twoskip", "skiplist twoskip zeroskip", 0, CONF_IGNORED,
           "The database has one format here." },
         { "specialuse_extra", CONF_STRING, NULL, NULL, 0, CONF_HONOURED,

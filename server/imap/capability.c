@@ -65,6 +65,7 @@ static const struct capability {
         { "CONDSTORE",          AFTER,  NULL },                 /* RFC 7162 */
         { "CREATE-SPECIAL-USE", AFTER,  NULL },                 /* RFC 6154 */
         { "ESEARCH",            AFTER,  NULL },                 /* RFC 4731 */
+        { "ESORT",              AFTER,  NULL },                 /* RFC 5267 3 */
         { "IDLE",               AFTER,  idle },                 /* RFC 2177 */
         { "LIST-EXTENDED",      AFTER,  NULL },                 /* RFC 5258 */
         { "LIST-STATUS",        AFTER,  NULL },                 /* RFC 5819 */
@@ -73,8 +74,13 @@ static const struct capability {
         { "NAMESPACE",          AFTER,  NULL },                 /* RFC 2342 */
         { "QRESYNC",            AFTER,  NULL },                 /* RFC 7162 3.2 */
         { "SEARCHRES",          AFTER,  NULL },                 /* RFC 5182 */
+        { "SORT",               AFTER,  NULL },                 /* RFC 5256 */
+        { "SORT=DISPLAY",       AFTER,  NULL },                 /* RFC 5957 */
         { "SPECIAL-USE",        AFTER,  NULL },                 /* RFC 6154 */
         { "STATUS=SIZE",        AFTER,  NULL },                 /* RFC 8438 */
+        { "THREAD=ORDEREDSUBJECT", AFTER, NULL },               /* RFC 5256 */
+        { "THREAD=REFERENCES",  AFTER,  NULL },
+        { "THREAD=REFS",        AFTER,  NULL },                 /* draft-ietf-morg-inthread */
         { "UIDPLUS",            AFTER,  NULL },                 /* RFC 4315 */
         { "UNSELECT",           AFTER,  NULL },                 /* RFC 3691 */
 };

@@ -40,10 +40,12 @@ const struct imap_cmd imap_cmds[] = {
         { "SEARCH",       cmd_search,       S_SELECTED, CMD_POLL | CMD_SEQNO | CMD_UID_FORM },    /* RFC 9051 6.4.4, 4731, 5182 */
         { "SELECT",       cmd_select,       S_AUTH,     0 },                                      /* RFC 9051 6.3.2 */
         { "SETACL",       cmd_setacl,       S_AUTH,     CMD_POLL | CMD_LOGGED },                  /* RFC 4314 3.1 */
+        { "SORT",         cmd_sort,         S_SELECTED, CMD_POLL | CMD_SEQNO | CMD_UID_FORM },    /* RFC 5256, 5267 3, 5957 */
         { "STARTTLS",     cmd_starttls,     S_NOT_AUTH, CMD_NO_LITERALS },                        /* RFC 9051 6.2.1 */
         { "STATUS",       cmd_status,       S_AUTH,     CMD_POLL },                               /* RFC 9051 6.3.11, 8438, 7162 3.1.7 */
         { "STORE",        cmd_store,        S_SELECTED, CMD_POLL | CMD_SEQNO | CMD_UID_FORM | CMD_WRITES },       /* RFC 9051 6.4.6 */
         { "SUBSCRIBE",    cmd_subscribe,    S_AUTH,     CMD_POLL },                               /* RFC 9051 6.3.7 */
+        { "THREAD",       cmd_thread,       S_SELECTED, CMD_POLL | CMD_SEQNO | CMD_UID_FORM },    /* RFC 5256 */
         { "UNSELECT",     cmd_unselect,     S_SELECTED, CMD_NO_LITERALS },                        /* RFC 9051 6.4.2, 3691 */
         { "UNSUBSCRIBE",  cmd_unsubscribe,  S_AUTH,     CMD_POLL },                               /* RFC 9051 6.3.8 */
 };

@@ -48,7 +48,9 @@ enum cmd_result cmd_expunge(struct imap *imap);
 enum cmd_result cmd_fetch(struct imap *imap);
 enum cmd_result cmd_move(struct imap *imap);
 enum cmd_result cmd_search(struct imap *imap);
+enum cmd_result cmd_sort(struct imap *imap);
 enum cmd_result cmd_store(struct imap *imap);
+enum cmd_result cmd_thread(struct imap *imap);
 enum cmd_result cmd_unselect(struct imap *imap);
 
 /* What two commands share: SELECT and EXAMINE (cmd_select.c), SUBSCRIBE and UNSUBSCRIBE (cmd_subscribe.c). */

@@ -345,34 +345,6 @@ static int parse_keys(struct parse *p)
 
 /* ---- what stands before the keys ---- */
 
-static int parse_return(struct imap_parser *ip, struct search_request *r)
-{
-        static const struct { const char *name; unsigned bit; } options[] = {
-                { "MIN", SEARCH_RETURN_MIN }, { "MAX", SEARCH_RETURN_MAX }, { "ALL", SEARCH_RETURN_ALL },
-                { "COUNT", SEARCH_RETURN_COUNT }, { "SAVE", SEARCH_RETURN_SAVE },
-        };
-        struct span w;
-        size_t i;
-
-        r->extended = true;
-        if (imap_sp(ip) < 0 || imap_open_paren(ip) < 0)
-                return -1;
-        if (!imap_peek_c(ip, ')')) {
-                do {
-                        if (imap_atom(ip, &w) < 0)
-                                return -1;
-                        for (i = 0; i < ARRAY_LEN(options) && !imap_word_is(w, options[i].name); i++)
-                                ;
-                        if (i == ARRAY_LEN(options))
-                                return err_set(&ip->err, ERR_SYNTAX, "Unknown result option of SEARCH");
-                        r->returns |= options[i].bit;
-                } while (imap_skip_c(ip, ' '));
-        }
-        if (!r->returns)
-                r->returns = SEARCH_RETURN_ALL;                 /* RFC 4731 3.1 */
-        return imap_close_paren(ip) < 0 || imap_sp(ip) < 0 ? -1 : 0;
-}
-
 /* Take a leading word if it is the one. */
 static bool skip_word(struct imap_parser *ip, const char *word)
 {
@@ -384,31 +356,144 @@ static bool skip_word(struct imap_parser *ip, const char *word)
         return true;
 }
 
-static int parse_charset(struct parse *p)
+/* RFC 9394 4: "1:100", or "-1:-100", counted from the end. */
+int search_parse_partial(struct imap_parser *ip, struct search_partial *partial)
 {
-        p->charset = SPAN("UTF-8");                             /* RFC 9051 6.4.4; US-ASCII is in it */
-        if (!skip_word(p->ip, "CHARSET"))
+        const char *from = ip->p;
+        uint32_t a, b;
+
+        partial->from_end = imap_skip_c(ip, '-');
+        if (imap_number(ip, &a) < 0 || imap_char(ip, ':') < 0 || (partial->from_end && imap_char(ip, '-') < 0) || imap_number(ip, &b) < 0)
+                return -1;
+        if (a == 0 || b == 0)
+                return err_set(&ip->err, ERR_SYNTAX, "A range begins with 1");
+        partial->first = a < b ? a : b;
+        partial->last = a < b ? b : a;
+        partial->text = (struct span){ from, (size_t)(ip->p - from) };
+        return 0;
+}
+
+static int parse_option(struct imap_parser *ip, struct search_request *r)
+{
+        static const struct { const char *name; unsigned bit; } options[] = {
+                { "MIN", SEARCH_RETURN_MIN }, { "MAX", SEARCH_RETURN_MAX }, { "ALL", SEARCH_RETURN_ALL },
+                { "COUNT", SEARCH_RETURN_COUNT }, { "SAVE", SEARCH_RETURN_SAVE }, { "PARTIAL", SEARCH_RETURN_PARTIAL },
+        };
+        const unsigned one_of = SEARCH_RETURN_ALL | SEARCH_RETURN_PARTIAL;
+        struct span w;
+        size_t i;
+
+        if (imap_atom(ip, &w) < 0)
+                return -1;
+        for (i = 0; i < ARRAY_LEN(options) && !imap_word_is(w, options[i].name); i++)
+                ;
+        if (i == ARRAY_LEN(options))
+                return err_set(&ip->err, ERR_SYNTAX, "Unknown result option");
+        if ((options[i].bit & one_of) && (r->returns & one_of) && (options[i].bit | (r->returns & one_of)) != SEARCH_RETURN_ALL)
+                return err_set(&ip->err, ERR_SYNTAX, "PARTIAL may be given once, and not with ALL");             /* RFC 9394 3.1 */
+        r->returns |= options[i].bit;
+        if (options[i].bit == SEARCH_RETURN_PARTIAL)
+                return imap_sp(ip) < 0 ? -1 : search_parse_partial(ip, &r->partial);
+        return 0;
+}
+
+int search_parse_return(struct imap_parser *ip, struct search_request *r)
+{
+        if (!skip_word(ip, "RETURN"))
                 return 0;
-        if (imap_sp(p->ip) < 0 || imap_astring(p->ip, &p->charset) < 0 || imap_sp(p->ip) < 0)
+        r->extended = true;
+        if (imap_sp(ip) < 0 || imap_open_paren(ip) < 0)
+                return -1;
+        if (!imap_peek_c(ip, ')')) {
+                do {
+                        if (parse_option(ip, r) < 0)
+                                return -1;
+                } while (imap_skip_c(ip, ' '));
+        }
+        if (!r->returns)
+                r->returns = SEARCH_RETURN_ALL;                 /* RFC 4731 3.1 */
+        return imap_close_paren(ip) < 0 || imap_sp(ip) < 0 ? -1 : 0;
+}
+
+static int parse_charset_name(struct parse *p)
+{
+        if (imap_astring(p->ip, &p->charset) < 0 || imap_sp(p->ip) < 0)
                 return -1;
         if (p->charset.len == 0 || !charset_known(p->charset))
                 return err_set(&p->ip->err, ERR_CHARSET, "Unknown charset");
         return 0;
 }
 
-int search_parse(struct imap_parser *ip, const struct search_sets *sets, struct search_request *r)
+static int parse_charset(struct parse *p)
 {
-        struct parse p = { .ip = ip, .sets = sets };
+        p->charset = SPAN("UTF-8");                             /* RFC 9051 6.4.4; US-ASCII is in it */
+        if (!skip_word(p->ip, "CHARSET"))
+                return 0;
+        return imap_sp(p->ip) < 0 ? -1 : parse_charset_name(p);
+}
+
+/* The last part of every command that searches. */
+static int parse_program(struct imap_parser *ip, const struct search_sets *sets, struct search_request *r, int (*charset)(struct parse *p))
+{
+        struct parse p = { .ip = ip, .sets = sets, .program = search_program_create(ip->arena) };
         int ret = -1;
 
-        *r = (struct search_request){ .program = search_program_create(ip->arena) };
-        p.program = r->program;
-        if (skip_word(ip, "RETURN") && parse_return(ip, r) < 0)
-                goto out;
-        if (parse_charset(&p) < 0 || parse_keys(&p) < 0)
-                goto out;
-        ret = search_program_finish(r->program, &ip->err);
-out:
+        r->program = p.program;
+        if (charset(&p) == 0 && parse_keys(&p) == 0)
+                ret = search_program_finish(r->program, &ip->err);
         ARRAY_FREE(&p.open);
         return ret;
+}
+
+int search_parse_charset_keys(struct imap_parser *ip, const struct search_sets *sets, struct search_request *r)
+{
+        return parse_program(ip, sets, r, parse_charset_name);
+}
+
+int search_parse(struct imap_parser *ip, const struct search_sets *sets, struct search_request *r)
+{
+        *r = (struct search_request){ 0 };
+        if (search_parse_return(ip, r) < 0)
+                return -1;
+        return parse_program(ip, sets, r, parse_charset);
+}
+
+/* ---- SORT ---- */
+
+static int parse_criterion(struct imap_parser *ip, struct sort_criteria *c)
+{
+        static const struct { const char *name; enum sort_criterion by; } known[] = {
+                { "ARRIVAL", SORT_ARRIVAL }, { "CC", SORT_CC }, { "DATE", SORT_DATE }, { "DISPLAYFROM", SORT_DISPLAYFROM },
+                { "DISPLAYTO", SORT_DISPLAYTO }, { "FROM", SORT_FROM }, { "SIZE", SORT_SIZE }, { "SUBJECT", SORT_SUBJECT }, { "TO", SORT_TO },
+        };
+        bool reverse = skip_word(ip, "REVERSE");
+        struct span w;
+        size_t i;
+
+        if ((reverse && imap_sp(ip) < 0) || imap_atom(ip, &w) < 0)
+                return -1;
+        for (i = 0; i < ARRAY_LEN(known) && !imap_word_is(w, known[i].name); i++)
+                ;
+        if (i == ARRAY_LEN(known))
+                return err_set(&ip->err, ERR_SYNTAX, "Unknown sort criterion");
+        for (unsigned k = 0; k < c->n; k++)
+                if (c->v[k].by == known[i].by)
+                        return 0;
+        must(c->n < SORT_CRITERIA_MAX);
+        c->v[c->n].by = known[i].by;
+        c->v[c->n++].reverse = reverse;
+        c->uses_facts |= known[i].by != SORT_ARRIVAL && known[i].by != SORT_DATE && known[i].by != SORT_SIZE;
+        return 0;
+}
+
+int sort_criteria_parse(struct imap_parser *ip, struct sort_criteria *criteria_r)
+{
+        *criteria_r = (struct sort_criteria){ .n = 0 };
+        if (imap_open_paren(ip) < 0)
+                return -1;
+        do {
+                if (parse_criterion(ip, criteria_r) < 0)
+                        return -1;
+        } while (imap_skip_c(ip, ' '));
+        return imap_close_paren(ip);
 }

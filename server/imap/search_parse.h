@@ -17,6 +17,14 @@ enum search_return {
         SEARCH_RETURN_ALL       = 1u << 2,
         SEARCH_RETURN_COUNT     = 1u << 3,
         SEARCH_RETURN_SAVE      = 1u << 4,
+        SEARCH_RETURN_PARTIAL   = 1u << 5,      /* RFC 9394, RFC 5267 4.4 */
+};
+
+/* PARTIAL: results first to last, counted from 1 – from the end, if so. */
+struct search_partial {
+        uint32_t first, last;
+        bool from_end;
+        struct span text;                       /* as the client wrote it */
 };
 
 /* What message sets refer to. */
@@ -30,6 +38,7 @@ struct search_request {
         struct search_program *program;         /* finished; in ip->arena */
         bool extended;                          /* RETURN was given: the answer is ESEARCH */
         unsigned returns;                       /* enum search_return; "RETURN ()" is ALL */
+        struct search_partial partial;          /* with SEARCH_RETURN_PARTIAL */
 };
 
 /*
@@ -38,5 +47,24 @@ struct search_request {
  * ERR_CHARSET wants NO [BADCHARSET], anything else BAD; r->returns is then what was read before.
  */
 int search_parse(struct imap_parser *ip, const struct search_sets *sets, struct search_request *r);
+
+/* The parts of it that other commands have in another order. r is zeroed by the caller. */
+/* "RETURN (…)" and the space behind it, if it is there (RFC 4466 2.6.1). */
+int search_parse_return(struct imap_parser *ip, struct search_request *r);
+/* A charset, a space, and the keys to the end, as SORT and THREAD have them (RFC 5256 5). */
+int search_parse_charset_keys(struct imap_parser *ip, const struct search_sets *sets, struct search_request *r);
+/* A range of PARTIAL. */
+int search_parse_partial(struct imap_parser *ip, struct search_partial *partial);
+
+/* ---- SORT's criteria (RFC 5256, RFC 5957) ---- */
+
+enum sort_criterion { SORT_ARRIVAL, SORT_CC, SORT_DATE, SORT_DISPLAYFROM, SORT_DISPLAYTO, SORT_FROM, SORT_SIZE, SORT_SUBJECT, SORT_TO };
+#define SORT_CRITERIA_MAX 16                    /* the same one again decides nothing and is left out */
+struct sort_criteria {
+        struct { enum sort_criterion by; bool reverse; } v[SORT_CRITERIA_MAX];
+        unsigned n;
+        bool uses_facts;                        /* some criterion needs the header */
+};
+int sort_criteria_parse(struct imap_parser *ip, struct sort_criteria *criteria_r);
 
 #endif

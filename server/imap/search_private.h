@@ -1,9 +1,13 @@
-/* search_private - between cmd_search.c and search_read.c. */
+/* search_private - between cmd_search.c, cmd_sort.c, cmd_thread.c, search_run.c, search_read.c and their like. */
 #ifndef SERVER_IMAP_SEARCH_PRIVATE_H
 #define SERVER_IMAP_SEARCH_PRIVATE_H
 
 #include "server/imap/search_parse.h"
 #include "server/imap/selected.h"
+#include "store/sort_cache.h"
+#include "util/slice_sort.h"
+
+/* ---- search_read.c ---- */
 
 /*
  * A window over the files that messages lie in. Small messages mostly stand one after the other in a segment: the window takes in as
@@ -13,7 +17,7 @@
 #define SEARCH_WINDOW ((size_t)256 * 1024)
 #define SEARCH_KEYWORDS_CACHED 16
 struct search_reader {
-        struct imap *imap;
+        struct mailbox *mbox;                   /* borrowed */
         uint32_t kwset;                         /* of the message at hand */
         struct extent body;                     /* of the message at hand; reference */
         struct extent ahead[WALK_MAX];          /* of a batch's messages, opened before their turn; references; file NULL: not open */
@@ -24,22 +28,6 @@ struct search_reader {
         char *buf;                              /* SEARCH_WINDOW octets, NULL until needed */
         struct { const char *name; int id; } keywords[SEARCH_KEYWORDS_CACHED];
         unsigned keywords_n;
-};
-
-struct search_state {
-        struct search_request req;
-        struct walk walk;
-        struct search_eval *cheap, *deep;
-        struct search_reader reader;
-        struct arena parts;                     /* of the message at hand */
-        bool in_message;
-        struct msg msg;                         /* the message at hand */
-        struct uidset found;                    /* UIDs; when answering: as the client counts */
-        uint64_t modseq_first, modseq_last, modseq_highest;     /* of the found ones */
-        bool missing;
-        struct err err;                         /* the first that is not just a message gone */
-        bool answering;
-        struct uidset_iter at;
 };
 
 /* Open the bodies of those messages from i on that will be read too (SEARCH_MORE) and stand in one window with it. */
@@ -55,5 +43,96 @@ void search_reader_release(struct search_reader *r);
 int search_read(void *ctx, uint64_t offset, void *buf, size_t len, struct err *err);
 const char *search_peek(void *ctx, uint64_t offset, size_t len);
 bool search_has_keyword(void *ctx, struct span keyword);
+
+/* ---- search_run.c ---- */
+
+/*
+ * A program run over a mailbox, in slices. The caller fills in what is above the line, then search_run_begin(), search_run_step() until it
+ * says CMD_DONE, search_run_end(). While the session is parked (the step said something else) no files are held.
+ */
+struct search_run {
+        struct imap *imap;
+        const struct search_program *program;
+        struct mailbox *mbox;                   /* borrowed; NULL: the selected one */
+        struct view *view;                      /* borrowed; of that mailbox */
+        const struct uidset *recent;            /* \Recent there; NULL: none */
+        void (*found)(void *ctx, const struct msg *m, uint32_t seqno);  /* ascending */
+        bool (*enough)(void *ctx);              /* NULL: all messages are wanted */
+        void *ctx;
+        /* ---- */
+        bool missing;                           /* some were expunged meanwhile */
+        struct err err;                         /* the first failure that is not just a message gone; ERR_NONE */
+        uint64_t total, looked;                 /* messages to be looked at, done: for progress */
+        bool own;                               /* not the selected mailbox */
+        struct walk walk;
+        struct search_eval *cheap, *deep;
+        struct search_reader reader;
+        struct arena parts;                     /* of the message at hand */
+        bool in_message;
+        struct msg msg;                         /* the message at hand */
+        uint32_t seqno;
+};
+/* In the selected mailbox: sets mbox, view and recent. */
+void search_run_selected(struct search_run *run, struct imap *imap);
+/* -1 with err: nothing is to be ended. `among`: only these UIDs (taken over, NULL: all). */
+int search_run_begin(struct search_run *run, struct uidset *among, struct err *err);
+enum cmd_result search_run_step(struct search_run *run);
+void search_run_end(struct search_run *run);
+
+/* ---- search_answer.c: what SEARCH, SORT and their like share in answering ---- */
+
+/* What message sets of a program in the selected mailbox refer to. */
+struct search_sets search_sets_selected(struct imap *imap);
+/* Answer for a program that cannot be used: BAD, or NO [BADCHARSET …]. */
+void search_parse_failed(struct imap *imap);
+/* The tagged reply once a run is over: NO when it failed, OK otherwise. */
+enum cmd_result search_run_reply(struct imap *imap, const struct search_run *run, const char *command);
+/* "* ESEARCH (TAG "x")" and " UID". */
+void search_put_esearch(struct imap *imap, struct str *out);
+/* " PARTIAL (range results)" of numbers in their order (RFC 9394 3.1). */
+void search_append_partial(const struct search_partial *partial, const uint32_t *numbers, size_t n, struct str *out);
+/* The members from to to - 1 of a set, counted from 0, added to out. */
+void search_slice(const struct uidset *set, size_t from, size_t to, struct uidset *out);
+/* Which of n results PARTIAL means: [*from_r, *to_r), counted from 0. */
+void search_partial_range(const struct search_partial *partial, size_t n, size_t *from_r, size_t *to_r);
+/* Numbers in any order as a sequence-set that keeps the order: ascending neighbours become ranges (RFC 5267 3.2). n > 0. */
+void search_append_ordered(const uint32_t *numbers, size_t n, struct str *out);
+
+/* ---- sort_set.c: messages found, to be put in order ---- */
+
+struct sort_message {
+        uint32_t uid, seqno;
+        int64_t internaldate;
+        int64_t sent;                           /* RFC 5256 2.2: the internal date when there is no sent date */
+        uint64_t size, modseq;
+};
+struct sort_set {
+        struct sort_message *v;
+        uint32_t n, cap;
+        const struct sort_facts **facts;        /* n; NULL until sort_set_load() */
+        uint32_t *uids;
+        uint32_t loaded;
+        struct sort_loader loader;
+};
+/* For struct search_run: ctx is the set. */
+void sort_set_found(void *ctx, const struct msg *m, uint32_t seqno);
+/* Learn what headers say, in slices. True: all facts are there. */
+bool sort_set_load(struct sort_set *set, struct mailbox *mbox, struct session *s);
+void sort_set_deinit(struct sort_set *set);
+
+/* The order of a set by criteria, in slices. */
+struct sort_order {
+        const struct sort_criteria *criteria;
+        const struct sort_set *set;
+        struct sort_item *items;                /* n, in order when sort_order_run() is done: `at` numbers the set's messages */
+        uint32_t keyed;
+        bool sorting;
+        struct slice_sort sort;
+};
+void sort_order_init(struct sort_order *o, const struct sort_criteria *criteria, const struct sort_set *set);
+bool sort_order_run(struct sort_order *o, struct session *s);
+void sort_order_deinit(struct sort_order *o);
+/* <0, 0, >0: the order of two messages of the set, by criteria and then as they stand in the mailbox. */
+int sort_order_compare(const struct sort_order *o, uint32_t a, uint32_t b);
 
 #endif

@@ -38,7 +38,7 @@ static int open_body(struct search_reader *r, const struct msg *m, uint32_t i, s
 {
         if (r->ahead[i].file)
                 return 0;
-        if (mailbox_body(r->imap->sel->mbox, m, &r->ahead[i], err) == 0)
+        if (mailbox_body(r->mbox, m, &r->ahead[i], err) == 0)
                 return 0;
         r->ahead[i].file = NULL;
         return -1;
@@ -131,7 +131,7 @@ int search_read(void *ctx, uint64_t offset, void *buf, size_t len, struct err *e
 /* Names are looked up once: the program's strings stand still, so their addresses name them. */
 static int keyword_id(struct search_reader *r, struct span keyword)
 {
-        struct mailbox *mbox = r->imap->sel->mbox;
+        struct mailbox *mbox = r->mbox;
         int id;
 
         for (unsigned i = 0; i < r->keywords_n; i++)
@@ -154,7 +154,7 @@ bool search_has_keyword(void *ctx, struct span keyword)
 
         if (!r->kwset)
                 return false;
-        set = mailbox_kwset(r->imap->sel->mbox, r->kwset);
+        set = mailbox_kwset(r->mbox, r->kwset);
         id = keyword_id(r, keyword);
         high = set ? set->n : 0;
         while (id >= 0 && low < high) {

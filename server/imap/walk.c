@@ -80,6 +80,13 @@ void imap_uids_to_seqnos(struct imap *imap, const struct uidset *uids, struct ui
 
 void walk_init(struct walk *w, struct uidset *uids)
 {
+        walk_init_in(w, NULL, NULL, uids);
+}
+
+void walk_init_in(struct walk *w, struct mailbox *mbox, struct view *view, struct uidset *uids)
+{
+        w->mbox = mbox;
+        w->view = view;
         w->uids = *uids;
         uidset_init(uids);
         w->at = uidset_iter(&w->uids);
@@ -92,9 +99,8 @@ void walk_deinit(struct walk *w)
 }
 
 /* The sequence numbers of the batch's UIDs. Neighbours in the set mostly are neighbours in the view. */
-static void number(struct imap *imap, struct walk_batch *b)
+static void number(struct view *view, struct walk_batch *b)
 {
-        struct view *view = imap->sel->view;
         uint32_t next[WALK_MAX], have = 0, at = 0, seqno = 0;
 
         for (uint32_t i = 0; i < b->n; i++) {
@@ -111,7 +117,7 @@ static void number(struct imap *imap, struct walk_batch *b)
 
 enum walk_result walk_fill(struct imap *imap, struct walk *w, struct walk_batch *b, struct err *err)
 {
-        struct mailbox *mbox = imap->sel->mbox;
+        struct mailbox *mbox = w->mbox ? w->mbox : imap->sel->mbox;
         struct uidset_iter ahead = w->at;
         uint64_t published;
 
@@ -134,8 +140,9 @@ enum walk_result walk_fill(struct imap *imap, struct walk *w, struct walk_batch 
                 imap->cmd.waiting = true;
                 return WALK_WAIT;
         }
-        number(imap, b);
-        imap_tell_keywords(imap, false);                        /* before a keyword is seen in a message */
+        number(w->mbox ? w->view : imap->sel->view, b);
+        if (!w->mbox)
+                imap_tell_keywords(imap, false);                /* before a keyword is seen in a message */
         return WALK_BATCH;
 }
 

@@ -48,6 +48,25 @@ static void qresync(struct span text, struct arena *arena)
         qresync_deinit(&q);
 }
 
+/* SORT's and THREAD's arguments. */
+static void sort(struct span text, struct arena *arena)
+{
+        struct uidset saved = UIDSET_INIT;
+        struct search_sets sets = { .count = 7, .last_uid = 70, .saved = &saved };
+        struct search_request r = { 0 };
+        struct sort_criteria criteria;
+        struct imap_parser ip;
+
+        imap_parser_init(&ip, text, arena, true);
+        if (search_parse_return(&ip, &r) == 0 && sort_criteria_parse(&ip, &criteria) == 0 && imap_sp(&ip) == 0 &&
+            search_parse_charset_keys(&ip, &sets, &r) == 0) {
+                must(imap_at_end(&ip) && criteria.n > 0 && criteria.n <= SORT_CRITERIA_MAX);
+                must(!(r.returns & SEARCH_RETURN_PARTIAL) || (r.partial.first > 0 && r.partial.first <= r.partial.last));
+        } else {
+                must(ip.err.code != ERR_NONE && ip.err.text[0]);
+        }
+}
+
 static void fetch(struct span text, struct arena *arena)
 {
         struct fetch_request r;
@@ -76,6 +95,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         must(copy);
         memcpy(copy, data, size);
         search((struct span){ copy + 1, size - 1 }, &arena, (unsigned char)copy[0]);
+        sort((struct span){ copy + 1, size - 1 }, &arena);
         fetch((struct span){ copy + 1, size - 1 }, &arena);
         qresync((struct span){ copy, size }, &arena);
         free(copy);

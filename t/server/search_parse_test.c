@@ -147,7 +147,7 @@ Test(search_parse, what_is_out_of_grammar)
                 "LARGER x", "LARGER -1", "LARGER 99999999999999999999", "ON 31-Feb-2020", "ON 1-Foo-2020", "BEFORE 1-Jan-20", "ON \"1-Jan-2020",
                 "KEYWORD", "KEYWORD (", "MODSEQ", "MODSEQ \"/flags/x\" 5", "MODSEQ \"/flags/x\" foo 5", "MODSEQ \"x\" all 5", "MODSEQ \"/flags/\" all 5",
                 "RETURN ALL", "RETURN (FOO) ALL", "RETURN (ALL)", "RETURN (ALL )  ALL", "RETURN (ALL", "CHARSET", "CHARSET UTF-8", "ALL CHARSET UTF-8 ALL",
-                "RETURN (PARTIAL 1:2) ALL", "$1", "$,1",
+                "RETURN (PARTIAL 0:2) ALL", "$1", "$,1",
         };
         struct search_request r;
         struct err err;

@@ -21,9 +21,11 @@ struct store {
         uint32_t epoch;
         char dir[64];                           /* the partition */
         bool failed;
+        struct sort_cache *sort_cache;          /* the test's, if it needs one */
 };
 
 struct logstore *store_logstore(struct store *store) { return store->ls; }
+struct sort_cache *store_sort_cache(struct store *store) { return store->sort_cache; }
 uint32_t store_epoch(struct store *store) { return store->epoch; }
 bool store_partition_failed(struct store *store, const char *dir) { (void)dir; return store->failed; }
 void store_partition_fail(struct store *store, const char *dir, const struct err *why)

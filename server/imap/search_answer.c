@@ -1,0 +1,94 @@
+/* search_answer - what SEARCH, SORT and their like share in answering; see search_private.h */
+#include "server/imap/search_private.h"
+
+#include <inttypes.h>
+
+struct search_sets search_sets_selected(struct imap *imap)
+{
+        struct imap_selected *sel = imap->sel;
+        uint32_t count = view_count(sel->view);
+
+        return (struct search_sets){ .count = count, .last_uid = count ? view_uid(sel->view, count) : 0, .saved = &sel->saved };
+}
+
+void search_parse_failed(struct imap *imap)
+{
+        struct imap_parser *ip = &imap->cmd.args;
+
+        if (ip->err.code == ERR_CHARSET)
+                imap_no(imap, "BADCHARSET (US-ASCII UTF-8)", "%s", ip->err.text);
+        else
+                imap_bad(imap, "%s", ip->err.text);
+}
+
+enum cmd_result search_run_reply(struct imap *imap, const struct search_run *run, const char *command)
+{
+        if (run->err.code != ERR_NONE)
+                return imap_fail(imap, &run->err);
+        return imap_ok(imap, run->missing ? "EXPUNGEISSUED" : NULL, "%s%s completed", imap->cmd.uid ? "UID " : "", command);
+}
+
+void search_put_esearch(struct imap *imap, struct str *out)
+{
+        imap_put(imap, "* ESEARCH (TAG ");
+        imap_put_string(imap, imap->cmd.tag);
+        str_append_str(out, imap->cmd.uid ? ") UID" : ")");
+}
+
+void search_append_ordered(const uint32_t *numbers, size_t n, struct str *out)
+{
+        for (size_t i = 0; i < n;) {
+                size_t last = i;
+
+                while (last + 1 < n && numbers[last + 1] == numbers[last] + 1)
+                        last++;
+                if (i)
+                        str_append_c(out, ',');
+                str_append_u64(out, numbers[i]);
+                if (last > i) {
+                        str_append_c(out, ':');
+                        str_append_u64(out, numbers[last]);
+                }
+                i = last + 1;
+        }
+}
+
+void search_partial_range(const struct search_partial *partial, size_t n, size_t *from_r, size_t *to_r)
+{
+        size_t first = partial->first - 1, last = partial->last < n ? partial->last : n;
+
+        if (first > last)
+                first = last;
+        *from_r = partial->from_end ? n - last : first;
+        *to_r = partial->from_end ? n - first : last;
+}
+
+void search_append_partial(const struct search_partial *partial, const uint32_t *numbers, size_t n, struct str *out)
+{
+        size_t from, to;
+
+        search_partial_range(partial, n, &from, &to);
+        str_append_str(out, " PARTIAL (");
+        str_append_span(out, partial->text);
+        str_append_c(out, ' ');
+        if (from < to)
+                search_append_ordered(numbers + from, to - from, out);
+        else
+                str_append_str(out, "NIL");
+        str_append_c(out, ')');
+}
+
+void search_slice(const struct uidset *set, size_t from, size_t to, struct uidset *out)
+{
+        size_t before = 0;
+
+        for (uint32_t i = 0; i < set->n && before < to; i++) {
+                struct uidrange r = set->ranges[i];
+                size_t n = (size_t)r.last - r.first + 1;
+                size_t skip = from > before ? from - before : 0, end = to - before < n ? to - before : n;
+
+                if (skip < end)
+                        uidset_add_range(out, r.first + (uint32_t)skip, r.first + (uint32_t)end - 1);
+                before += n;
+        }
+}

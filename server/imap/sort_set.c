@@ -1,0 +1,189 @@
+/*
+ * sort_set - messages that a search found, what is to be known of them, and their order; see search_private.h
+ *
+ * Dates and sizes come with the message's state. What stands in headers is only looked up when a criterion asks for it, from the store's
+ * cache of facts. Sorting is by a 64-bit key of the first criterion – for texts their first eight octets –, so that most comparisons
+ * touch nothing else.
+ */
+#include "server/imap/search_private.h"
+
+#include <stdlib.h>
+
+#include "util/must.h"
+
+#define AT_ONCE 8192                            /* items, between two looks at the clock */
+
+/* ---- the set ---- */
+
+void sort_set_found(void *ctx, const struct msg *m, uint32_t seqno)
+{
+        struct sort_set *set = ctx;
+
+        if (set->n == set->cap) {
+                set->cap += set->cap / 2 + 256;
+                set->v = xrealloc(set->v, set->cap * sizeof *set->v);
+        }
+        set->v[set->n++] = (struct sort_message){
+                .uid = m->uid, .seqno = seqno, .internaldate = m->internaldate, .size = m->size, .modseq = m->modseq,
+                .sent = m->sentdate != INT64_MIN ? m->sentdate : m->internaldate,
+        };
+}
+
+static bool slice_over(void *ctx)
+{
+        return session_slice_over(ctx);
+}
+
+bool sort_set_load(struct sort_set *set, struct mailbox *mbox, struct session *s)
+{
+        if (!set->facts) {
+                sort_loader_init(&set->loader, mbox);
+                set->facts = xcalloc(set->n ? set->n : 1, sizeof *set->facts);
+                set->uids = xcalloc(set->n ? set->n : 1, sizeof *set->uids);
+                for (uint32_t i = 0; i < set->n; i++)
+                        set->uids[i] = set->v[i].uid;
+        }
+        if (!sort_loader_run(&set->loader, set->uids, set->facts, set->n, &set->loaded, slice_over, s))
+                return false;
+        free(set->uids);
+        set->uids = NULL;
+        return true;
+}
+
+void sort_set_deinit(struct sort_set *set)
+{
+        if (set->facts)
+                sort_loader_deinit(&set->loader);
+        free(set->v);
+        free(set->facts);
+        free(set->uids);
+        memset(set, 0, sizeof *set);
+}
+
+/* ---- its order ---- */
+
+static enum sort_text text_of(enum sort_criterion by)
+{
+        switch (by) {
+        case SORT_CC:
+                return SORT_TEXT_CC;
+        case SORT_FROM:
+                return SORT_TEXT_FROM;
+        case SORT_TO:
+                return SORT_TEXT_TO;
+        case SORT_DISPLAYFROM:
+                return SORT_TEXT_DISPLAYFROM;
+        case SORT_DISPLAYTO:
+                return SORT_TEXT_DISPLAYTO;
+        default:
+                return SORT_TEXT_SUBJECT;
+        }
+}
+
+static uint64_t signed_key(int64_t n)
+{
+        return (uint64_t)n ^ (UINT64_C(1) << 63);
+}
+
+/* The first octets as a number; the canonical form has no NULs, so a shorter text is a smaller number. */
+static uint64_t text_key(struct span text)
+{
+        uint64_t key = 0;
+
+        for (size_t i = 0; i < 8; i++)
+                key = key << 8 | (i < text.len ? (unsigned char)text.p[i] : 0);
+        return key;
+}
+
+static uint64_t key_of(const struct sort_set *set, enum sort_criterion by, uint32_t at)
+{
+        switch (by) {
+        case SORT_ARRIVAL:
+                return signed_key(set->v[at].internaldate);
+        case SORT_DATE:
+                return signed_key(set->v[at].sent);
+        case SORT_SIZE:
+                return set->v[at].size;
+        default:
+                return text_key(sort_facts_text(set->facts[at], text_of(by)));
+        }
+}
+
+static int compare_texts(struct span a, struct span b)
+{
+        size_t n = a.len < b.len ? a.len : b.len;
+        int c = n ? memcmp(a.p, b.p, n) : 0;
+
+        return c ? c : (a.len > b.len) - (a.len < b.len);
+}
+
+static int compare_by(const struct sort_set *set, enum sort_criterion by, uint32_t a, uint32_t b)
+{
+        uint64_t ka, kb;
+
+        if (by != SORT_ARRIVAL && by != SORT_DATE && by != SORT_SIZE)
+                return compare_texts(sort_facts_text(set->facts[a], text_of(by)), sort_facts_text(set->facts[b], text_of(by)));
+        ka = key_of(set, by, a);
+        kb = key_of(set, by, b);
+        return (ka > kb) - (ka < kb);
+}
+
+/* The sort is stable: what no criterion tells apart stays in mailbox order (RFC 5256 3, SORT). */
+static int compare(void *ctx, uint32_t a, uint32_t b)
+{
+        const struct sort_order *o = ctx;
+
+        for (unsigned i = 0; i < o->criteria->n; i++) {
+                int c = compare_by(o->set, o->criteria->v[i].by, a, b);
+
+                if (c)
+                        return o->criteria->v[i].reverse ? -c : c;
+        }
+        return 0;
+}
+
+int sort_order_compare(const struct sort_order *o, uint32_t a, uint32_t b)
+{
+        int c = compare((void *)(uintptr_t)o, a, b);
+
+        return c ? c : (o->set->v[a].uid > o->set->v[b].uid) - (o->set->v[a].uid < o->set->v[b].uid);
+}
+
+void sort_order_init(struct sort_order *o, const struct sort_criteria *criteria, const struct sort_set *set)
+{
+        *o = (struct sort_order){ .criteria = criteria, .set = set };
+        o->items = xcalloc(set->n ? set->n : 1, sizeof *o->items);
+}
+
+/* A number as first criterion that is the only one needs no further comparison. */
+static bool key_decides(const struct sort_criteria *c)
+{
+        return c->n == 1 && !c->uses_facts;
+}
+
+bool sort_order_run(struct sort_order *o, struct session *s)
+{
+        enum sort_criterion by = o->criteria->v[0].by;
+        uint64_t flip = o->criteria->v[0].reverse ? UINT64_MAX : 0;
+
+        for (; o->keyed < o->set->n; o->keyed++) {
+                if (o->keyed % AT_ONCE == AT_ONCE - 1 && session_slice_over(s))
+                        return false;
+                o->items[o->keyed] = (struct sort_item){ key_of(o->set, by, o->keyed) ^ flip, o->keyed, 0 };
+        }
+        if (!o->sorting) {
+                slice_sort_init(&o->sort, o->items, o->set->n, key_decides(o->criteria) ? NULL : compare, o);
+                o->sorting = true;
+        }
+        while (!slice_sort_run(&o->sort, AT_ONCE))
+                if (session_slice_over(s))
+                        return false;
+        return true;
+}
+
+void sort_order_deinit(struct sort_order *o)
+{
+        slice_sort_deinit(&o->sort);
+        free(o->items);
+        o->items = NULL;
+}
