@@ -266,6 +266,14 @@ int mailbox_copy(struct mailbox *from, const struct uidset *uids, struct mailbox
 int mailbox_move(struct mailbox *from, const struct uidset *uids, struct mailbox *to, const struct copy_mask *mask,
                  struct uidset *copied_r, struct append_result *result_r, struct waiter *waiter, struct err *err);
 
+/*
+ * Append one message to `to` and expunge `uid` of `from` (RFC 8508): both or neither, shown together. In one mailbox that is one batch,
+ * between two the way of mailbox_move(). When the message is gone already nothing is done: result_r->count is 0. Same return
+ * convention as mailbox_append().
+ */
+int mailbox_replace(struct mailbox *from, uint32_t uid, struct mailbox *to, const struct append_item *item,
+                    struct append_result *result_r, struct waiter *waiter, struct err *err);
+
 struct flag_change {
         enum { FLAGS_SET, FLAGS_ADD, FLAGS_REMOVE } how;
         uint32_t flags;                         /* MSG_SYSTEM_FLAGS only */

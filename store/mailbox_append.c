@@ -76,14 +76,13 @@ struct append_job {
         struct append_item *items;
         uint32_t n;
         uint32_t *blob_numbers;                 /* UINT32_MAX: no blob */
+        uint32_t replaces;                      /* a UID that is expunged with it; 0: none */
         struct append_result *result;
         struct waiter *waiter;
 };
 
-static int resolve_keywords_locked(struct mailbox *m, struct kwneed *need, const struct append_item *item, struct mlog_batch *b,
-                                   uint32_t *set_r, struct err *err) REQUIRES(m->lock, mailbox_class);
-static int resolve_keywords_locked(struct mailbox *m, struct kwneed *need, const struct append_item *item, struct mlog_batch *b,
-                                   uint32_t *set_r, struct err *err)
+int append_keywords_locked(struct mailbox *m, struct kwneed *need, const struct append_item *item, struct mlog_batch *b, uint32_t *set_r,
+                           struct err *err)
 {
         uint16_t *ids;
         int rc = 0;
@@ -102,9 +101,19 @@ static int resolve_keywords_locked(struct mailbox *m, struct kwneed *need, const
         return rc;
 }
 
+/* In the same batch: with the new message the old one goes, or neither. */
+static void add_replaced(struct mlog_batch *b, uint32_t uid, struct uidset *expunged)
+{
+        struct mlog_uids u = { .last_updated = clock_wall_s(), .n = 1 };
+        struct uidrange range = { uid, uid };
+
+        mlog_batch_add(b, &b->body, MLOG_EXPUNGE, &u, sizeof u, &range, sizeof range, NULL, 0, 0);
+        uidset_add(expunged, uid);
+}
+
 /* Everything under the lock. `at` has the places of the messages' fronts in b->body. */
 static int commit_messages(struct mailbox *m, struct mlog_batch *b, const struct append_item *items, const size_t *at, uint32_t n,
-                           struct append_result *result, struct waiter *waiter, struct err *err) EXCLUDES(mailbox_class)
+                           uint32_t replaces, struct append_result *result, struct waiter *waiter, struct err *err) EXCLUDES(mailbox_class)
 {
         struct commit c = { .hard = true, .waiter = waiter, .count = n };
         struct kwneed need = { ARRAY_INIT, ARRAY_INIT };
@@ -113,12 +122,22 @@ static int commit_messages(struct mailbox *m, struct mlog_batch *b, const struct
 
         mailbox_lock(m);
         counters = index_counters(m->ix);
+        if (replaces && !mailbox_is_live_locked(m, replaces)) {
+                struct commit nothing = { .waiter = waiter };
+
+                *result = (struct append_result){ 0, 0, 0, 0 };
+                commit_queue_locked(m, &nothing);
+                mailbox_unlock(m);
+                return 0;
+        }
+        if (replaces)
+                add_replaced(b, replaces, &c.expunged);
         if (counters->uidnext > UINT32_MAX - 1 - n)
                 rc = err_set(err, ERR_LIMIT, "mailbox %s has used up its UIDs", m->uniqueid);
         for (uint32_t i = 0; i < n && rc == 0; i++) {
                 struct mlog_message *f = (struct mlog_message *)(void *)(b->body.data + at[i]);
 
-                rc = resolve_keywords_locked(m, &need, &items[i], b, &f->kwset, err);
+                rc = append_keywords_locked(m, &need, &items[i], b, &f->kwset, err);
         }
         if (rc == 0) {
                 c.first_uid = counters->uidnext;
@@ -126,13 +145,15 @@ static int commit_messages(struct mailbox *m, struct mlog_batch *b, const struct
                 *result = (struct append_result){ .uidvalidity = counters->uidvalidity, .first_uid = c.first_uid, .count = n,
                                                   .modseq = c.modseq };
                 rc = mailbox_write_locked(m, b, c.modseq, c.first_uid, &c, err);
+        } else {
+                uidset_deinit(&c.expunged);
         }
         mailbox_unlock(m);
         kwneed_deinit(&need);
         return rc;
 }
 
-static int append_now(struct mailbox *m, const struct append_item *items, uint32_t n, const uint32_t *blob_numbers,
+static int append_now(struct mailbox *m, const struct append_item *items, uint32_t n, const uint32_t *blob_numbers, uint32_t replaces,
                       struct append_result *result, struct waiter *waiter, struct err *err) EXCLUDES(mailbox_class)
 {
         struct mlog_batch b;
@@ -144,20 +165,35 @@ static int append_now(struct mailbox *m, const struct append_item *items, uint32
         for (uint32_t i = 0; i < n && rc == 0; i++)
                 rc = add_message(&b, &items[i], blob_numbers ? blob_numbers[i] : 0, now, &at[i], err);
         if (rc == 0)
-                rc = commit_messages(m, &b, items, at, n, result, waiter, err);
+                rc = commit_messages(m, &b, items, at, n, replaces, result, waiter, err);
         mlog_batch_deinit(&b);
         free(at);
         return rc;
 }
 
+void append_item_copy(struct append_item *to, const struct append_item *from)
+{
+        struct span *keywords = xcalloc(from->keyword_count + 1, sizeof *keywords);
+
+        *to = *from;
+        stage_ref(from->stage);
+        for (uint32_t k = 0; k < from->keyword_count; k++)
+                keywords[k] = (struct span){ xstrndup(from->keywords[k].p, from->keywords[k].len), from->keywords[k].len };
+        to->keywords = keywords;
+}
+
+void append_item_free(struct append_item *item)
+{
+        for (uint32_t k = 0; k < item->keyword_count; k++)
+                free((char *)(uintptr_t)item->keywords[k].p);
+        free((struct span *)(uintptr_t)item->keywords);
+        stage_unref(&item->stage);
+}
+
 static void append_job_free(struct append_job *j)
 {
-        for (uint32_t i = 0; i < j->n; i++) {
-                for (uint32_t k = 0; k < j->items[i].keyword_count; k++)
-                        free((char *)(uintptr_t)j->items[i].keywords[k].p);
-                free((struct span *)(uintptr_t)j->items[i].keywords);
-                stage_unref(&j->items[i].stage);
-        }
+        for (uint32_t i = 0; i < j->n; i++)
+                append_item_free(&j->items[i]);
         free(j->items);
         free(j->blob_numbers);
         mailbox_unref(&j->m);
@@ -186,7 +222,7 @@ static void run_append_job(struct job *job)
         int rc = place_blobs(j, &err);
 
         if (rc == 0)
-                rc = append_now(j->m, j->items, j->n, j->blob_numbers, j->result, j->waiter, &err);
+                rc = append_now(j->m, j->items, j->n, j->blob_numbers, j->replaces, j->result, j->waiter, &err);
         for (uint32_t i = 0; i < j->n; i++)
                 if (j->blob_numbers[i] != UINT32_MAX)
                         blob_unpin(j->m, stage_guid(j->items[i].stage), j->blob_numbers[i]);
@@ -206,16 +242,7 @@ static struct append_job *append_job_create(struct mailbox *m, const struct appe
         j->blob_numbers = xmalloc(n * sizeof *j->blob_numbers);
         j->n = n;
         for (uint32_t i = 0; i < n; i++) {
-                struct span *keywords = xcalloc(items[i].keyword_count + 1, sizeof *keywords);
-
-                j->items[i] = items[i];
-                stage_ref(items[i].stage);
-                for (uint32_t k = 0; k < items[i].keyword_count; k++) {
-                        struct span from = items[i].keywords[k];
-
-                        keywords[k] = (struct span){ xstrndup(from.p, from.len), from.len };
-                }
-                j->items[i].keywords = keywords;
+                append_item_copy(&j->items[i], &items[i]);
                 j->blob_numbers[i] = UINT32_MAX;
         }
         return j;
@@ -231,11 +258,13 @@ static int writable_now(struct mailbox *m, struct err *err) EXCLUDES(mailbox_cla
         return rc;
 }
 
-int mailbox_append(struct mailbox *m, const struct append_item *items, uint32_t n, struct append_result *result_r,
-                   struct waiter *waiter, struct err *err)
+/* `replaces` 0: nothing. */
+static int append(struct mailbox *m, const struct append_item *items, uint32_t n, uint32_t replaces, struct append_result *result_r,
+                  struct waiter *waiter, struct err *err) EXCLUDES(mailbox_class)
 {
         bool blobs = false;
         uint64_t bytes = 0;
+        int rc;
 
         if (n == 0 || writable_now(m, err) < 0)
                 return n == 0 ? err_set(err, ERR_INTERNAL, "append of nothing") : -1;
@@ -249,15 +278,49 @@ int mailbox_append(struct mailbox *m, const struct append_item *items, uint32_t 
         if (blobs || bytes > INLINE_BYTES) {
                 struct append_job *j = append_job_create(m, items, n);
 
+                j->replaces = replaces;
                 j->result = result_r;
                 j->waiter = waiter;
                 logstore_run(m->ls, &j->job);
                 return 0;
         }
-        if (append_now(m, items, n, NULL, result_r, waiter, err) < 0) {
-                mailbox_after(m);                       /* others' waiters, if the mailbox failed with it */
-                return -1;
+        rc = append_now(m, items, n, NULL, replaces, result_r, waiter, err);
+        mailbox_after(m);                               /* when it failed too: others' waiters, if the mailbox failed with it */
+        return rc;
+}
+
+int mailbox_append(struct mailbox *m, const struct append_item *items, uint32_t n, struct append_result *result_r,
+                   struct waiter *waiter, struct err *err)
+{
+        return append(m, items, n, 0, result_r, waiter, err);
+}
+
+/* ---- replacing ---- */
+
+int append_build_staged(struct carry *t, struct err *err)
+{
+        struct stage_content c;
+        struct blob_pin *pin;
+        uint32_t number = 0;
+        size_t at;
+
+        stage_content(t->staged->stage, &c);
+        if (c.path) {
+                if (stage_sync(t->staged->stage, err) < 0 || blob_place(t->to, c.path, c.guid, c.size, &number, err) < 0)
+                        return -1;
+                pin = ARRAY_PUSH(&t->pins);
+                memcpy(pin->guid, c.guid, sizeof pin->guid);
+                pin->number = number;
         }
-        mailbox_after(m);
+        if (add_message(&t->batch, t->staged, number, clock_wall_s(), &at, err) < 0)
+                return -1;
+        *ARRAY_PUSH(&t->fronts) = at;
         return 0;
+}
+
+int mailbox_replace(struct mailbox *from, uint32_t uid, struct mailbox *to, const struct append_item *item,
+                    struct append_result *result_r, struct waiter *waiter, struct err *err)
+{
+        return from == to ? append(from, item, 1, uid, result_r, waiter, err)
+                          : mailbox_move_replaced(from, uid, to, item, result_r, waiter, err);
 }

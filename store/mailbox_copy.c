@@ -57,6 +57,9 @@ void carry_free(struct carry *t)
         uidset_deinit(&t->uids);
         uidset_deinit(&t->seen);
         segment_unref(&t->side);
+        if (t->staged)
+                append_item_free(t->staged);
+        free(t->staged);
         free(t->setmap);
         mailbox_unref(&t->from);
         mailbox_unref(&t->to);
@@ -414,6 +417,8 @@ int carry_build(struct carry *t, struct err *err)
         uint32_t uid;
         int rc = 0;
 
+        if (t->staged)
+                return append_build_staged(t, err);
         while (rc == 0 && uidset_next(&it, &uid)) {
                 struct source_message s;
 
@@ -470,6 +475,10 @@ int carry_commit(struct carry *t, struct commit *c, struct err *err)
                 mlog_batch_add(&t->batch, &t->batch.body, MLOG_ADOPT, &a, sizeof a, NULL, 0, NULL, 0, 0);
                 c->also = apply_side;
                 c->also_ctx = t;
+        } else if (rc == 0 && t->staged) {
+                struct mlog_message *f = (struct mlog_message *)(void *)(t->batch.body.data + t->fronts.v[0]);
+
+                rc = append_keywords_locked(m, &need, t->staged, &t->batch, &f->kwset, err);
         } else if (rc == 0) {
                 rc = map_all_locked(t, &need, &t->batch, err);
         }

@@ -13,6 +13,8 @@
  * target's log: with the arrival the move is finished (3), without it or with an arrival that was undone (MOVE_ABORTED) it is
  * dropped. The target shows an arrival as soon as it is on disk: the source cannot show the messages any more before it has settled.
  *
+ * REPLACE between two mailboxes (RFC 8508) goes the same way; what arrives is another message than the one that leaves.
+ *
  * What fails alive: nothing arrived – the intent is closed as aborted. The target's sync failed – what is on its disk is not known, the
  * intent stays open, its messages stay reserved until the next start settles it. The source cannot be written for 3 – the arrival is
  * expunged again and marked aborted before anything was shown. The sync of 3 failed – the arrival is shown: the messages may be in both
@@ -54,12 +56,12 @@ static void add_expunge(struct mlog_batch *b, const struct uidset *uids)
 
 /* ---- alive ---- */
 
-static bool is_live_locked(struct mailbox *m, uint32_t uid) REQUIRES(m->lock, mailbox_class);
-static bool is_live_locked(struct mailbox *m, uint32_t uid)
+bool mailbox_is_live_locked(struct mailbox *m, uint32_t uid)
 {
         struct index_rec rec;
 
-        return index_find(m->ix, uid, &rec, NULL) == 1 && !(rec.flags & MSG_EXPUNGED);
+        return uid < m->published_uidnext && !uidset_has(&m->moving, uid) && index_find(m->ix, uid, &rec, NULL) == 1 &&
+               !(rec.flags & MSG_EXPUNGED);
 }
 
 static int write_intent(struct carry *t, struct err *err)
@@ -80,7 +82,7 @@ static int write_intent(struct carry *t, struct err *err)
         carry_select(t, UINT32_MAX - 1, &bytes, &blobs);
         mailbox_lock(m);                                /* what goes between the two is left out when it is read */
         for (it = uidset_iter(&t->uids); uidset_next(&it, &uid);)
-                if (!uidset_has(&m->moving, uid) && is_live_locked(m, uid))     /* not another's already, nor gone meanwhile */
+                if (mailbox_is_live_locked(m, uid))     /* not another's already, nor gone meanwhile */
                         uidset_add(&mine, uid);
         uidset_deinit(&t->uids);
         t->uids = mine;
@@ -263,8 +265,10 @@ static void run_move_job(struct job *job)
         uidset_deinit(&reserved);
 }
 
-int mailbox_move(struct mailbox *from, const struct uidset *uids, struct mailbox *to, const struct copy_mask *mask,
-                 struct uidset *copied_r, struct append_result *result_r, struct waiter *waiter, struct err *err)
+/* `staged`: this arrives instead of the messages themselves. */
+static int start_move(struct mailbox *from, const struct uidset *uids, struct mailbox *to, const struct copy_mask *mask,
+                      const struct append_item *staged, struct uidset *copied_r, struct append_result *result_r, struct waiter *waiter,
+                      struct err *err) EXCLUDES(mailbox_class)
 {
         struct carry *t;
         int rc;
@@ -282,11 +286,33 @@ int mailbox_move(struct mailbox *from, const struct uidset *uids, struct mailbox
         if (rc < 0)
                 return -1;
         t = carry_create(from, uids, to, mask, copied_r, result_r, waiter);
+        if (staged) {
+                t->staged = xcalloc(1, sizeof *t->staged);
+                append_item_copy(t->staged, staged);
+        }
         random_bytes(t->move_id, sizeof t->move_id);
         t->job.fn = run_move_job;
-        t->job.slow = true;
+        t->job.slow = !staged;
         logstore_run(from->ls, &t->job);
         return 0;
+}
+
+int mailbox_move(struct mailbox *from, const struct uidset *uids, struct mailbox *to, const struct copy_mask *mask,
+                 struct uidset *copied_r, struct append_result *result_r, struct waiter *waiter, struct err *err)
+{
+        return start_move(from, uids, to, mask, NULL, copied_r, result_r, waiter, err);
+}
+
+int mailbox_move_replaced(struct mailbox *from, uint32_t uid, struct mailbox *to, const struct append_item *item,
+                          struct append_result *result_r, struct waiter *waiter, struct err *err)
+{
+        struct uidset uids = UIDSET_INIT;
+        int rc;
+
+        uidset_add(&uids, uid);
+        rc = start_move(from, &uids, to, NULL, item, NULL, result_r, waiter, err);
+        uidset_deinit(&uids);
+        return rc;
 }
 
 /* ---- after a crash ---- */

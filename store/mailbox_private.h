@@ -337,6 +337,7 @@ struct carry {
         uint32_t side_seq;
         uint8_t move_id[16];
         uint64_t held_end;                      /* move: of the target's commit */
+        struct append_item *staged;             /* replace: this one arrives instead of what leaves; owned, with its stage and keywords */
 };
 struct carry *carry_create(struct mailbox *from, const struct uidset *uids, struct mailbox *to, const struct copy_mask *mask,
                                  struct uidset *copied_r, struct append_result *result_r, struct waiter *waiter);
@@ -356,7 +357,21 @@ void carry_settle(struct carry *t);
 /* After load, before the first view: intents that a crash left open are carried out or dropped, as the target's log says. */
 int mailbox_settle_moves(struct mailbox *m, struct err *err);
 
+/* mailbox_replace() between two mailboxes. */
+int mailbox_move_replaced(struct mailbox *from, uint32_t uid, struct mailbox *to, const struct append_item *item,
+                          struct append_result *result_r, struct waiter *waiter, struct err *err) EXCLUDES(mailbox_class);
+bool mailbox_is_live_locked(struct mailbox *m, uint32_t uid) REQUIRES(m->lock, mailbox_class);      /* shown, and not on its way out */
+
 /* ---- mailbox_append.c: what append, copy and move share ---- */
+
+/* An item that outlives the caller's; ends with append_item_free(). */
+void append_item_copy(struct append_item *to, const struct append_item *from);
+void append_item_free(struct append_item *item);
+/* Lay down t->staged in t->batch; may block for its blob. */
+int append_build_staged(struct carry *t, struct err *err);
+/* The target's set for an item's keywords. */
+int append_keywords_locked(struct mailbox *m, struct kwneed *need, const struct append_item *item, struct mlog_batch *b, uint32_t *set_r,
+                           struct err *err) REQUIRES(m->lock, mailbox_class);
 
 struct new_message {
         struct mlog_message fixed;              /* uid 0, kwset filled in under the lock */

@@ -37,6 +37,7 @@ const struct imap_cmd imap_cmds[] = {
         { "NAMESPACE",    cmd_namespace,    S_AUTH,     CMD_POLL | CMD_NO_LITERALS },             /* RFC 9051 6.3.10, 2342 */
         { "NOOP",         cmd_noop,         S_ANY,      CMD_POLL | CMD_NO_LITERALS },             /* RFC 9051 6.1.2 */
         { "RENAME",       cmd_rename,       S_AUTH,     CMD_POLL | CMD_LOGGED },                  /* RFC 9051 6.3.6 */
+        { "REPLACE",      cmd_replace,      S_SELECTED, CMD_POLL | CMD_UID_FORM | CMD_WRITES | CMD_LITERAL_STREAM },     /* RFC 8508 */
         { "SEARCH",       cmd_search,       S_SELECTED, CMD_POLL | CMD_SEQNO | CMD_UID_FORM },    /* RFC 9051 6.4.4, 4731, 5182 */
         { "SELECT",       cmd_select,       S_AUTH,     0 },                                      /* RFC 9051 6.3.2 */
         { "SETACL",       cmd_setacl,       S_AUTH,     CMD_POLL | CMD_LOGGED },                  /* RFC 4314 3.1 */

@@ -47,6 +47,7 @@ enum cmd_result cmd_copy(struct imap *imap);
 enum cmd_result cmd_expunge(struct imap *imap);
 enum cmd_result cmd_fetch(struct imap *imap);
 enum cmd_result cmd_move(struct imap *imap);
+enum cmd_result cmd_replace(struct imap *imap);
 enum cmd_result cmd_search(struct imap *imap);
 enum cmd_result cmd_sort(struct imap *imap);
 enum cmd_result cmd_store(struct imap *imap);

@@ -5,7 +5,7 @@
  *
  * Notes, words separated by blanks; new messages are named by their GUID, others by their UID:
  *   create NAME | delete NAME | rename NAME TO | append NAME FLAGS GUID… | flags NAME UID FLAGS | copy NAME TO UID… |
- *   move NAME TO UID… | expunge NAME UID… | seen NAME UID 0|1 (another user's \Seen)
+ *   move NAME TO UID… | expunge NAME UID… | replace NAME TO UID GUID | seen NAME UID 0|1 (another user's \Seen)
  * "E" lines: "E <thread> <uidnext> <modseq> <first uid of new messages or 0>", uidnext and modseq of the mailbox that changed.
  */
 #include <stdio.h>
@@ -278,6 +278,45 @@ static void op_copy(struct worker *w, struct box *b, struct box *to, bool move)
         uidset_deinit(&copied);
 }
 
+static void op_replace(struct worker *w, struct box *b, struct box *to)
+{
+        unsigned at[1] = { b->n ? (unsigned)rand_r(&w->seed) % b->n : 0 };
+        struct append_item item = { .internaldate = INT64_MIN, .savedate = INT64_MIN };
+        const struct mbentry *e;
+        struct append_result result;
+        struct waiter waiter;
+        struct err err = ERR_INIT;
+        char guid[41], head[100];
+        size_t size = body_size(w);
+        char *body;
+        int len;
+
+        if (!b->n || !to->there || to->n + 1 > MSGS_MAX)
+                return;
+        e = mboxlist_find(store_mboxlist(w->store), to->name);
+        body = malloc(size);
+        memset(body, 'A' + rand_r(&w->seed) % 26, size);
+        len = snprintf(head, sizeof head, "Subject: %u.%u\r\n\r\n", w->number, w->counter++);
+        need(stage_begin(w->store, store_partition_dir(w->store, e->partition), 0, &item.stage, &err), "stage", &err);
+        need(stage_write(item.stage, head, (size_t)len, &err), "stage", &err);
+        need(stage_write(item.stage, body, size, &err), "stage", &err);
+        need(stage_finish(item.stage, &err), "stage", &err);
+        free(body);
+        mbentry_unref(&e);
+        hex_encode(guid, stage_guid(item.stage), GUID_SIZE);
+        note("B %u replace %s %s %u %s", w->number, b->name, to->name, b->msgs[at[0]].uid, guid);
+        waiter_init_blocking(&waiter);
+        need(mailbox_replace(b->mbox, b->msgs[at[0]].uid, to->mbox, &item, &result, &waiter, &err), "replace", &err);
+        need(waiter_block(&waiter, &err), "replace", &err);
+        must(result.count == 1);
+        stage_unref(&item.stage);
+        drop(b, at, 1);
+        to->msgs[to->n].uid = result.first_uid;
+        to->msgs[to->n].deleted = false;
+        strcpy(to->msgs[to->n++].guid, guid);
+        ack(w, to, result.first_uid);
+}
+
 static void op_expunge(struct worker *w, struct box *b)
 {
         struct uidset uids = UIDSET_INIT, gone = UIDSET_INIT;
@@ -322,8 +361,10 @@ static void *work(void *arg)
                         op_seen(w, b);
                 else if (what < 74)
                         op_copy(w, b, &w->boxes[rand_r(&w->seed) % BOXES], false);
-                else if (what < 83)
+                else if (what < 81)
                         op_copy(w, b, &w->boxes[rand_r(&w->seed) % BOXES], true);
+                else if (what < 85)
+                        op_replace(w, b, what % 2 ? b : &w->boxes[rand_r(&w->seed) % BOXES]);
                 else if (what < 91)
                         op_expunge(w, b);
                 else if (what < 94)

@@ -254,7 +254,7 @@ class Client:
         t.start()
         return t
 
-    OPS = (('append', 26), ('lmtp', 14), ('lmtp_two', 6), ('pool', 8), ('store', 18), ('copy', 8), ('move', 8), ('expunge', 10),
+    OPS = (('append', 26), ('lmtp', 14), ('lmtp_two', 6), ('pool', 8), ('store', 18), ('copy', 8), ('move', 8), ('expunge', 10), ('replace', 6),
            ('create', 4), ('rename', 4), ('delete', 2))
 
     def step(self):
@@ -454,6 +454,33 @@ class Client:
 
     def op_move(self):
         return self.transfer('MOVE')
+
+    def op_replace(self):
+        """A message gives way to a new one, in its mailbox or another (RFC 8508)."""
+        name, to = self.box(1), self.box()
+        if not name or not to or (to != name and len(self.state[to].msgs) >= MESSAGES):
+            return False
+        if self.rng.random() < 0.5:
+            to = name
+        self.select(name)
+        uid = self.rng.choice([u for u, _ in self.state[name].msgs])
+        ident, octets, sha = self.new_message()
+        flags = frozenset(f for f in FLAGS if self.rng.random() < 0.2)
+        m = (ident, flags, sha)
+
+        def after(new):
+            s = self.add(self.state, to, [(new, m)])
+            s[name].msgs = [(u, x) for u, x in s[name].msgs if u != uid]
+            return s
+        self.begin('REPLACE %s %d in %s by %s' % (name, uid, to, ident), (after(None), self.state2))
+        a = self.imap.cmd('UID REPLACE %d "%s" (%s) {%d+}\r\n' % (uid, to, ' '.join(flags), len(octets)), octets)
+        if a[0] != 'OK':
+            self.no('replace', a)
+        new = number('APPENDUID \\d+', a[2])
+        if new is None:
+            raise Wrong('REPLACE: no APPENDUID in %s' % (a,))
+        self.settled(after(new), None, a[1])
+        return True
 
     def op_expunge(self, name=None):
         name = name or self.box(1)

@@ -559,6 +559,12 @@ static struct box_model *model_apply(struct thread_model *t, const char *op, uin
                                 model_remove(b, word);
                 }
                 b = to;
+        } else if (strcmp(verb, "replace") == 0) {
+                snprintf(to_name, sizeof to_name, "%s", strtok_r(NULL, " ", &save));
+                word = strtok_r(NULL, " ", &save);
+                model_remove(b, word);
+                b = model_box(t, to_name);
+                model_add(b, strtok_r(NULL, " ", &save), first_uid, 0);
         } else if (strcmp(verb, "expunge") == 0) {
                 while ((word = strtok_r(NULL, " ", &save)))
                         model_remove(b, word);

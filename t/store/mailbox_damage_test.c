@@ -430,6 +430,68 @@ Test(damage, an_interrupted_move_is_in_one_place_after_a_restart)
         }
 }
 
+/* The same of a REPLACE, in one mailbox and between two: either the old message is there or the new one. */
+Test(damage, an_interrupted_replace_leaves_the_old_message_or_the_new_one)
+{
+        static const struct span kw = { "kw", 2 };
+
+        for (int steps = 0; steps < 16; steps++) {
+                bool same = steps % 2;
+                char id[25], id2[25];
+                struct mailbox *a, *b;
+                struct append_item item = { .keywords = &kw, .keyword_count = 1, .internaldate = 1, .savedate = INT64_MIN };
+                struct append_result r = { 0, 0, 0, 0 };
+                struct waiter w;
+                struct msg old, new;
+                struct err err = ERR_INIT;
+                bool acked = false, has_old, has_new;
+
+                snprintf(id, sizeof id, "ca%022d", steps);
+                snprintf(id2, sizeof id2, "cb%022d", steps);
+                a = fake_create(&st, id);
+                b = same ? mailbox_ref(a) : fake_create(&st, id2);
+                append(a, 0);
+                cr_assert_eq(stage_begin(&st, st.dir, 0, &item.stage, &err), 0);
+                cr_assert_eq(stage_write(item.stage, "Subject: new\r\n\r\nx\r\n", 19, &err), 0);
+                cr_assert_eq(stage_finish(item.stage, &err), 0);
+                waiter_init_blocking(&w);
+                steps_left = steps / 2;
+                fs_fault = stop_after;
+                if (mailbox_replace(a, 1, b, &item, &r, &w, &err) == 0)
+                        acked = waiter_block(&w, &err) == 0;
+                fs_fault = NULL;
+                stage_unref(&item.stage);
+                mailbox_unref(&a);
+                mailbox_unref(&b);
+                logstore_destroy(&st.ls);
+                st.epoch++;
+                fake_store_start(&st, 0);
+                a = fake_open(&st, id);
+                b = same ? mailbox_ref(a) : fake_open(&st, id2);
+                has_old = mailbox_message(a, 1, &old, &err) == 0 && !(old.flags & MSG_EXPUNGED);
+                has_new = mailbox_message(b, same ? 2 : 1, &new, &err) == 0 && !(new.flags & MSG_EXPUNGED);
+                cr_expect(has_old != has_new, "%d steps: old %d, new %d", steps, has_old, has_new);
+                cr_expect(has_new || !acked, "%d steps: acknowledged and gone", steps);
+                cr_expect_eq(messages(a) + (same ? 0 : messages(b)), 1);
+                if (has_new)
+                        cr_expect(new.size == 19 && new.kwset != 0);
+                cr_expect_eq(a->moves.n, 0);
+                /* What is gone already is not replaced. */
+                if (!has_old) {
+                        cr_assert_eq(stage_begin(&st, st.dir, 0, &item.stage, &err), 0);
+                        cr_assert_eq(stage_write(item.stage, "a: b\r\n\r\n", 8, &err), 0);
+                        cr_assert_eq(stage_finish(item.stage, &err), 0);
+                        waiter_init_blocking(&w);
+                        cr_assert_eq(mailbox_replace(a, 1, b, &item, &r, &w, &err), 0);
+                        cr_assert_eq(waiter_block(&w, &err), 0);
+                        cr_expect_eq(r.count, 0);
+                        stage_unref(&item.stage);
+                }
+                mailbox_unref(&a);
+                mailbox_unref(&b);
+        }
+}
+
 /* Each write, sync, rename, link and allocation of a small life in turn fails once: what was acknowledged is there, what was refused is not. */
 static int count_down, fail_with;
 static bool for_good;                           /* the disk does not come back */
