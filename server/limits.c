@@ -211,6 +211,19 @@ void limits_authenticated(struct limits_place *p)
         unlock_limits();
 }
 
+void limits_stranger(struct limits_place *p, uint64_t now_ms)
+{
+        lock_limits();
+        if (p->logged_in) {
+                p->logged_in = false;
+                p->since_ms = now_ms;
+                if (p->host)
+                        p->host->logged_in--;
+                stranger_add_locked(p);
+        }
+        unlock_limits();
+}
+
 static void user_put_locked(struct limits_place *p) REQUIRES(limits.lock, limits_class)
 {
         struct limits_user *u = p->user;

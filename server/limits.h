@@ -39,6 +39,7 @@ enum limits_verdict limits_enter(struct limits_place *place, const struct sockad
                                  int per_address_max, struct session_id id, uint64_t now_ms, struct session_id *evict_r)
         EXCLUDES(limits_class);
 void limits_authenticated(struct limits_place *place) EXCLUDES(limits_class);
+void limits_stranger(struct limits_place *place, uint64_t now_ms) EXCLUDES(limits_class);       /* logged out, and still there */
 void limits_user(struct limits_place *place, const char *user) EXCLUDES(limits_class);          /* NULL: none any more */
 void limits_leave(struct limits_place *place) EXCLUDES(limits_class);
 unsigned limits_count_user(const char *user) EXCLUDES(limits_class);

@@ -357,6 +357,11 @@ static void mode_set(struct session *s, enum step step)
         e->mode = modes[step];
         if (e->mode == MODE_HANDSHAKE)
                 e->discarded = false;
+        if (!s->authenticated && e->was_authenticated) {        /* a stranger again (RFC 8437), with the time that one has */
+                e->was_authenticated = false;
+                e->connected_ms = clock_mono_ms();
+                limits_stranger(&e->place, e->connected_ms);
+        }
         if (s->authenticated && !e->was_authenticated) {
                 e->was_authenticated = true;
                 limits_authenticated(&e->place);

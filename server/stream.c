@@ -34,6 +34,8 @@ struct stream *stream_create(int fd)
         return s;
 }
 
+static void sasl_release(struct stream *s);
+
 void stream_destroy(struct stream **sp)
 {
         struct stream *s = *sp;
@@ -43,12 +45,7 @@ void stream_destroy(struct stream **sp)
                 return;
         deflate_release(s);
         tls_release(s);
-        if (s->sasl) {
-                sasl_conn_destroy(&s->sasl->conn);
-                str_deinit(&s->sasl->in);
-                str_deinit(&s->sasl->out);
-                free(s->sasl);
-        }
+        sasl_release(s);
         free(s->tap);
         if (s->fd >= 0)
                 close(s->fd);
@@ -402,6 +399,28 @@ void stream_start_sasl(struct stream *s, struct sasl_conn *conn)
         s->sasl->conn = conn;
         str_init(&s->sasl->in);
         str_init(&s->sasl->out);
+}
+
+static void sasl_release(struct stream *s)
+{
+        if (!s->sasl)
+                return;
+        sasl_conn_destroy(&s->sasl->conn);
+        str_deinit(&s->sasl->in);
+        str_deinit(&s->sasl->out);
+        free(s->sasl);
+        s->sasl = NULL;
+}
+
+bool stream_end_layers(struct stream *s, struct str *clear_r)
+{
+        bool any = s->deflate || s->sasl;
+
+        if (s->deflate && !s->sasl)
+                str_append_span(clear_r, str_span(&s->deflate->in));
+        deflate_release(s);
+        sasl_release(s);
+        return any;
 }
 
 void stream_idle(struct stream *s)

@@ -49,6 +49,9 @@ void stream_start_sasl(struct stream *s, struct sasl_conn *conn);
  * already and comes after the command; it is taken for compressed. */
 void stream_start_deflate(struct stream *s, struct span received);
 bool stream_is_deflated(const struct stream *s);
+/* End DEFLATE and a SASL layer (RFC 8437 3, 4.1); everything must have been sent. Returns false: there was none. What came behind the end of
+ * the client's DEFLATE, in clear, is appended to clear_r. */
+bool stream_end_layers(struct stream *s, struct str *clear_r);
 /* Give back what memory can be spared while the session is idle: cheap, at each parking. */
 void stream_idle(struct stream *s);
 /* The same with some work, for a session that has been idle for a while. stream_can_rest(): there is something to give back. */

@@ -162,10 +162,27 @@ static int awake(struct stream_deflate *l, struct err *err)
         return 0;
 }
 
+/* Is what comes next, at the end of a block, the empty stored block with which a flush ends (RFC 1951 3.2.4)? */
+static bool is_flush_mark(const struct stream_deflate *l, const z_stream *z)
+{
+        const Bytef *p = z->next_in;
+        unsigned header = l->bits ? (unsigned)l->last >> (8 - l->bits) : 0, bits = l->bits;
+
+        if (bits < 3) {                                 /* the header goes on in the next octet */
+                if (z->avail_in < 5)
+                        return false;
+                header |= (unsigned)*p++ << bits;
+        } else if (z->avail_in < 4) {
+                return false;
+        }
+        return (header & 7) == 0 && p[0] == 0 && p[1] == 0 && p[2] == 0xff && p[3] == 0xff;
+}
+
 /* Decompress at most `max` octets of what has come. *n_r may be 0: more must come. */
 static int decode(struct stream_deflate *l, unsigned char *buf, size_t max, size_t *n_r, struct err *err)
 {
         z_stream *z;
+        bool marked = false;
         int rc = Z_OK;
 
         if (awake(l, err) < 0)
@@ -183,6 +200,9 @@ static int decode(struct stream_deflate *l, unsigned char *buf, size_t max, size
                         l->last = z->next_in[-1];
                 l->at_end_of_block = (z->data_type & 128) != 0;
                 l->bits = (unsigned)z->data_type & 7;
+                /* What follows a block may not be meant for us: after UNAUTHENTICATE it is in clear. The flush's mark is still ours. */
+                if (marked || (l->at_end_of_block && z->avail_out < max && !(marked = is_flush_mark(l, z))))
+                        break;
         } while (rc == Z_OK && z->avail_out && z->avail_in);
         *n_r = max - z->avail_out;
         l->more = z->avail_out == 0;

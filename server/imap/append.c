@@ -187,6 +187,51 @@ static bool look_up_urls(struct imap *imap, struct append_state *st)
         return true;
 }
 
+/* The header's octets are looked at in pieces until an empty line. */
+static bool has_8bit_header(struct stage *stage, struct err *err)
+{
+        uint64_t at = 0, size = stage_size(stage);
+        unsigned newlines = 1;
+        char buf[4096];
+
+        while (at < size) {
+                size_t n = size - at < sizeof buf ? (size_t)(size - at) : sizeof buf;
+
+                if (stage_read(stage, at, buf, n, err) < 0)
+                        return false;
+                for (size_t i = 0; i < n; i++) {
+                        if ((unsigned char)buf[i] >= 0x80)
+                                return true;
+                        if (buf[i] == '\n' && ++newlines == 2)
+                                return false;
+                        if (buf[i] != '\n' && buf[i] != '\r')
+                                newlines = 0;
+                }
+                at += n;
+        }
+        return false;
+}
+
+/* Who has not said that he takes UTF-8 may not store it in headers (RFC 9755 4). */
+static bool check_headers(struct imap *imap, const struct append_state *st)
+{
+        struct err err = ERR_INIT;
+
+        if (imap->utf8 || imap->rev2 || imap_suppressed(imap, "UTF8=ACCEPT"))
+                return true;
+        for (const struct append_message *m = st->request.messages; m; m = m->next) {
+                const struct append_part *first = m->parts;
+
+                if (m->catenate && (!first || first->is_url))
+                        continue;
+                if (has_8bit_header(imap_streamed_stage(imap, m->catenate ? first->literal : m->literal), &err)) {
+                        imap_no(imap, NULL, "The header has 8-bit characters: ENABLE UTF8=ACCEPT first");
+                        return false;
+                }
+        }
+        return true;
+}
+
 bool append_begin(struct imap *imap, bool replace)
 {
         struct append_state *st = imap->cmd.state = ARENA_NEW(&imap->s->arena, struct append_state);
@@ -208,6 +253,8 @@ bool append_begin(struct imap *imap, bool replace)
                 return false;
         st->target.entry = imap_find_mailbox(imap, internal, ACL_INSERT, true, &st->target.rights);
         if (!st->target.entry)
+                return false;
+        if (!check_headers(imap, st))
                 return false;
         restrict_to_rights(st);
         return look_up_urls(imap, st);

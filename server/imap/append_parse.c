@@ -88,6 +88,8 @@ static int parse_message(struct reader *r, struct append_message *m, struct appe
                 return literal(r, &m->literal);
         if (imap_atom(ip, &word) < 0)
                 return -1;
+        if (imap_word_is(word, "UTF8"))                         /* RFC 6855 4, gone in RFC 9755: nothing but parentheses */
+                return imap_sp(ip) < 0 || imap_open_paren(ip) < 0 || literal(r, &m->literal) < 0 ? -1 : r->ended ? 0 : imap_close_paren(ip);
         if (!imap_word_is(word, "CATENATE"))
                 return err_set(&ip->err, ERR_SYNTAX, "Message literal or CATENATE expected");
         return parse_catenate(r, m, request);

@@ -1,6 +1,7 @@
 /*
  * capability - the table of what is advertised, and when. Only what works stands in it (RFC 9051 7.2.2).
  */
+#include <inttypes.h>
 #include <stdio.h>
 
 #include "server/imap/imap_private.h"
@@ -30,6 +31,11 @@ static bool starttls(struct imap *imap)
 static bool not_compressed(struct imap *imap)
 {
         return !stream_is_deflated(imap->s->stream);
+}
+
+static bool referrals(struct imap *imap)
+{
+        return !conf_switch(imap->conf, imap_service(imap), "proxyd_disable_mailbox_referrals");
 }
 
 static bool login_disabled(struct imap *imap)
@@ -68,7 +74,9 @@ static const struct capability {
         { "ESORT",              AFTER,  NULL },                 /* RFC 5267 3 */
         { "IDLE",               AFTER,  idle },                 /* RFC 2177 */
         { "LIST-EXTENDED",      AFTER,  NULL },                 /* RFC 5258 */
+        { "LIST-MYRIGHTS",      AFTER,  NULL },                 /* RFC 8440 */
         { "LIST-STATUS",        AFTER,  NULL },                 /* RFC 5819 */
+        { "MAILBOX-REFERRALS",  AFTER,  referrals },            /* RFC 2193 */
         { "MOVE",               AFTER,  NULL },                 /* RFC 6851 */
         { "MULTIAPPEND",        AFTER,  NULL },                 /* RFC 3502 */
         { "NAMESPACE",          AFTER,  NULL },                 /* RFC 2342 */
@@ -82,8 +90,12 @@ static const struct capability {
         { "THREAD=ORDEREDSUBJECT", AFTER, NULL },               /* RFC 5256 */
         { "THREAD=REFERENCES",  AFTER,  NULL },
         { "THREAD=REFS",        AFTER,  NULL },                 /* draft-ietf-morg-inthread */
+        { "UIDONLY",            AFTER,  NULL },                 /* RFC 9586 */
         { "UIDPLUS",            AFTER,  NULL },                 /* RFC 4315 */
+        { "UNAUTHENTICATE",     AFTER,  NULL },                 /* RFC 8437 */
         { "UNSELECT",           AFTER,  NULL },                 /* RFC 3691 */
+        { "UTF8=ACCEPT",        AFTER,  NULL },                 /* RFC 9755 */
+        { "XLIST",              AFTER,  NULL },
 };
 
 bool imap_suppressed(struct imap *imap, const char *capability)
@@ -137,6 +149,8 @@ void imap_capabilities(struct imap *imap, struct str *out)
         }
         if (now == BEFORE)
                 append_mechanisms(imap, out);
+        else if (!imap_suppressed(imap, "APPENDLIMIT"))
+                str_printf(out, " APPENDLIMIT=%" PRIu64, imap_append_limit(imap));      /* RFC 7889: the same for all mailboxes */
 }
 
 void imap_put_capabilities(struct imap *imap)

@@ -38,6 +38,8 @@ const struct imap_cmd imap_cmds[] = {
         { "NOOP",         cmd_noop,         S_ANY,      CMD_POLL | CMD_NO_LITERALS },             /* RFC 9051 6.1.2 */
         { "RENAME",       cmd_rename,       S_AUTH,     CMD_POLL | CMD_LOGGED },                  /* RFC 9051 6.3.6 */
         { "REPLACE",      cmd_replace,      S_SELECTED, CMD_POLL | CMD_UID_FORM | CMD_WRITES | CMD_LITERAL_STREAM },     /* RFC 8508 */
+        { "RLIST",        cmd_rlist,        S_AUTH,     CMD_POLL },                               /* RFC 2193 5.1 */
+        { "RLSUB",        cmd_rlsub,        S_AUTH,     CMD_POLL },                               /* RFC 2193 5.2 */
         { "SEARCH",       cmd_search,       S_SELECTED, CMD_POLL | CMD_SEQNO | CMD_UID_FORM },    /* RFC 9051 6.4.4, 4731, 5182 */
         { "SELECT",       cmd_select,       S_AUTH,     0 },                                      /* RFC 9051 6.3.2 */
         { "SETACL",       cmd_setacl,       S_AUTH,     CMD_POLL | CMD_LOGGED },                  /* RFC 4314 3.1 */
@@ -47,8 +49,10 @@ const struct imap_cmd imap_cmds[] = {
         { "STORE",        cmd_store,        S_SELECTED, CMD_POLL | CMD_SEQNO | CMD_UID_FORM | CMD_WRITES },       /* RFC 9051 6.4.6 */
         { "SUBSCRIBE",    cmd_subscribe,    S_AUTH,     CMD_POLL },                               /* RFC 9051 6.3.7 */
         { "THREAD",       cmd_thread,       S_SELECTED, CMD_POLL | CMD_SEQNO | CMD_UID_FORM },    /* RFC 5256 */
+        { "UNAUTHENTICATE", cmd_unauthenticate, S_AUTH, CMD_NO_LITERALS },                        /* RFC 8437 */
         { "UNSELECT",     cmd_unselect,     S_SELECTED, CMD_NO_LITERALS },                        /* RFC 9051 6.4.2, 3691 */
         { "UNSUBSCRIBE",  cmd_unsubscribe,  S_AUTH,     CMD_POLL },                               /* RFC 9051 6.3.8 */
+        { "XLIST",        cmd_xlist,        S_AUTH,     CMD_POLL },
 };
 const size_t imap_cmds_n = ARRAY_LEN(imap_cmds);
 
@@ -101,6 +105,10 @@ static bool check_row(struct imap *imap)
         if (!(c->cmd->states & imap->state)) {
                 imap_bad(imap, "%s", imap->state == IMAP_NOT_AUTH ? "Log in first"
                                    : c->cmd->states == S_NOT_AUTH ? "Already logged in" : "No mailbox is selected");
+                return false;
+        }
+        if (imap->uidonly && (flags & CMD_UID_FORM) && !c->uid && c->cmd->fn != cmd_expunge) {  /* RFC 9586: also where they only come back */
+                imap_bad(imap, "[UIDREQUIRED] Message numbers are not used any more");
                 return false;
         }
         if ((flags & CMD_NO_LITERALS) && memchr(c->args.p, '\n', (size_t)(c->args.end - c->args.p))) {

@@ -7,12 +7,24 @@
 
 static bool has_condstore(struct imap *imap) { return imap->condstore; }
 static bool has_qresync(struct imap *imap) { return imap->qresync; }
+static bool has_uidonly(struct imap *imap) { return imap->uidonly; }
+static bool has_utf8(struct imap *imap) { return imap->utf8; }
 static bool has_rev2(struct imap *imap) { return imap->rev2; }
 
 static void enable_qresync(struct imap *imap)                   /* RFC 7162 3.2.3: CONDSTORE too */
 {
         imap->qresync = true;
         imap_enable_condstore(imap);
+}
+
+static void enable_uidonly(struct imap *imap)
+{
+        imap->uidonly = true;
+}
+
+static void enable_utf8(struct imap *imap)
+{
+        imap->utf8 = true;
 }
 
 static void enable_rev2(struct imap *imap)
@@ -27,6 +39,8 @@ static const struct extension {
 } extensions[] = {                              /* in the order of the reply */
         { "CONDSTORE", has_condstore, imap_enable_condstore },  /* RFC 7162 */
         { "QRESYNC", has_qresync, enable_qresync },
+        { "UIDONLY", has_uidonly, enable_uidonly },             /* RFC 9586 */
+        { "UTF8=ACCEPT", has_utf8, enable_utf8 },               /* RFC 9755 */
         { "IMAP4rev2", has_rev2, enable_rev2 },                 /* RFC 9051 */
 };
 

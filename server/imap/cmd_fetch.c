@@ -103,6 +103,7 @@ static bool begin(struct imap *imap)
         struct err err = ERR_INIT;
         bool ok = false;
 
+        st->imap = imap;
         str_init(&st->line);
         str_init(&st->scratch);
         str_init(&st->flag_text.keywords);
@@ -123,7 +124,7 @@ static bool begin(struct imap *imap)
                 imap_fail(imap, &err);
                 goto out;
         }
-        if (imap->cmd.uid)
+        if (imap->cmd.uid && !imap->uidonly)
                 st->req.items |= FETCH_UID;                     /* RFC 9051 6.4.9 */
         st->front_want = front_wanted(st);
         walk_init(&st->walk, &uids);
@@ -232,7 +233,7 @@ static void begin_message(struct imap *imap, struct fetch_state *st, const struc
                 return;
         }
         if (st->seen.n && uidset_has(&st->seen, msg->uid))      /* RFC 9051 6.4.5, BODY[]; RFC 7162 3.2.4 */
-                items |= FETCH_FLAGS | (imap->condstore ? FETCH_UID : 0);
+                items |= FETCH_FLAGS | (imap->condstore && !imap->uidonly ? FETCH_UID : 0);
         if ((items & FETCH_FLAGS) && imap->condstore)
                 items |= FETCH_MODSEQ;                          /* RFC 7162 3.1: every FETCH that tells of flags */
         opened = (!st->front_want && !st->req.sections) || open_message(imap, st);

@@ -68,6 +68,12 @@ static bool begin(struct imap *imap)
                 return false;
         }
         imap->cmd.seqnos = st->req.program->uses_seqnos;
+        if (!imap_numbers_allowed(imap))
+                return false;
+        if (imap->utf8 && st->req.charset_given) {              /* RFC 9755 3 */
+                imap_bad(imap, "No CHARSET with UTF8=ACCEPT");
+                return false;
+        }
         if (st->req.program->uses_modseq)
                 imap_enable_condstore(imap);
         search_run_selected(&st->run, imap);

@@ -63,6 +63,10 @@ static bool parse_params(struct imap *imap, bool *condstore_r)
                         }
                         if (qresync_parse(ip, &st->qresync) < 0)
                                 goto bad;
+                        if (imap->uidonly && !uidset_empty(&st->qresync.match_seqnos)) {
+                                imap_bad(imap, "[UIDREQUIRED] Message numbers are not used any more");
+                                return false;
+                        }
                 } else if (imap_word_is(word, "CONDSTORE")) {
                         *condstore_r = true;
                 } else {
@@ -108,7 +112,8 @@ static void reply(struct imap *imap)
         imap_untagged(imap, "%" PRIu32 " EXISTS", view_count(sel->view));
         if (!imap->rev2) {
                 imap_untagged(imap, "%" PRIu64 " RECENT", uidset_count(&sel->recent));
-                put_first_unseen(imap, status.first_unseen_uid);
+                if (!imap->uidonly)                             /* it is a message number (RFC 9586) */
+                        put_first_unseen(imap, status.first_unseen_uid);
         }
         imap_untagged(imap, "OK [UIDVALIDITY %" PRIu32 "] UIDs valid", status.uidvalidity);
         imap_untagged(imap, "OK [UIDNEXT %" PRIu32 "] Predicted next UID", view_uidnext(sel->view));
@@ -155,7 +160,9 @@ static void put_changed(struct imap *imap, struct select_state *st, const struct
         for (uint32_t i = 0; i < b->n; i++) {
                 if (b->msg[i].uid == 0 || (b->msg[i].flags & MSG_EXPUNGED))
                         continue;
-                str_printf(&out, "* %" PRIu32 " FETCH (UID %" PRIu32 " ", b->seqno[i], b->uid[i]);
+                imap_append_fetch(imap, b->uid[i], b->seqno[i], &out);
+                if (!imap->uidonly)
+                        str_printf(&out, "UID %" PRIu32 " ", b->uid[i]);
                 imap_append_flags(imap, &b->msg[i], &st->flag_text, &out);
                 str_printf(&out, " MODSEQ (%" PRIu64 "))\r\n", b->msg[i].modseq);
         }

@@ -165,10 +165,8 @@ static void put_reply(struct imap *imap, struct store_state *st, const struct ms
                 st->missing = true;
                 return;
         }
-        str_append(out, "* ", 2);
-        str_append_u64(out, seqno);
-        str_append(out, " FETCH (", 8);
-        if (imap->cmd.uid || imap->condstore) {                 /* RFC 7162 3.2.4 */
+        imap_append_fetch(imap, m->uid, seqno, out);
+        if (imap_unasked_uid(imap)) {                           /* RFC 7162 3.2.4 */
                 str_append(out, "UID ", 4);
                 str_append_u64(out, m->uid);
                 str_append_c(out, ' ');

@@ -67,6 +67,8 @@ static bool begin(struct imap *imap)
                 return false;
         }
         imap->cmd.seqnos = st->req.program->uses_seqnos;
+        if (!imap_numbers_allowed(imap))
+                return false;
         if (st->req.program->uses_modseq)
                 imap_enable_condstore(imap);
         search_run_selected(&st->run, imap);

@@ -34,11 +34,15 @@ enum cmd_result cmd_lsub(struct imap *imap);
 enum cmd_result cmd_myrights(struct imap *imap);
 enum cmd_result cmd_namespace(struct imap *imap);
 enum cmd_result cmd_rename(struct imap *imap);
+enum cmd_result cmd_rlist(struct imap *imap);
+enum cmd_result cmd_rlsub(struct imap *imap);
 enum cmd_result cmd_select(struct imap *imap);
 enum cmd_result cmd_setacl(struct imap *imap);
 enum cmd_result cmd_status(struct imap *imap);
 enum cmd_result cmd_subscribe(struct imap *imap);
+enum cmd_result cmd_unauthenticate(struct imap *imap);
 enum cmd_result cmd_unsubscribe(struct imap *imap);
+enum cmd_result cmd_xlist(struct imap *imap);
 
 /* Selected; those with a UID form look at imap->cmd.uid */
 enum cmd_result cmd_check(struct imap *imap);

@@ -18,6 +18,7 @@ struct fetch_binary {
 };
 
 struct fetch_state {
+        struct imap *imap;
         struct fetch_request req;
         struct vanished vanished;               /* told first (RFC 7162 3.2.6) */
         bool tell_vanished;

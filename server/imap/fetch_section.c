@@ -25,9 +25,7 @@ void fetch_separate(struct fetch_state *st)
                 str_append_c(&st->line, ' ');
                 return;
         }
-        str_append(&st->line, "* ", 2);
-        str_append_u64(&st->line, st->seqno);
-        str_append(&st->line, " FETCH (", 8);
+        imap_append_fetch(st->imap, st->msg.uid, st->seqno, &st->line);
         st->first = false;
 }
 

@@ -202,6 +202,13 @@ static enum step drop_literal(struct imap *imap, bool continued, uint64_t taken)
         return STEP_GO;
 }
 
+uint64_t imap_append_limit(struct imap *imap)
+{
+        int64_t max = conf_int(imap->conf, imap_service(imap), "maxmessagesize");
+
+        return max > 0 && max < UINT32_MAX - 65536 ? (uint64_t)max : UINT32_MAX - 65536;
+}
+
 /* A message is announced: may it come, and where is it put? */
 static bool admit_literal(struct imap *imap)
 {
@@ -465,6 +472,11 @@ static enum step finish(struct imap *imap)
                 loop->phase = PHASE_LAYER_DRAINED;
                 return STEP_DRAIN;
         }
+        if (loop->end_layers) {
+                loop->end_layers = false;
+                loop->phase = PHASE_END_DRAINED;
+                return STEP_DRAIN;
+        }
         if (loop->start_deflate) {
                 loop->start_deflate = false;
                 loop->phase = PHASE_DEFLATE_DRAINED;
@@ -520,6 +532,20 @@ static enum step start_deflate(struct imap *imap)
         return STEP_GO;
 }
 
+/* What came through a layer behind the command was not meant for it (RFC 8437 3); what came after it in clear is the next command. */
+static enum step end_layers(struct imap *imap)
+{
+        struct str clear = STR_INIT;
+
+        if (stream_end_layers(imap->s->stream, &clear)) {
+                discard_input(imap);
+                str_append_span(&imap->s->in, str_span(&clear));
+        }
+        str_deinit(&clear);
+        imap->loop->phase = PHASE_GATHER;
+        return STEP_GO;
+}
+
 static enum step go(struct imap *imap)
 {
         switch (imap->loop->phase) {
@@ -546,6 +572,8 @@ static enum step go(struct imap *imap)
                 return start_layer(imap);
         case PHASE_DEFLATE_DRAINED:
                 return start_deflate(imap);
+        case PHASE_END_DRAINED:
+                return end_layers(imap);
         }
         return STEP_CLOSE;
 }

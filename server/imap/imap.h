@@ -124,8 +124,9 @@ struct imap {
 
         /* ENABLEd (RFC 5161) */
         bool rev2;                              /* IMAP4rev2: names in UTF-8, ESEARCH instead of SEARCH, no \Recent … (RFC 9051 A) */
-        bool utf8;                              /* UTF8=ACCEPT, later */
+        bool utf8;                              /* UTF8=ACCEPT (RFC 9755) */
         bool condstore, qresync;
+        bool uidonly;                           /* RFC 9586: no message numbers either way */
 
         struct imap_selected *sel;              /* NULL: nothing selected */
         struct imap_command cmd;

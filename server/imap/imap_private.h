@@ -23,6 +23,7 @@ enum imap_phase {
         PHASE_TLS_DRAINED, PHASE_TLS_DONE,      /* STARTTLS: everything was sent; the handshake is done */
         PHASE_LAYER_DRAINED,                    /* a SASL security layer begins */
         PHASE_DEFLATE_DRAINED,                  /* COMPRESS: everything was sent in clear */
+        PHASE_END_DRAINED,                      /* UNAUTHENTICATE: everything was sent through the layers that end */
 };
 
 struct imap_loop {
@@ -36,6 +37,7 @@ struct imap_loop {
         bool skip_line;                         /* a line within a command was too long: drop the rest of it */
         bool start_layer;                       /* AUTHENTICATE negotiated a layer */
         bool start_deflate;                     /* COMPRESS was accepted */
+        bool end_layers;                        /* UNAUTHENTICATE: DEFLATE and a SASL layer end */
         bool discard_rest;                      /* AUTHENTICATE: what was pipelined behind it is thrown away */
         struct waiter *wait;                    /* what cmd.waiting is about */
         bool timer_wait, timer_fired;           /* the handler asked for imap_pause() */
@@ -73,6 +75,9 @@ enum cmd_result imap_pause(struct imap *imap, uint32_t ms);
 /* capability.c: is this one for this session (now)? */
 bool imap_suppressed(struct imap *imap, const char *capability);
 
+/* The largest message that APPEND takes, in octets: maxmessagesize, or what the store can hold. */
+uint64_t imap_append_limit(struct imap *imap);
+
 /* The capabilities, appended. */
 void imap_capabilities(struct imap *imap, struct str *out);
 
@@ -80,6 +85,9 @@ void imap_capabilities(struct imap *imap, struct str *out);
 bool imap_special_use_protected(struct imap *imap, const struct mbentry *entry);
 
 /* ---- login.c ---- */
+
+/* UNAUTHENTICATE: forget who it was and what was enabled (RFC 8437 4.1). Nothing is selected any more. */
+void imap_leave_authenticated(struct imap *imap);
 
 bool imap_plaintext_ok(struct imap *imap);      /* LOGIN and PLAIN may be used on this connection */
 /* tls_required, and there is no TLS yet: the reply was sent. */

@@ -180,9 +180,25 @@ static void put_attributes(struct list *l, const struct list_row *row)
                 put_attribute(imap, &first, children ? "\\HasChildren" : "\\HasNoChildren");
         if (!l->lsub && is_subscribed(l, row))
                 put_attribute(imap, &first, "\\Subscribed");
-        if (shows_special(l, row->entry) && (l->return_special || l->special ||
+        if (l->xlist && row->internal && mailname_is_inbox(row->internal) && mailname_owned_by(row->internal, imap->userid))
+                put_attribute(imap, &first, "\\Inbox");
+        if (shows_special(l, row->entry) && (l->return_special || l->special || l->xlist ||
                                              conf_switch(imap->conf, imap_service(imap), "specialusealways")))
                 put_attribute(imap, &first, row->entry->specialuse);
+}
+
+/* RFC 8440 3: for what was asked for, not for what only has such below it; and only what MYRIGHTS itself would tell. */
+static void put_myrights(struct list *l, const struct list_row *row)
+{
+        char text[ACL_TEXT_MAX];
+
+        if (!row->entry || (l->subscribed && !row->subscribed))
+                return;
+        imap_put(l->imap, "* MYRIGHTS ");
+        imap_put_astring(l->imap, row->external);
+        imap_put(l->imap, " ");
+        imap_put_astring(l->imap, span_of(acl_format_rights(text, imap_rights(l->imap, row->entry))));
+        imap_put(l->imap, "\r\n");
 }
 
 void list_emit(struct list *l, const struct list_row *row)
@@ -193,13 +209,15 @@ void list_emit(struct list *l, const struct list_row *row)
                 return;
         if (!list_matches(l, row->external))
                 return;
-        imap_put(imap, l->lsub ? "* LSUB (" : "* LIST (");
+        imap_put(imap, l->lsub ? "* LSUB (" : l->xlist ? "* XLIST (" : "* LIST (");
         put_attributes(l, row);
         imap_put(imap, ") \"%c\" ", l->sep);
         imap_put_astring(imap, row->external);
         if (row->child_subscribed && l->recursive)
                 imap_put(imap, " (\"CHILDINFO\" (\"SUBSCRIBED\"))");
         imap_put(imap, "\r\n");
+        if (l->return_myrights)
+                put_myrights(l, row);
         if (!l->status_items || !row->entry || row->entry->type != MBTYPE_NORMAL || !(imap_rights(imap, row->entry) & ACL_READ))
                 return;                                 /* RFC 5819 2: no STATUS for what cannot be selected */
         must(!l->status_entry);

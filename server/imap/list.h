@@ -15,11 +15,12 @@ struct list {
         struct imap *imap;
         char sep;
         bool lsub;
+        bool xlist;                             /* XLIST: special uses are shown, \\Inbox too */
         /* selection options */
         bool extended;                          /* any syntax of RFC 5258 was used */
         bool subscribed, recursive, special, remote;
         /* return options */
-        bool return_subscribed, return_special;
+        bool return_subscribed, return_special, return_myrights;
         unsigned status_items;
         struct span *patterns;                  /* with the reference in front */
         unsigned patterns_n, wildcards;

@@ -19,6 +19,7 @@ static const struct option {
 }, returns[] = {
         { "SUBSCRIBED", offsetof(struct list, return_subscribed) },
         { "SPECIAL-USE", offsetof(struct list, return_special) },
+        { "MYRIGHTS", offsetof(struct list, return_myrights) },         /* RFC 8440 */
         { "CHILDREN", 0 },                              /* always told */
 };
 

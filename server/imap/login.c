@@ -249,6 +249,30 @@ void imap_enter_authenticated(struct imap *imap, struct sasl_step *step)
         imap->telemetry = telemetry_start(s, imap->conf, imap->userid);
 }
 
+void imap_leave_authenticated(struct imap *imap)
+{
+        struct session *s = imap->s;
+        char user[LOG_QUOTE_MAX];
+
+        log_event(LOG_NOTE, s->name, "imap.unauthenticate", "user=%s", log_quote_str(user, imap->userid));
+        telemetry_stop(s, &imap->telemetry);
+        for (char **g = imap->groups; g && *g; g++)
+                free(*g);
+        free(imap->groups);
+        free(imap->userid);
+        free(imap->authid);
+        namespace_unref(&imap->ns);
+        imap->groups = NULL;
+        imap->userid = imap->authid = NULL;
+        imap->is_admin = imap->is_proxy = false;
+        imap->rev2 = imap->utf8 = imap->condstore = imap->qresync = imap->uidonly = false;
+        imap->state = IMAP_NOT_AUTH;
+        imap->bad_commands = 0;
+        s->authenticated = false;
+        s->timeout_s = 0;
+        session_set_user(s, NULL);
+}
+
 static enum cmd_result say_ok(struct imap *imap, struct imap_auth *auth)
 {
         const char *alert = conf_str(imap->conf, imap_service(imap), "plaintextloginalert");

@@ -455,6 +455,7 @@ int search_parse(struct imap_parser *ip, const struct search_sets *sets, struct 
         *r = (struct search_request){ 0 };
         if (search_parse_return(ip, r) < 0)
                 return -1;
+        r->charset_given = ip->end - ip->p > 8 && imap_word_is((struct span){ ip->p, 8 }, "CHARSET ");
         return parse_program(ip, sets, r, parse_charset);
 }
 

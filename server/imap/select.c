@@ -249,6 +249,13 @@ void imap_append_flags(struct imap *imap, const struct msg *m, struct flag_text 
         str_append_c(out, ')');
 }
 
+void imap_append_fetch(struct imap *imap, uint32_t uid, uint32_t seqno, struct str *out)
+{
+        str_append(out, "* ", 2);
+        str_append_u64(out, imap->uidonly ? uid : seqno);
+        str_append_str(out, imap->uidonly ? " UIDFETCH (" : " FETCH (");
+}
+
 static void put_keywords(struct imap *imap, uint32_t n)
 {
         for (uint32_t i = 0; i < n; i++)
@@ -319,7 +326,7 @@ static void put_expunges(struct imap *imap, const struct uidset *uids)
         uint32_t uid, seqno, before = 0;
         struct str out = STR_INIT;
 
-        if (imap->qresync) {
+        if (imap->qresync || imap->uidonly) {
                 imap_put_vanished(imap, uids, false);
                 return;
         }
@@ -433,9 +440,7 @@ static void put_changed(struct imap *imap, const struct msg *m, struct flag_text
 
         if (seqno == 0)
                 return;
-        str_append(out, "* ", 2);
-        str_append_u64(out, seqno);
-        str_append(out, " FETCH (", 8);
+        imap_append_fetch(imap, m->uid, seqno, out);
         if (imap_unasked_uid(imap)) {
                 str_append(out, "UID ", 4);
                 str_append_u64(out, m->uid);

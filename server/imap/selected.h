@@ -42,10 +42,21 @@ void flag_text_deinit(struct flag_text *ft);
 /* Append "FLAGS (…)". */
 void imap_append_flags(struct imap *imap, const struct msg *m, struct flag_text *ft, struct str *out);
 
+/* "* n FETCH (", or "* uid UIDFETCH (" for who asked for UIDs only (RFC 9586). */
+void imap_append_fetch(struct imap *imap, uint32_t uid, uint32_t seqno, struct str *out);
+
+/* False: there are message numbers in the search, and the client has said that it uses none (RFC 9586): the tagged BAD was sent. */
+static inline bool imap_numbers_allowed(struct imap *imap)
+{
+        if (imap->uidonly && imap->cmd.seqnos)
+                imap_bad(imap, "[UIDREQUIRED] Message numbers are not used any more");
+        return !imap->uidonly || !imap->cmd.seqnos;
+}
+
 /* Does this client get UID and MODSEQ in FETCH replies that it did not ask for? */
 static inline bool imap_unasked_uid(const struct imap *imap)
 {
-        return imap->rev2 || imap->condstore || imap->qresync || imap->cmd.uid;         /* RFC 9051 7.5.2, RFC 7162 3.2.4 */
+        return !imap->uidonly && (imap->rev2 || imap->condstore || imap->cmd.uid);      /* RFC 9051 7.5.2, RFC 7162 3.2.4 */
 }
 
 /* ---- vanished.c: QRESYNC (RFC 7162 3.2) ---- */

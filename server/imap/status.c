@@ -4,6 +4,7 @@
 
 #include <inttypes.h>
 
+#include "server/imap/imap_private.h"
 #include "util/array.h"
 #include "util/log.h"
 
@@ -28,9 +29,16 @@ static const struct item {
         { "DELETED", deleted },                         /* RFC 9051 */
         { "SIZE", size },                               /* RFC 8438 */
         { "HIGHESTMODSEQ", highestmodseq },             /* RFC 7162 3.1.7 */
+        { "APPENDLIMIT", NULL },                        /* RFC 7889 3.1 */
 };
 #define ITEM_UNSEEN (1u << 4)
 #define ITEM_HIGHESTMODSEQ (1u << 7)
+
+/* RFC 7889 3.1: no matter of the mailbox. */
+static bool is_append_limit(const struct item *item)
+{
+        return item->value == NULL;
+}
 
 static unsigned item_bit(struct span word)
 {
@@ -82,7 +90,8 @@ void imap_status_put(struct imap *imap, const char *internal, struct mailbox *mb
         for (size_t i = 0; i < ARRAY_LEN(items_table); i++) {
                 if (!(items & (1u << i)))
                         continue;
-                imap_put(imap, "%s%s %" PRIu64, space, items_table[i].name, items_table[i].value(&status));
+                imap_put(imap, "%s%s %" PRIu64, space, items_table[i].name,
+                         is_append_limit(&items_table[i]) ? imap_append_limit(imap) : items_table[i].value(&status));
                 space = " ";
         }
         imap_put(imap, ")\r\n");
