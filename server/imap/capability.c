@@ -81,6 +81,7 @@ static const struct capability {
         { "MULTIAPPEND",        AFTER,  NULL },                 /* RFC 3502 */
         { "NAMESPACE",          AFTER,  NULL },                 /* RFC 2342 */
         { "QRESYNC",            AFTER,  NULL },                 /* RFC 7162 3.2 */
+        { "PREVIEW",            AFTER,  NULL },                 /* RFC 8970 */
         { "REPLACE",            AFTER,  NULL },                 /* RFC 8508 */
         { "SEARCHRES",          AFTER,  NULL },                 /* RFC 5182 */
         { "SORT",               AFTER,  NULL },                 /* RFC 5256 */

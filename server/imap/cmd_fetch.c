@@ -44,13 +44,14 @@ static unsigned front_wanted(struct fetch_state *st)
 {
         static const struct { unsigned item, front; } kept[] = {
                 { FETCH_ENVELOPE, FRONT_ENVELOPE }, { FETCH_BODY, FRONT_BODY }, { FETCH_BODYSTRUCTURE, FRONT_BODYSTRUCTURE },
+                { FETCH_PREVIEW, FRONT_PARTS },
         };
         unsigned want = 0;
 
         for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++)
                 if (st->req.items & kept[i].item)
                         want |= kept[i].front;
-        st->headers_only = st->req.sections != NULL;
+        st->headers_only = st->req.sections && !(st->req.items & FETCH_PREVIEW);
         for (const struct fetch_section *s = st->req.sections; s; s = s->next) {
                 if (s->path_n)
                         want |= FRONT_PARTS;
@@ -208,7 +209,7 @@ static bool open_message(struct imap *imap, struct fetch_state *st)
                 err_set(&err, ERR_CORRUPT, "the part table of uid %" PRIu32, st->msg.uid);
                 goto failed;
         }
-        if (!st->req.sections || ((want & FRONT_HEADER) && st->front.header.len >= st->msg.header_size))
+        if ((!st->req.sections && !(st->req.items & FETCH_PREVIEW)) || ((want & FRONT_HEADER) && st->front.header.len >= st->msg.header_size))
                 return true;
         if (mailbox_body(mbox, &st->msg, &st->body, &err) == 0)
                 return true;

@@ -22,6 +22,7 @@ enum fetch_item {
         FETCH_ENVELOPE          = 1u << 5,
         FETCH_BODY              = 1u << 6,
         FETCH_BODYSTRUCTURE     = 1u << 7,
+        FETCH_PREVIEW           = 1u << 20,     /* RFC 8970 */
 };
 
 enum fetch_kind {

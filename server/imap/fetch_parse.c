@@ -262,10 +262,32 @@ static const struct {
         { "RFC822.TEXT", MIME_SECTION_TEXT, true },
 };
 
+/* [SP "(" preview-mod *(SP preview-mod) ")"] (RFC 8970 6). FETCH's own modifiers stand behind a bare item just so: LAZY tells them apart. A
+ * preview is always made at once, so LAZY changes nothing. */
+static int parse_preview(struct imap_parser *ip, struct fetch_request *r)
+{
+        static const struct span lazy = { " (LAZY", 6 };
+
+        r->items |= FETCH_PREVIEW;
+        if ((size_t)(ip->end - ip->p) <= lazy.len || !span_istarts((struct span){ ip->p, lazy.len }, lazy.p) ||
+            (ip->p[lazy.len] != ' ' && ip->p[lazy.len] != ')'))
+                return 0;
+        imap_skip_c(ip, ' ');
+        if (imap_open_paren(ip) < 0)
+                return -1;
+        do {
+                if (!imap_word_is(word(ip), "LAZY"))
+                        return out_of_grammar(ip, "Unknown modifier of PREVIEW");
+        } while (imap_skip_c(ip, ' '));
+        return imap_close_paren(ip);
+}
+
 static int parse_item(struct imap_parser *ip, struct fetch_request *r)
 {
         struct span w = word(ip);
 
+        if (imap_word_is(w, "PREVIEW"))
+                return parse_preview(ip, r);
         if (imap_word_is(w, "BODY") && !imap_peek_c(ip, '[')) {
                 r->items |= FETCH_BODY;
                 return 0;
