@@ -19,7 +19,7 @@
 #include "util/log.h"
 #include "util/must.h"
 
-#define REQUEST_MAX ((size_t)64 * 1024)
+#define REQUEST_MAX ((size_t)256 << 20)          /* a message to import is one line, in base64 */
 #define BUFFER_MAX  ((size_t)256 * 1024)
 #define STALL_S     30
 #define PROGRESS_MS 200
@@ -33,6 +33,7 @@ struct control {
         struct ctl_call call;
         struct err err;
         int rc;
+        size_t scanned;                         /* octets of s->in without a line end */
         uint64_t progress_ms;                   /* when progress was last told; the job's */
 
         struct mutex lock;
@@ -143,7 +144,7 @@ static void finish(struct control *c)
                 reply(c, json_pack("{s:b}", "ok", 1));
         else
                 reply_error(c, err_code_name(c->err.code), c->err.text);
-        if (!(c->op->flags & CTL_READS))
+        if (!(c->op->flags & CTL_READS) && !(c->op->flags & CTL_QUIET && c->rc == 0))
                 log_event(LOG_NOTE, c->s->name, "control.done", "op=%s result=%s", c->op->name,
                           c->rc == 0 ? "ok" : log_quote_str(quoted, c->err.text));
         conf_unref(&c->call.conf);
@@ -218,14 +219,16 @@ static enum step control_run(struct session *s)
                 if (woken & (WAKE_STOP | WAKE_TIMEOUT))
                         return STEP_CLOSE;
                 s->idle_ok = true;
-                end = memchr(s->in.data, '\n', s->in.len);
+                end = memchr(s->in.data + c->scanned, '\n', s->in.len - c->scanned);
                 if (!end) {
+                        c->scanned = s->in.len;
                         if (s->in.len >= REQUEST_MAX) {
                                 reply_error(c, "limit", "the request is too long");
                                 return STEP_CLOSE;
                         }
                         return s->eof ? STEP_CLOSE : STEP_INPUT;
                 }
+                c->scanned = 0;
                 len = (size_t)(end - s->in.data);
                 begin(c, (struct span){ s->in.data, len });
                 str_consume(&s->in, len + 1);

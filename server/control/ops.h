@@ -32,6 +32,7 @@ enum {
         CTL_NEEDS_DAEMON = 1u << 0,             /* makes no sense on a stopped store */
         CTL_NO_STORE     = 1u << 1,             /* cyrctl need not open the store */
         CTL_READS        = 1u << 2,             /* changes nothing: not in the audit trail */
+        CTL_QUIET        = 1u << 3,             /* one of very many: not in the audit trail when it went well */
 };
 
 struct ctl_op {
@@ -63,6 +64,9 @@ int ctl_mailbox_create(struct ctl_call *call, struct err *err);
 int ctl_mailbox_delete(struct ctl_call *call, struct err *err);
 int ctl_mailbox_rename(struct ctl_call *call, struct err *err);
 int ctl_mailbox_specialuse(struct ctl_call *call, struct err *err);
+int ctl_message_guids(struct ctl_call *call, struct err *err);         /* ops_message.c */
+int ctl_message_append(struct ctl_call *call, struct err *err);
+int ctl_message_read(struct ctl_call *call, struct err *err);
 int ctl_acl_get(struct ctl_call *call, struct err *err);
 int ctl_acl_set(struct ctl_call *call, struct err *err);
 int ctl_user_list(struct ctl_call *call, struct err *err);              /* ops_user.c */

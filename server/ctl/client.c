@@ -2,11 +2,13 @@
 #include "server/ctl/client.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "server/control/ops.h"
@@ -74,18 +76,12 @@ static int take_reply(struct ctl_client *client, const char *line, size_t len, s
         return rc;
 }
 
-static int call_daemon(struct ctl_client *client, int fd, const char *op, json_t *args, struct err *err)
+/* Replies up to the last one. */
+static int take_replies(struct ctl_client *client, int fd, struct err *err)
 {
-        json_t *request = json_pack("{s:s, s:o}", "op", op, "args", args);
-        char *text = json_dumps(request, JSON_COMPACT);
         struct str in = STR_INIT;
         int rc = 0;
 
-        json_decref(request);
-        must(text != NULL);
-        if (fs_write_all(fd, text, strlen(text), err) < 0 || fs_write_all(fd, "\n", 1, err) < 0)
-                rc = -1;
-        free(text);
         while (rc == 0) {
                 char *end = memchr(in.data, '\n', in.len);
                 ssize_t n;
@@ -106,6 +102,23 @@ static int call_daemon(struct ctl_client *client, int fd, const char *op, json_t
         }
         str_deinit(&in);
         return rc > 0 ? 0 : -1;
+}
+
+static int send_object(int fd, json_t *object, struct err *err)
+{
+        char *text = json_dumps(object, JSON_COMPACT);
+        int rc;
+
+        json_decref(object);
+        must(text != NULL);
+        rc = fs_write_all(fd, text, strlen(text), err) < 0 || fs_write_all(fd, "\n", 1, err) < 0 ? -1 : 0;
+        free(text);
+        return rc;
+}
+
+static int call_daemon(struct ctl_client *client, int fd, const char *op, json_t *args, struct err *err)
+{
+        return send_object(fd, json_pack("{s:s, s:o}", "op", op, "args", args), err) < 0 ? -1 : take_replies(client, fd, err);
 }
 
 static void local_row(struct ctl_call *call, json_t *row)
@@ -134,43 +147,150 @@ static bool never_cancelled(struct ctl_call *call)
 }
 
 /* Never opened for reading only, not even to look: after an unclean stop what is there has to be recovered first. */
-static int call_local(struct ctl_client *client, const struct ctl_op *op, json_t *args, struct err *err)
+static int open_store(struct ctl_client *client, struct store **store_r, struct err *err)
 {
         struct store_options options = { .conf = client->conf, .no_threads = true };
-        struct ctl_call call = { .conf = client->conf, .args = args, .row = local_row, .progress = local_progress,
-                                 .cancelled = never_cancelled, .ctx = client };
         struct identity id;
-        int rc;
 
         /* As the user the daemon runs as: what root would make there the daemon could not write. */
-        if (!(op->flags & CTL_NO_STORE) && (identity_find(client->conf, &id, err) < 0 || identity_become(&id, err) < 0 ||
-                                            store_open(&options, &call.store, err) < 0)) {
-                json_decref(args);
+        if (identity_find(client->conf, &id, err) < 0 || identity_become(&id, err) < 0)
                 return -1;
-        }
-        rc = op->fn(&call, err);
+        return store_open(&options, store_r, err);
+}
+
+static int call_local(struct ctl_client *client, const struct ctl_op *op, json_t *args, struct err *err)
+{
+        struct ctl_call call = { .conf = client->conf, .args = args, .row = local_row, .progress = local_progress,
+                                 .cancelled = never_cancelled, .ctx = client };
+        int rc = op->flags & CTL_NO_STORE ? 0 : open_store(client, &call.store, err);
+
+        if (rc == 0)
+                rc = op->fn(&call, err);
         if (call.store)
                 store_close(&call.store);
         json_decref(args);
         return rc;
 }
 
+/* ---- a child that has the store open and speaks as the daemon does: we stay who we are, and can read and write other files ---- */
+
+static void child_row(struct ctl_call *call, json_t *row)
+{
+        int *fd = call->ctx;
+
+        send_object(*fd, row ? json_pack("{s:o}", "row", row) : json_pack("{s:{s:s}}", "row", "error", "a row that is not valid UTF-8"), NULL);
+}
+
+static void child_progress(struct ctl_call *call, uint64_t done, uint64_t total, const char *unit)
+{
+        int *fd = call->ctx;
+
+        send_object(*fd, json_pack("{s:{s:I, s:I, s:s}}", "progress", "done", (json_int_t)done, "total", (json_int_t)total, "unit", unit), NULL);
+}
+
+static int child_answer(int fd, int rc, const struct err *err)
+{
+        json_t *object = rc == 0 ? json_pack("{s:b}", "ok", 1)
+                                 : json_pack("{s:b, s:s, s:s}", "ok", 0, "code", err_code_name(err->code), "error", err->text);
+
+        return send_object(fd, object ? object : json_pack("{s:b, s:s}", "ok", 0, "code", "internal"), NULL);
+}
+
+/* Runs until the parent hangs up, however it ends; then the store is closed cleanly. */
+static void child_main(struct ctl_client *client, int fd)
+{
+        struct ctl_call call = { .conf = client->conf, .row = child_row, .progress = child_progress, .cancelled = never_cancelled, .ctx = &fd };
+        struct err err = ERR_INIT;
+        FILE *in = fdopen(dup(fd), "r");
+        char *line = NULL;
+        size_t cap = 0;
+        int rc = in ? open_store(client, &call.store, &err) : err_errno(&err, errno, "fdopen");
+
+        signal(SIGPIPE, SIG_IGN);
+        child_answer(fd, rc, &err);
+        while (rc == 0 && getline(&line, &cap, in) > 0) {
+                json_error_t error;
+                json_t *request = json_loads(line, 0, &error);
+                const struct ctl_op *op = ctl_op_find(json_string_value(json_object_get(request, "op")));
+
+                err_clear(&err);
+                call.args = json_object_get(request, "args");
+                child_answer(fd, op->fn(&call, &err), &err);
+                json_decref(request);
+        }
+        if (call.store)
+                store_close(&call.store);
+        free(line);
+        _exit(0);
+}
+
+static int start_child(struct ctl_client *client, struct err *err)
+{
+        int fds[2];
+        pid_t pid;
+
+        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
+                return err_errno(err, errno, "socketpair");
+        fflush(NULL);
+        pid = fork();
+        if (pid == 0) {
+                close(fds[0]);
+                child_main(client, fds[1]);
+        }
+        close(fds[1]);
+        if (pid < 0) {
+                close(fds[0]);
+                return err_errno(err, errno, "fork");
+        }
+        client->fd = fds[0];
+        client->child = pid;
+        return take_replies(client, client->fd, err);
+}
+
+static const char *socket_path(const struct ctl_client *client)
+{
+        return client->socket ? client->socket : conf_str(client->conf, NULL, "control_socket");
+}
+
+int ctl_client_open(struct ctl_client *client, struct err *err)
+{
+        bool absent = false;
+
+        if (connect_daemon(socket_path(client), &client->fd, &absent, err) == 0)
+                return 0;
+        if (!absent)
+                return -1;
+        err_clear(err);
+        return start_child(client, err);
+}
+
+void ctl_client_close(struct ctl_client *client)
+{
+        if (client->fd > 0)
+                close(client->fd);
+        while (client->child > 0 && waitpid(client->child, NULL, 0) < 0 && errno == EINTR)
+                ;
+        client->fd = 0;
+        client->child = 0;
+}
+
 int ctl_client_call(struct ctl_client *client, const char *name, json_t *args, struct err *err)
 {
         const struct ctl_op *op = ctl_op_find(name);
-        const char *path = client->socket ? client->socket : conf_str(client->conf, NULL, "control_socket");
         bool absent = false;
         int fd = -1, rc;
 
         must(op != NULL);
-        if (connect_daemon(path, &fd, &absent, err) == 0) {
+        if (client->fd > 0)
+                return call_daemon(client, client->fd, name, args, err);
+        if (connect_daemon(socket_path(client), &fd, &absent, err) == 0) {
                 rc = call_daemon(client, fd, name, args, err);
                 close(fd);
                 return rc;
         }
         if (!absent || op->flags & CTL_NEEDS_DAEMON) {
                 json_decref(args);
-                return absent ? err_set(err, ERR_UNAVAILABLE, "the daemon is not running (nobody listens on %s)", path) : -1;
+                return absent ? err_set(err, ERR_UNAVAILABLE, "the daemon is not running (nobody listens on %s)", socket_path(client)) : -1;
         }
         err_clear(err);
         return call_local(client, op, args, err);

@@ -6,6 +6,7 @@
 #define SERVER_CTL_CLIENT_H
 
 #include <jansson.h>
+#include <sys/types.h>
 
 #include "util/conf.h"
 #include "util/err.h"
@@ -16,10 +17,21 @@ struct ctl_client {
         void (*row)(void *ctx, json_t *row);                            /* borrowed */
         void (*progress)(void *ctx, uint64_t done, uint64_t total, const char *unit);
         void *ctx;
+        /* Between ctl_client_open() and close. */
+        int fd;                                 /* 0: not open */
+        pid_t child;                            /* 0: at the other end is the daemon */
 };
 
 /* Returns 0, or -1 with err; err.code is the operation's own, ERR_UNAVAILABLE when the daemon is wanted but not there. `args` is
  * taken over. */
 int ctl_client_call(struct ctl_client *client, const char *op, json_t *args, struct err *err);
+
+/*
+ * For many calls one after the other: connect once, or with the daemon down have a child of ours open the store once, as the daemon's user –
+ * this process stays who it is. ctl_client_call() then uses that. Returns 0, or -1 with err. ctl_client_close() ends it, and waits until the
+ * store is closed; needed after a failure too, never wrong.
+ */
+int ctl_client_open(struct ctl_client *client, struct err *err);
+void ctl_client_close(struct ctl_client *client);
 
 #endif

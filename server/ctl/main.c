@@ -11,6 +11,7 @@
 #include "server/ctl/client.h"
 #include "server/ctl/commands.h"
 #include "server/ctl/table.h"
+#include "server/ctl/transfer.h"
 #include "server/version.h"
 #include "util/clock.h"
 #include "util/log.h"
@@ -125,6 +126,16 @@ static int exit_status(const struct err *err)
         }
 }
 
+/* What cyrctl does itself, with the rights of whoever runs it, it does with operations; all else is one operation. */
+static int run(struct ctl_client *client, const struct ctl_command *cmd, json_t *args, struct err *err)
+{
+        if (strcmp(cmd->op, "import") == 0)
+                return transfer_import(client, args, err);
+        if (strcmp(cmd->op, "export") == 0)
+                return transfer_export(client, args, err);
+        return ctl_client_call(client, cmd->op, args, err);
+}
+
 int main(int argc, char **argv)
 {
         static const struct option longs[] = {
@@ -195,7 +206,7 @@ int main(int argc, char **argv)
                 return 3;
         }
         diag_deinit(&diag);
-        rc = ctl_client_call(&client, o.cmd->op, args, &err);
+        rc = run(&client, o.cmd, args, &err);
         clear_bar(&o);
         flush_table(&o);
         if (rc < 0) {

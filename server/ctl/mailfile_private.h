@@ -1,0 +1,37 @@
+/* mailfile_private - shared by mailfile.c (messages, trees), maildir.c and mbox.c. */
+#ifndef SERVER_CTL_MAILFILE_PRIVATE_H
+#define SERVER_CTL_MAILFILE_PRIVATE_H
+
+#include "server/ctl/mailfile.h"
+
+#define MAILFILE_BYTES_MAX (160u << 20)         /* of one message */
+
+struct mailreader {
+        int (*next)(struct mailreader *r, struct mailfile *m, struct err *err);
+        void (*close)(struct mailreader *r);
+};
+struct mailwriter {
+        bool (*has)(const struct mailwriter *w, uint32_t uid);
+        int (*add)(struct mailwriter *w, uint32_t uid, const struct mailfile *m, struct err *err);
+        int (*finish)(struct mailwriter *w, struct err *err);
+        void (*close)(struct mailwriter *w);
+        unsigned flags_lost;
+};
+
+int maildir_reader(const char *path, struct mailreader **reader_r, struct err *err);
+int maildir_writer(const char *path, const char *name, uint32_t uidvalidity, struct mailwriter **writer_r, struct err *err);
+bool maildir_is(const char *path);
+uint64_t maildir_count(const char *path);
+/* "Lists/a.b" ↔ ".Lists.a&AC4-b": Maildir++ separates by dots and writes names in modified UTF-7. */
+void maildir_folder_name(const char *name, struct str *out);
+int maildir_folder_parse(const char *directory, struct str *out, struct err *err);
+
+int mbox_reader(const char *path, struct mailreader **reader_r, struct err *err);
+int mbox_writer(const char *path, const char *name, struct mailwriter **writer_r, struct err *err);
+bool mbox_is(const char *path);
+
+/* To CRLF and back, as mailfile.h says. */
+void mailfile_to_crlf(struct str *octets);
+void mailfile_to_lf(struct span octets, struct str *out);
+
+#endif
