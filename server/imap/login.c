@@ -277,21 +277,25 @@ static void autocreate_job(void *arg)
         user_autocreate(auth->imap->store, auth->step.userid, AUTOCREATE_LOGIN, &auth->err);
 }
 
-/* Admins are let in whatever there is. */
-static bool too_many_logins(struct imap *imap, const struct imap_auth *auth)
+static unsigned login_limit(struct imap *imap, const char *option)
 {
-        int64_t of_user = conf_int(imap->conf, imap_service(imap), "maxlogins_per_user");
-        int64_t of_host = conf_int(imap->conf, imap_service(imap), "maxlogins_per_host");
+        int64_t n = conf_int(imap->conf, imap_service(imap), option);
 
-        if (auth->step.is_admin)
-                return false;
-        return (of_user > 0 && session_count_user(auth->step.userid) >= of_user) ||
-               (of_host > 0 && session_count_host(imap->s) >= of_host);
+        return n <= 0 || n > UINT32_MAX ? 0 : (unsigned)n;
+}
+
+/* Admins are let in whatever there is. */
+static bool take_a_place(struct imap *imap, const struct imap_auth *auth)
+{
+        bool admin = auth->step.is_admin;
+
+        return session_login(imap->s, auth->step.userid, admin ? 0 : login_limit(imap, "maxlogins_per_user"),
+                             admin ? 0 : login_limit(imap, "maxlogins_per_host"));
 }
 
 static enum cmd_result succeeded(struct imap *imap, struct imap_auth *auth)
 {
-        if (too_many_logins(imap, auth)) {
+        if (!take_a_place(imap, auth)) {
                 err_set(&auth->step.err, ERR_LIMIT, "maxlogins_per_user or maxlogins_per_host");
                 return failed(imap, auth);
         }
