@@ -2,8 +2,8 @@
  * SEARCH and UID SEARCH (RFC 9051 6.4.4, RFC 3501 6.4.4; ESEARCH: RFC 4731; SEARCHRES: RFC 5182; MODSEQ: RFC 7162 3.1.5, 3.1.10).
  *
  * Messages are taken in batches. First each is asked what can be answered from its state alone; only those that stay open are
- * read, through search_read.c's window. The search may be parked between any two pieces of a message; then it gives back the
- * files it held and keeps nothing but the evaluator's place.
+ * read, through search_read.c's window. The search may be parked between any two pieces of a message; then it gives back all but
+ * that message's body and the evaluator's place.
  */
 #include "server/imap/search_private.h"
 
@@ -193,18 +193,6 @@ static bool read_on(struct imap *imap, struct search_state *st)
         return true;
 }
 
-/* Parked in the midst of a message: take up its octets again. */
-static bool resume(struct imap *imap, struct search_state *st)
-{
-        struct err err = ERR_INIT;
-
-        if (search_reader_open(&st->reader, &st->msg, 1, 0, &err) == 0)
-                return read_on(imap, st);
-        note_failure(st, &st->msg, &err);
-        st->in_message = false;
-        return true;
-}
-
 /* ---- a batch ---- */
 
 /* What their state says: YES, NO, or MORE. */
@@ -265,9 +253,14 @@ static enum cmd_result evaluate(struct imap *imap, struct search_state *st)
 {
         struct walk_batch b;
         struct err err = ERR_INIT;
-        enum cmd_result result = st->in_message && !resume(imap, st) ? CMD_AGAIN : CMD_DONE;
+        enum cmd_result result = st->in_message && !read_on(imap, st) ? CMD_AGAIN : CMD_DONE;
 
         while (result == CMD_DONE && !has_enough(st)) {
+                imap_selected_refresh(imap);                    /* the right to read may be lost meanwhile */
+                if (imap->sel->revoked) {
+                        err_set(&st->err, ERR_PERM, "may no longer read the mailbox");
+                        return CMD_DONE;
+                }
                 switch (walk_fill(imap, &st->walk, &b, &err)) {
                 case WALK_END:
                         return CMD_DONE;
@@ -430,7 +423,11 @@ enum cmd_result cmd_search(struct imap *imap)
         if (!st->answering) {
                 result = evaluate(imap, st);
                 if (result != CMD_DONE) {
-                        search_reader_release(&st->reader);
+                        /* In the midst of a message its body stays: to find it again is to read and check its whole record. */
+                        if (st->in_message)
+                                search_reader_pause(&st->reader);
+                        else
+                                search_reader_release(&st->reader);
                         if (st->deep)
                                 search_eval_idle(st->deep);
                         return result;
