@@ -214,14 +214,6 @@ static enum cmd_result failed(struct imap *imap, struct imap_auth *auth)
 
 /* ---- success ---- */
 
-static uint32_t owner_rights(const struct conf *conf)
-{
-        const char *text = conf_str(conf, NULL, "implicit_owner_rights");
-        uint32_t rights;
-
-        return text && acl_parse_rights(span_of(text), &rights, NULL) == 0 ? rights : 0;
-}
-
 void imap_enter_authenticated(struct imap *imap, struct sasl_step *step)
 {
         struct session *s = imap->s;
@@ -235,7 +227,7 @@ void imap_enter_authenticated(struct imap *imap, struct sasl_step *step)
         conf_unref(&imap->conf);
         imap->conf = engine_conf();
         imap->ns = namespace_create(imap->conf);
-        imap->owner_rights = owner_rights(imap->conf);
+        imap->owner_rights = acl_implicit_owner(imap->conf);
         imap->state = IMAP_AUTH;
         s->authenticated = true;
         timeout_s = conf_duration_s(imap->conf, imap_service(imap), "timeout");
