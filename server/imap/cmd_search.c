@@ -57,12 +57,15 @@ static int narrow_by_key(struct imap *imap, const struct search_key *k, struct u
 static int choose_messages(struct imap *imap, struct search_state *st, struct err *err)
 {
         struct uidset all = UIDSET_INIT, uids = UIDSET_INIT;
+        uint64_t unreadable = view_unreadable();
         int ret = 0;
 
         uidset_add_range(&all, 1, UINT32_MAX);
         view_existing_uids(imap->sel->view, &all, &uids);
         for (const struct search_key *k = st->req.program->root->list; k && ret == 0; k = k->next)
                 ret = narrow_by_key(imap, k, &uids, err);
+        if (ret == 0)
+                ret = imap_uids_read(unreadable, err);
         walk_init(&st->walk, &uids);
         uidset_deinit(&all);
         uidset_deinit(&uids);
