@@ -216,6 +216,7 @@ static int writing_fd(struct mailbox *m, struct segment *seg, struct err *err)
         seg->fd = open(path.data, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
         if (seg->fd < 0 && errno == EMFILE) {
                 file_shed(0);
+                index_fds_shed(0);
                 seg->fd = open(path.data, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
         }
         if (seg->fd < 0)
