@@ -884,6 +884,8 @@ int mailbox_load(struct mailbox *m, const struct mailbox_ident *ident, unsigned 
                 index_counters(m->ix)->uidnext = 1;
         if (finish_load(m, &r, last, err) < 0)
                 goto out;
+        if (m->manifest.from_copy && !m->readonly_store && mailbox_guard(m, manifest_write(&m->manifest, m->dir, err), err) < 0)
+                goto out;
         index_set_repair(m->ix, &(struct index_repair){ .fn = repair_block, .ctx = m });
         rc = 0;
 out:

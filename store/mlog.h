@@ -273,7 +273,9 @@ struct manifest {
         uint64_t next_id;                       /* no segment ever had this id or a higher one */
         struct manifest_entry *entries;         /* in order of the log */
         uint32_t n, cap;
+        bool from_copy;                         /* the manifest was damaged, this is its copy: to be written again */
 };
+#define MANIFEST_COPY "manifest.copy"
 void manifest_init(struct manifest *m, const char *uniqueid);
 void manifest_deinit(struct manifest *m);
 struct manifest_entry *manifest_add(struct manifest *m, uint32_t at);           /* a zeroed entry at this place */
