@@ -712,7 +712,9 @@ static int write_changes(struct index_snapshot *s, struct err *err)
                 goto out;
         }
         s->sync_failed = true;
-        if (fs_datasync(fd, s->path, err) < 0 || write_header(s, fd, err) < 0 || fs_datasync(fd, s->path, err) < 0)
+        if (fs_datasync(fd, s->path, err) < 0)
+                goto out;
+        if (write_header(s, fd, err) < 0 || fs_datasync(fd, s->path, err) < 0)
                 goto out;
         s->sync_failed = false;
         ret = 0;

@@ -698,6 +698,11 @@ int mailbox_roll(struct mailbox *m, struct err *err)
         if (segment_begin(m, m->manifest.next_id, false, &seg, err) < 0)
                 return -1;
         m->manifest.next_id++;
+        if (segment_settle(m, seg, false, err) < 0) {
+                file_unlink_last(seg->file);
+                segment_unref(&seg);
+                return -1;
+        }
         e = manifest_add(&m->manifest, m->manifest.n);
         *e = (struct manifest_entry){ .id = seg->info.id, .valid_len = MLOG_OPEN_END, .kind = MLOG_MAIN, .crc = seg->info.crc,
                                       .salt = seg->info.salt };

@@ -260,7 +260,8 @@ struct manifest_entry {
         uint32_t kind;
         uint32_t base_uid;                      /* MLOG_ADOPTED: of its ADOPT record */
         uint64_t base_modseq;
-        uint64_t seq;                           /* MLOG_ADOPTED: local sequence of the ADOPT record */
+        uint64_t seq;                           /* MLOG_ADOPTED: local sequence of the ADOPT record. MLOG_COMPACTED: none of its records has
+                                                   a higher one; 0: unknown, an older version did not write it */
         uint32_t crc, salt;                     /* of the segment header: known without reading it */
         uint64_t spare;
 };

@@ -337,6 +337,39 @@ Test(damage, compaction_keeps_what_lives_and_gives_back_the_rest)
         free(body);
 }
 
+Test(damage, what_is_written_after_a_compaction_and_a_stop_counts_when_the_index_is_rebuilt)
+{
+        struct mailbox *m = fake_create(&st, ID);
+        struct err err = ERR_INIT;
+        char *body = malloc(40000);
+        struct msg msg;
+
+        memset(body, 'c', 40000);
+        for (int i = 0; i < 40; i++)
+                cr_assert(fake_append(&st, m, body, 40000, 0, NULL, &err) > 0);
+        store(m, 1, 30, MSG_DELETED);
+        store(m, 35, 36, MSG_FLAGGED);
+        expunge_deleted(m);
+        cr_assert_eq(mailbox_purge_expunged(m, INT64_MAX, &err), 0, "%s", err.text);
+        cr_assert_eq(mailbox_compact(m, &err), 0, "%s", err.text);
+        mailbox_unref(&m);
+        logstore_destroy(&st.ls);
+        fake_store_start(&st, 0);
+        m = fake_open(&st, ID);
+        store(m, 35, 36, MSG_ANSWERED);
+        store(m, 33, 34, MSG_DELETED);
+        expunge_deleted(m);
+        check_clean();
+        mailbox_unref(&m);
+        cr_assert_eq(mailbox_reconstruct(&st, &(struct mailbox_ident){ ID, st.dir, "x", 1 }, &err), 0, "%s", err.text);
+        m = fake_open(&st, ID);
+        cr_expect_eq(messages(m), 8);
+        cr_assert_eq(mailbox_message(m, 35, &msg, &err), 0, "%s", err.text);
+        cr_expect(msg.flags & MSG_ANSWERED);
+        mailbox_unref(&m);
+        free(body);
+}
+
 Test(damage, uids_do_not_go_back_when_everything_is_gone)
 {
         struct mailbox *m = fake_create(&st, ID);
