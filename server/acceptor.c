@@ -13,9 +13,11 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "server/engine_private.h"
+#include "store/index.h"
 #include "util/clock.h"
 #include "util/file.h"
 #include "util/log.h"
@@ -24,6 +26,7 @@
 #define EVENTS_AT_ONCE 256
 #define ACCEPTS_AT_ONCE 64                      /* of one listener per event: others get their turn */
 #define BACKOFF_MS 200u
+#define FDS_RESERVE 64u                         /* an eighth of the limit at most */
 #define TOKEN_KICK UINT64_MAX
 #define TOKEN_LISTENER (UINT64_C(1) << 63)      /* | serial of the listener; slots stay below 2^31 */
 
@@ -101,6 +104,33 @@ static void exhausted_locked(struct acceptor *a, struct listener *l, int error) 
         listener_arm_locked(a, l);
 }
 
+/*
+ * The last descriptors are not for connections: whoever is in already needs some to read his mail with. Returns the descriptor, perhaps
+ * another than `fd`; -1 with EMFILE: closed.
+ */
+static int keep_reserve(int fd)
+{
+        struct rlimit limit;
+        rlim_t reserve;
+        int low;
+
+        if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY)
+                return fd;
+        reserve = limit.rlim_cur / 8 < FDS_RESERVE ? limit.rlim_cur / 8 : FDS_RESERVE;
+        if ((rlim_t)fd < limit.rlim_cur - reserve)
+                return fd;
+        file_shed(0);
+        index_fds_shed(0);
+        low = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+        close(fd);
+        if (low >= 0 && (rlim_t)low < limit.rlim_cur - reserve)
+                return low;
+        if (low >= 0)
+                close(low);
+        errno = EMFILE;
+        return -1;
+}
+
 /* Returns false when there is no more to accept now. */
 static bool accept_one_locked(struct acceptor *a, struct listener *l) REQUIRES(a->lock, listeners_class)
 {
@@ -112,9 +142,12 @@ static bool accept_one_locked(struct acceptor *a, struct listener *l) REQUIRES(a
         fd = accept4(l->fd, (struct sockaddr *)&peer, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd < 0 && errno == EMFILE) {
                 file_shed(0);                           /* the store opens its files again when it needs them */
+                index_fds_shed(0);
                 len = sizeof peer;
                 fd = accept4(l->fd, (struct sockaddr *)&peer, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
         }
+        if (fd >= 0)
+                fd = keep_reserve(fd);
         if (fd >= 0) {
                 l->ops->accepted(l->ctx, fd, &peer, len);
                 return true;

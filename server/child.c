@@ -100,6 +100,14 @@ static int find_program(const char *name, char *path, size_t size, bool *own_r, 
         return err_set(err, ERR_NOTFOUND, "program \"%s\" is neither built in nor found beside %s", name, own_path);
 }
 
+int child_check(const char *name, struct err *err)
+{
+        char path[PATH_MAX];
+        bool own;
+
+        return find_program(name, path, sizeof path, &own, err);
+}
+
 /* In the child: only calls that are safe after fork() in a process with threads. */
 static void become_program(const struct child_options *o, const char *path, bool own, char **env, int error_fd)
 {

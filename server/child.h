@@ -34,6 +34,9 @@ struct child_options {
  */
 pid_t child_start(const struct child_options *options, struct err *err);
 
+/* Is there such a program? Returns 0, or -1 with err. */
+int child_check(const char *name, struct err *err);
+
 /* Wait for a child for at most `timeout_s` seconds (0: for ever) and give its wait status. Returns 0, -1 ERR_TIMEOUT. */
 int child_wait(pid_t pid, unsigned timeout_s, int *status_r, struct err *err);
 

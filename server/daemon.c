@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "server/child.h"
+#include "server/confcheck.h"
 #include "server/demo.h"
 #include "server/manual.h"
 #include "server/options.h"
@@ -112,6 +113,7 @@ static int read_files(const struct daemon_options *o, struct conf **conf_r, stru
 
         if (conf_load(o->conf_path, NULL, conf_r, diag, err) == 0) {
                 conf_require_store(*conf_r, diag, err);
+                confcheck(*conf_r, diag);
                 note_no_effect(*conf_r, diag);
         }
         masterconf_load(o->masterconf_path, mc_r, diag, err);
@@ -592,7 +594,9 @@ static void list_programs(void)
 /* Options that print something and end. Returns -1 when there was none. */
 static int print_and_end(const struct daemon_options *o)
 {
-        if (o->print_version)
+        if (o->print_help)
+                options_usage(o->as_master, stdout);
+        else if (o->print_version)
                 printf("cyrus-imapd %s-cyrd\n", CYRUS_COMPAT);
         else if (o->dump_options)
                 manual_dump_options();

@@ -199,15 +199,20 @@ enum limits_verdict limits_enter(struct limits_place *p, const struct sockaddr_s
         return verdict;
 }
 
+static void logged_in_locked(struct limits_place *p) REQUIRES(limits.lock, limits_class)
+{
+        if (p->logged_in)
+                return;
+        p->logged_in = true;
+        stranger_remove_locked(p);
+        if (p->host)
+                p->host->logged_in++;
+}
+
 void limits_authenticated(struct limits_place *p)
 {
         lock_limits();
-        if (!p->logged_in) {
-                p->logged_in = true;
-                stranger_remove_locked(p);
-                if (p->host)
-                        p->host->logged_in++;
-        }
+        logged_in_locked(p);
         unlock_limits();
 }
 
@@ -235,24 +240,44 @@ static void user_put_locked(struct limits_place *p) REQUIRES(limits.lock, limits
         free(u);
 }
 
+static void user_get_locked(struct limits_place *p, struct span key) REQUIRES(limits.lock, limits_class)
+{
+        struct limits_user *u = table_find(limits.users, key);
+
+        if (!u) {
+                u = xcalloc(1, sizeof *u + key.len);
+                u->key_len = key.len;
+                memcpy(u->key, key.p, key.len);
+                table_set(limits.users, key, u);
+        }
+        u->sessions++;
+        p->user = u;
+}
+
 void limits_user(struct limits_place *p, const char *user)
 {
         lock_limits();
         user_put_locked(p);
-        if (user) {
-                struct span key = span_of(user);
-                struct limits_user *u = table_find(limits.users, key);
+        if (user)
+                user_get_locked(p, span_of(user));
+        unlock_limits();
+}
 
-                if (!u) {
-                        u = xcalloc(1, sizeof *u + key.len);
-                        u->key_len = key.len;
-                        memcpy(u->key, key.p, key.len);
-                        table_set(limits.users, key, u);
-                }
-                u->sessions++;
-                p->user = u;
+bool limits_login(struct limits_place *p, const char *user, unsigned per_user, unsigned per_host)
+{
+        const struct limits_user *u;
+        bool room;
+
+        lock_limits();
+        user_put_locked(p);
+        u = table_find(limits.users, span_of(user));
+        room = (!per_user || !u || u->sessions < per_user) && (!per_host || !p->host || p->logged_in || p->host->logged_in < per_host);
+        if (room) {
+                user_get_locked(p, span_of(user));
+                logged_in_locked(p);
         }
         unlock_limits();
+        return room;
 }
 
 void limits_leave(struct limits_place *p)

@@ -40,6 +40,12 @@ enum limits_verdict limits_enter(struct limits_place *place, const struct sockad
         EXCLUDES(limits_class);
 void limits_authenticated(struct limits_place *place) EXCLUDES(limits_class);
 void limits_stranger(struct limits_place *place, uint64_t now_ms) EXCLUDES(limits_class);       /* logged out, and still there */
+/*
+ * A log-in: count this one as the user's and as logged in, unless there are per_user (0: no limit) of the user's or per_host of the
+ * address already. Looking and counting are one step, so that logins side by side cannot pass the limits together. False: nothing
+ * was counted. What was counted goes with limits_leave().
+ */
+bool limits_login(struct limits_place *place, const char *user, unsigned per_user, unsigned per_host) EXCLUDES(limits_class);
 void limits_user(struct limits_place *place, const char *user) EXCLUDES(limits_class);          /* NULL: none any more */
 void limits_leave(struct limits_place *place) EXCLUDES(limits_class);
 unsigned limits_count_user(const char *user) EXCLUDES(limits_class);

@@ -1,5 +1,6 @@
 /* masterconf - the grammar of cyrus.conf. See masterconf.h. */
 #include "server/masterconf.h"
+#include "server/names.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -95,6 +96,20 @@ static enum master_proto get_proto(struct parser *p, const struct param *a)
         return MASTER_TCP;
 }
 
+/* "/usr/sbin/cyrus expire -E 3", as Debian's cyrus.conf has it, is cyr_expire -E 3: ours, never the wrapper of a real Cyrus that may be
+ * installed beside us and would work on our directories. */
+static void unwrap(struct master_entry *e)
+{
+        const struct program *p = program_find_wrapped(e->argv[1]);
+
+        if (!p)
+                return;
+        memmove(e->argv, e->argv + 1, (size_t)e->argc * sizeof *e->argv);       /* with the NULL */
+        e->argc--;
+        e->argv[0] = (char *)(uintptr_t)p->name;
+        e->program = p->name;
+}
+
 static void get_cmd(struct parser *p, struct master_entry *e, const struct param *a)
 {
         struct arena *arena = &p->mc->arena;
@@ -124,6 +139,8 @@ static void get_cmd(struct parser *p, struct master_entry *e, const struct param
         }
         slash = strrchr(e->argv[0], '/');
         e->program = slash ? slash + 1 : e->argv[0];
+        if (strcmp(e->program, "cyrus") == 0 && e->argc > 1)
+                unwrap(e);
 }
 
 static bool is_port(const char *s)

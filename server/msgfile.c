@@ -9,7 +9,7 @@
 
 static bool first_line(const char *path, char line[MSGFILE_MAX])
 {
-        int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
         ssize_t n;
         size_t len = 0;
 

@@ -1,6 +1,7 @@
 /* names - see names.h */
 #include "server/names.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -87,6 +88,18 @@ static int compare_program(const void *name, const void *program)
 const struct program *program_find(const char *name)
 {
         return bsearch(name, programs, ARRAY_LEN(programs), sizeof programs[0], compare_program);
+}
+
+const struct program *program_find_wrapped(const char *name)
+{
+        static const char *const prefixes[] = { "", "cyr_", "ctl_" };
+        const struct program *p = NULL;
+        char full[64];
+
+        for (size_t i = 0; i < ARRAY_LEN(prefixes) && !p; i++)
+                if ((size_t)snprintf(full, sizeof full, "%s%s", prefixes[i], name) < sizeof full)
+                        p = program_find(full);
+        return p || strcmp(name, "check") != 0 ? p : program_find("chk_cyrus");
 }
 
 const struct program *program_table(size_t *n_r)

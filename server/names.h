@@ -26,6 +26,8 @@ struct program {
 
 /* NULL: not one of Cyrus's programs. */
 const struct program *program_find(const char *name);
+/* What Debian's wrapper `cyrus NAME …` would run: NAME, cyr_NAME, ctl_NAME, and chk_cyrus for check. NULL: nothing of Cyrus's. */
+const struct program *program_find_wrapped(const char *name);
 /* All of them, for `make install` and tests; *n_r is their number. */
 const struct program *program_table(size_t *n_r);
 

@@ -11,11 +11,11 @@
 #define MASTER_BACKLOG 32
 #define MASTER_PIDFILE "/run/cyrus-master.pid"
 
-void options_usage(bool as_master)
+void options_usage(bool as_master, FILE *out)
 {
         if (as_master)
                 fputs("usage: master [-C imapd.conf] [-M cyrus.conf] [-l backlog] [-p pidfile] [-j seconds] [-d | -D]\n"
-                      "              [-L logfile] [-t] [-v] [-V]\n", stderr);
+                      "              [-L logfile] [-t] [-v] [-V]\n", out);
         else
                 fputs("usage: cyrd [-C imapd.conf] [-M cyrus.conf] [-d] [-D] [-p pidfile] [-l backlog] [-L logfile] [-t] [-v] [-V]\n"
                       "  -C file   imapd.conf (default /etc/imapd.conf)\n"
@@ -28,13 +28,13 @@ void options_usage(bool as_master)
                       "  -t        check both files, name every error with its line and column, and exit\n"
                       "  -v        log debug messages\n"
                       "  -V        print the version\n"
-                      "  --demo dir [--portbase n]   serve on loopback from a directory that is made on first use\n", stderr);
+                      "  --demo dir [--portbase n]   serve on loopback from a directory that is made on first use\n", out);
 }
 
 static int bad(bool as_master, const char *what, const char *word)
 {
         fprintf(stderr, "%s: %s \"%s\"\n", as_master ? "master" : "cyrd", what, word);
-        options_usage(as_master);
+        options_usage(as_master, stderr);
         return -1;
 }
 
@@ -93,6 +93,10 @@ int options_parse(int argc, char **argv, bool as_master, struct daemon_options *
 
                 if (word[0] != '-' || word[1] == '\0')
                         return bad(as_master, "unexpected argument", word);
+                if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {
+                        o->print_help = true;
+                        return 0;
+                }
                 if (word[1] == '-') {
                         words = as_master ? 0 : long_option(o, word, argv[i + 1]);
                         if (words == 0)

@@ -3,6 +3,7 @@
 #define SERVER_OPTIONS_H
 
 #include <stdbool.h>
+#include <stdio.h>
 
 struct daemon_options {
         bool as_master;                         /* Cyrus's own defaults: pid file, syslog */
@@ -17,12 +18,13 @@ struct daemon_options {
         bool test_only;                         /* -t */
         bool verbose;                           /* -v */
         bool print_version;                     /* -V */
+        bool print_help;                        /* --help, -h; what follows it is not looked at */
         bool list_programs;                     /* --list-programs: the names of Cyrus we answer to */
         bool dump_options, manual_options;      /* --dump-options, --manual-options: the option table as text, as roff */
 };
 
 /* Returns 0; -1 after a message on stderr. */
 int options_parse(int argc, char **argv, bool as_master, struct daemon_options *o_r);
-void options_usage(bool as_master);
+void options_usage(bool as_master, FILE *out);
 
 #endif

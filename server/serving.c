@@ -1,10 +1,12 @@
 /* serving - see serving.h */
 #include "server/serving.h"
 
+#include <netdb.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
+#include "server/child.h"
 #include "server/external.h"
 #include "util/array.h"
 #include "util/log.h"
@@ -81,6 +83,11 @@ void serving_check(const struct masterconf *mc, const struct conf *conf, struct 
                 struct err err = ERR_INIT;
 
                 names[n++] = e->name;
+                if (e->port && !ascii_isdigit(e->port[0]) && !getservbyname(e->port, NULL))
+                        diag_add(diag, DIAG_WARNING, mc->path, e->line, 1, "service \"%s\": no port is named \"%s\" (/etc/services)",
+                                 e->name, e->port);
+                if (!p && child_check(e->argv[0], &err) < 0)
+                        diag_add(diag, DIAG_WARNING, mc->path, e->line, e->cmd_column, "service \"%s\": %s", e->name, err.text);
                 if (!p)
                         continue;
                 if (is_udp(e) && p->built)
@@ -91,6 +98,13 @@ void serving_check(const struct masterconf *mc, const struct conf *conf, struct 
                         diag_add(diag, DIAG_ERROR, mc->path, e->line, e->cmd_column,
                                  "service \"%s\": -C %s is not the daemon's %s: use %s_<option> there instead", e->name, args.config,
                                  conf_path(conf), e->name);
+        }
+        for (size_t i = 0; i < mc->n; i++) {
+                struct err err = ERR_INIT;
+
+                e = mc->v[i];
+                if (e->section != MASTER_SERVICES && !program_find(e->program) && child_check(e->argv[0], &err) < 0)
+                        diag_add(diag, DIAG_WARNING, mc->path, e->line, e->cmd_column, "\"%s\": %s", e->name, err.text);
         }
         conf_check_services(conf, names, diag);
         free(names);

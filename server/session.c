@@ -472,12 +472,7 @@ void session_set_status(struct session *s, const char *mailbox_or_null, const ch
         info_unlock(e->slot);
 }
 
-unsigned session_count_user(const char *user)
+bool session_login(struct session *s, const char *user, unsigned per_user, unsigned per_host)
 {
-        return limits_count_user(user);
-}
-
-unsigned session_count_host(const struct session *s)
-{
-        return limits_count_host(&s->engine->place);
+        return limits_login(&s->engine->place, user, per_user, per_host);
 }

@@ -131,8 +131,8 @@ void engine_call(enum offload_queue queue, void (*fn)(void *arg), void *arg);
 void session_set_user(struct session *s, const char *user);
 void session_set_status(struct session *s, const char *mailbox_or_null, const char *command);
 
-/* How many sessions this user and this address have now (maxlogins_per_user, maxlogins_per_host). */
-unsigned session_count_user(const char *user);
-unsigned session_count_host(const struct session *s);   /* logged in (authenticated), of this one's address; 0 over Unix sockets */
+/* A log-in within these limits (maxlogins_per_user, maxlogins_per_host; 0: none)? True: it counts from now on, until the session ends or
+ * session_set_user() says otherwise. See limits_login(). */
+bool session_login(struct session *s, const char *user, unsigned per_user, unsigned per_host);
 
 #endif

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -61,16 +62,23 @@ struct telemetry *telemetry_start(struct session *s, const struct conf *conf, co
         const char *dir = conf_str(conf, NULL, "configdirectory");
         struct telemetry *t;
         char path[4096], stamp[64];
+        struct stat st;
         time_t now = (time_t)clock_wall_s();
         int fd, n;
 
         if (!dir || !userid || !plain_name(userid))
                 return NULL;
         snprintf(path, sizeof path, "%s/log/%s/%s-%s", dir, userid, service_name(s->service), s->name);
-        fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0640);
+        /* Who owns the directory may have put something else there: a pipe nobody reads must not hold a worker. */
+        fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0640);
         if (fd < 0) {
                 if (errno != ENOENT && errno != ENOTDIR)
                         log_event(LOG_WARN, s->name, "telemetry.failed", "reason=\"%s\"", strerror(errno));
+                return NULL;
+        }
+        if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+                log_event(LOG_WARN, s->name, "telemetry.failed", "reason=\"not a file\"");
+                close(fd);
                 return NULL;
         }
         t = xcalloc(1, sizeof *t);

@@ -5,6 +5,7 @@
  * are skipped, an identifier without letters ends the list. What acl_change() writes is always in canonical form.
  */
 #include "store/acl.h"
+#include "util/conf.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -201,4 +202,12 @@ int acl_change(const char *acl, const char *identifier, enum acl_mode mode, uint
                 return err_set(err, ERR_LIMIT, "access control list longer than %d octets", ACL_LIST_MAX);
         }
         return 0;
+}
+
+uint32_t acl_implicit_owner(struct conf *conf)
+{
+        const char *text = conf_str(conf, NULL, "implicit_owner_rights");
+        uint32_t rights;
+
+        return text && acl_parse_rights(span_of(text), &rights, NULL) == 0 ? rights : 0;
 }

@@ -32,6 +32,10 @@ struct acl_identity {
  * owner and admin, which nothing takes away. */
 uint32_t acl_rights(const char *acl, const struct acl_identity *who);
 
+/* The option implicit_owner_rights as bits. */
+struct conf;
+uint32_t acl_implicit_owner(struct conf *conf);
+
 /* Parse "lrswipkxtecda…" – also legacy c and d on input as cyrus-files.md 7 says. ERR_SYNTAX names the letter. */
 int acl_parse_rights(struct span text, uint32_t *rights_r, struct err *err);
 /* Canonical letters with legacy c, d as Cyrus prints them ("lrswipkxtecda"). buf has room for ACL_TEXT_MAX. */

@@ -145,7 +145,8 @@ static const char *acl_of(struct creating *c, struct span folder)
 
 static int create_one(struct creating *c, struct span folder, const char *internal, struct err *err)
 {
-        struct mbox_create what = { .name = internal, .acl = acl_of(c, folder), .specialuse = use_of(c, folder) };
+        struct mbox_create what = { .name = internal, .acl = acl_of(c, folder), .specialuse = use_of(c, folder),
+                                    .with_parents = true };
         struct err mine = ERR_INIT;
 
         if (mboxlist_create(store_mboxlist(c->store), &what, NULL, &mine) == 0 || mine.code == ERR_EXISTS)

@@ -110,6 +110,8 @@ void index_set_repair(struct index *ix, const struct index_repair *repair);     
 /* For a cold mailbox: unchanged blocks leave memory, the descriptor is closed (and opened again when needed) – but not while a view
  * has blocks that it has not read yet: let go of the mailbox's own view before, it is made again in O(blocks). */
 void index_shed(struct index *ix);
+/* All indexes: close descriptors that nobody uses at the moment, all but `keep`. They are opened again when they are needed. */
+void index_fds_shed(unsigned keep);
 
 /* ---- counters, blobs, sums ---- */
 

@@ -53,8 +53,6 @@
 #include "util/must.h"
 
 #define INDEX_VERSION 1
-#define HEADER_PAGES 2
-#define FILES_KEPT 64                           /* files that others keep open when we run out of descriptors */
 #define PAGES_MAX (1u << 31)                    /* 8 TiB */
 #define PLACE_MAX (1u << 30)                    /* octets of table or meta that are believed: 11 thousand million messages */
 static const char magic[8] = { 'c', 'y', 'r', 'd', 'i', 'd', 'x', '\n' };
@@ -98,76 +96,6 @@ static uint32_t header_crc(const struct header *h)
 
 /* ---- the file ---- */
 
-static struct index_file *file_new(const char *path, int fd)
-{
-        struct index_file *f = xcalloc(1, sizeof *f);
-
-        atomic_init(&f->refs, 1);
-        mutex_init(&f->lock);
-        f->path = xstrdup(path);
-        f->fd = fd;
-        f->end = HEADER_PAGES;
-        return f;
-}
-
-static void note_inode(struct index_file *f, const struct stat *st)
-{
-        f->dev = st->st_dev;
-        f->ino = st->st_ino;
-}
-
-struct index_file *index_file_ref(struct index_file *f)
-{
-        atomic_fetch_add_explicit(&f->refs, 1, memory_order_relaxed);
-        return f;
-}
-
-void index_file_unref(struct index_file **f_p)
-{
-        struct index_file *f = *f_p;
-
-        *f_p = NULL;
-        if (!f || atomic_fetch_sub_explicit(&f->refs, 1, memory_order_acq_rel) != 1)
-                return;
-        if (f->fd >= 0)
-                close(f->fd);
-        ARRAY_FREE(&f->free);
-        mutex_deinit(&f->lock);
-        free(f->path);
-        free(f);
-}
-
-/* Tools that only look may not be allowed to write. */
-static int open_any(const char *path)
-{
-        int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-
-        return fd >= 0 || (errno != EACCES && errno != EROFS) ? fd : open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-}
-
-static int open_fd_locked(struct index_file *f, struct err *err) REQUIRES(f->lock, index_class);
-static int open_fd_locked(struct index_file *f, struct err *err)
-{
-        struct stat st;
-        int fd;
-
-        if (f->fd >= 0)
-                return 0;
-        fd = open_any(f->path);
-        if (fd < 0 && (errno == EMFILE || errno == ENFILE)) {
-                file_shed(FILES_KEPT);                  /* takes a lock of its own and calls nobody */
-                fd = open_any(f->path);
-        }
-        if (fd < 0)
-                return err_errno(err, errno, "open %s", f->path);
-        if (fstat(fd, &st) < 0 || st.st_dev != f->dev || st.st_ino != f->ino) {
-                close(fd);
-                return err_set(err, ERR_IO, "%s: was replaced by another file", f->path);
-        }
-        f->fd = fd;
-        return 0;
-}
-
 static void file_lock(struct index_file *f) ACQUIRE(f->lock, index_class);
 static void file_unlock(struct index_file *f) RELEASE(f->lock, index_class);
 static void file_lock(struct index_file *f) NO_TSA
@@ -178,63 +106,6 @@ static void file_lock(struct index_file *f) NO_TSA
 static void file_unlock(struct index_file *f) NO_TSA
 {
         mutex_unlock(&f->lock);
-}
-
-/* A descriptor that stays until file_release(). */
-static int file_use(struct index_file *f, int *fd_r, struct err *err)
-{
-        int rc;
-
-        file_lock(f);
-        rc = open_fd_locked(f, err);
-        if (rc == 0) {
-                f->users++;
-                *fd_r = f->fd;
-        }
-        file_unlock(f);
-        return rc;
-}
-
-static void file_release(struct index_file *f)
-{
-        file_lock(f);
-        f->users--;
-        file_unlock(f);
-}
-
-int index_file_read(struct index_file *f, void *buf, size_t len, uint64_t offset, struct err *err)
-{
-        int fd = -1, rc;
-
-        if (file_use(f, &fd, err) < 0)
-                return -1;
-        rc = fs_pread_all(fd, buf, len, offset, err);
-        file_release(f);
-        return rc;
-}
-
-void index_file_shed(struct index_file *f)
-{
-        int fd = -1;
-
-        file_lock(f);
-        if (f->users == 0 && !f->superseded) {
-                fd = f->fd;
-                f->fd = -1;
-        }
-        file_unlock(f);
-        if (fd >= 0)
-                close(fd);
-}
-
-/* The path is about to be another file's: from now on only the descriptor leads here. Should it not open, what is still in this file
- * is lost to its readers, who then repair it from the log. */
-static void file_supersede(struct index_file *f)
-{
-        file_lock(f);
-        (void)open_fd_locked(f, NULL);
-        f->superseded = true;
-        file_unlock(f);
 }
 
 /* ---- extents ---- */
@@ -401,7 +272,7 @@ static int read_place(int fd, struct index *ix, const struct place *pl, uint64_t
         *buf_r = NULL;
         if (pl->pages == 0 && pl->len == 0)
                 return 0;
-        if (pl->page < HEADER_PAGES || pl->page > PAGES_MAX || pl->len == 0 || pl->len > PLACE_MAX
+        if (pl->page < INDEX_HEADER_PAGES || pl->page > PAGES_MAX || pl->len == 0 || pl->len > PLACE_MAX
             || __builtin_add_overflow(at, pl->len, &end) || end > file_size || pages_for(pl->len) != pl->pages)
                 return err_set(err, ERR_CORRUPT, "%s: the %s is outside of the file", ix->path, what);
         *buf_r = try_malloc(pl->len);
@@ -418,7 +289,7 @@ static bool summary_possible(const struct index_summary *s, const struct index_s
 {
         uint64_t at = (uint64_t)s->page * INDEX_PAGE, len = (uint64_t)s->records * sizeof(struct index_rec);
 
-        if (s->records == 0 || s->records > INDEX_BLOCK_RECORDS || s->page < HEADER_PAGES || s->page > PAGES_MAX
+        if (s->records == 0 || s->records > INDEX_BLOCK_RECORDS || s->page < INDEX_HEADER_PAGES || s->page > PAGES_MAX
             || s->pages != pages_for(len) || at + len > file_size)
                 return false;
         if (s->first_uid == 0 || s->first_uid > s->last_uid || s->last_uid == UINT32_MAX
@@ -566,13 +437,13 @@ int index_open(const char *path, const char *uniqueid, struct index **ix_r, stru
         struct index *ix = index_create_empty(path, uniqueid);
         struct header h;
         struct stat st;
-        int fd = open_any(path);
+        int fd = index_file_open(path);
 
         if (fd < 0) {
                 err_errno(err, errno, "open %s", path);
                 goto fail;
         }
-        ix->file = file_new(path, fd);
+        ix->file = index_file_new(path, fd);
         if (fstat(fd, &st) < 0) {
                 err_errno(err, errno, "stat %s", path);
                 goto fail;
@@ -581,13 +452,15 @@ int index_open(const char *path, const char *uniqueid, struct index **ix_r, stru
                 err_set(err, ERR_CORRUPT, "%s: not a file", path);
                 goto fail;
         }
-        note_inode(ix->file, &st);
+        ix->file->dev = st.st_dev;
+        ix->file->ino = st.st_ino;
         if (read_header(fd, ix, &h, err) < 0)
                 goto fail;
         if (load_all(ix, &h, (uint64_t)st.st_size, err) < 0) {
                 forget_pages(ix);
                 goto fail;
         }
+        index_file_release(ix->file);
         *ix_r = ix;
         return 0;
 fail:
@@ -806,14 +679,15 @@ static int write_aside(struct index_snapshot *s, struct err *err)
 
         if (fd < 0)
                 return err_errno(err, errno, "open %s", s->aside);
-        s->file = file_new(s->path, fd);
+        s->file = index_file_new(s->path, fd);
         if (fstat(fd, &st) < 0)
                 return err_errno(err, errno, "stat %s", s->aside);
-        note_inode(s->file, &st);
+        s->file->dev = st.st_dev;
+        s->file->ino = st.st_ino;
         if (write_contents(s, fd, err) < 0 || write_header(s, fd, err) < 0 || fs_datasync(fd, s->aside, err) < 0)
                 return err_prefix(err, "%s", s->aside);
         if (s->former)
-                file_supersede(s->former);
+                index_file_supersede(s->former);
         if (rename(s->aside, s->path) < 0)
                 return err_errno(err, errno, "rename %s", s->path);
         s->sync_failed = true;                          /* until it is known: the name may be the old or the new file's */
@@ -827,7 +701,7 @@ static int write_changes(struct index_snapshot *s, struct err *err)
 {
         int fd = -1, ret = -1;
 
-        if (file_use(s->file, &fd, err) < 0)
+        if (index_file_use(s->file, &fd, err) < 0)
                 return -1;
         s->sync_failed = true;
         if (s->sync_first && fs_datasync(fd, s->path, err) < 0)
@@ -838,12 +712,14 @@ static int write_changes(struct index_snapshot *s, struct err *err)
                 goto out;
         }
         s->sync_failed = true;
-        if (fs_datasync(fd, s->path, err) < 0 || write_header(s, fd, err) < 0 || fs_datasync(fd, s->path, err) < 0)
+        if (fs_datasync(fd, s->path, err) < 0)
+                goto out;
+        if (write_header(s, fd, err) < 0 || fs_datasync(fd, s->path, err) < 0)
                 goto out;
         s->sync_failed = false;
         ret = 0;
 out:
-        file_release(s->file);
+        index_file_release(s->file);
         return ret;
 }
 
@@ -917,6 +793,7 @@ static void adopt(struct index *ix, struct index_snapshot *s)
         if (s->aside) {
                 index_file_unref(&ix->file);
                 ix->file = index_file_ref(s->file);
+                index_file_release(s->file);            /* the name is its own now: it can be opened again */
         }
         ix->generation = s->header.generation;
         ix->maybe_unsynced = ix->failed = false;

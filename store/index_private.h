@@ -39,12 +39,15 @@ struct index_free { uint32_t page, pages; };
 struct index_file {
         atomic_uint_fast32_t refs;
         char *path;                             /* immutable */
-        struct mutex lock;                      /* of index_class; covers all below */
-        int fd;                                 /* -1: closed by index_shed() */
-        unsigned users;                         /* readers that use fd now */
-        bool superseded;                        /* path is another file now: fd stays open */
-        dev_t dev;
+        struct mutex lock;                      /* of index_class; covers free and end */
+        dev_t dev;                              /* immutable once it is shared, as is ino */
         ino_t ino;
+        /* under index_fd.c's lock */
+        int fd;                                 /* -1: closed */
+        unsigned users;                         /* readers and writers that use fd now */
+        bool superseded;                        /* path is another file now: fd stays open */
+        bool listed;                            /* fd is open, nobody uses it, it may be closed: then in the list, by last use */
+        struct index_file *prev, *next;
         ARRAY(struct index_free) free;          /* ascending, never adjacent */
         uint32_t end;                           /* pages in use, free ones in between included */
 };
@@ -120,12 +123,24 @@ void index_log_damage(struct index_block *b, const struct err *err);
 /* Read the records of a block from its extent and check them against checksum and summary. ERR_CORRUPT, ERR_IO. Any thread. */
 int index_block_read(struct index_block *b, struct index_extent *extent, struct index_rec *recs, struct err *err) EXCLUDES(index_class);
 
-/* ---- index_file.c ---- */
+/* ---- index_fd.c ---- */
 
+#define INDEX_HEADER_PAGES 2
+
+/* A file with an open descriptor, in use by the caller until index_file_release(). dev and ino are the caller's to set. */
+struct index_file *index_file_new(const char *path, int fd);
 struct index_file *index_file_ref(struct index_file *f);
 void index_file_unref(struct index_file **f);
-int index_file_read(struct index_file *f, void *buf, size_t len, uint64_t offset, struct err *err) EXCLUDES(index_class);
-void index_file_shed(struct index_file *f) EXCLUDES(index_class);
+int index_file_open(const char *path);                                  /* as open(2): for writing if that is allowed */
+int index_file_use(struct index_file *f, int *fd_r, struct err *err);   /* a descriptor that stays until index_file_release() */
+void index_file_release(struct index_file *f);
+int index_file_read(struct index_file *f, void *buf, size_t len, uint64_t offset, struct err *err);
+void index_file_shed(struct index_file *f);                             /* close it unless it is in use */
+/* The path is about to be another file's: from now on only the descriptor leads here. */
+void index_file_supersede(struct index_file *f);
+
+/* ---- index_file.c ---- */
+
 struct index_extent *index_extent_ref(struct index_extent *e);
 void index_extent_unref(struct index_extent **e) EXCLUDES(index_class);
 

@@ -487,6 +487,16 @@ static struct span copy_span(struct arena *arena, const char *p, uint32_t len)
         return arena_span(arena, (struct span){ p, len });
 }
 
+/* One of the rendered texts: copied, or where it is. */
+static struct span text_span(struct arena *arena, bool places, const char *p, uint32_t len, struct segment *seg, struct msg_front *f_r)
+{
+        if (!places || len < FRONT_LARGE)
+                return copy_span(arena, p, len);
+        if (!f_r->file)
+                f_r->file = file_ref(seg->file);
+        return (struct span){ NULL, len };
+}
+
 int mailbox_front(struct mailbox *m, const struct msg *msg, unsigned want, struct arena *arena, struct msg_front *f_r,
                   struct err *err)
 {
@@ -506,20 +516,24 @@ int mailbox_front(struct mailbox *m, const struct msg *msg, unsigned want, struc
         f = (const void *)front.data;
         if (rc == 0 && (h.type != MLOG_MESSAGE || h.front_len != msg->front_len))
                 rc = err_set(err, ERR_CORRUPT, "%s: no message at %llu", file_path(seg->file), (unsigned long long)offset);
-        segment_unref(&seg);
         if (rc < 0) {
+                segment_unref(&seg);
                 str_deinit(&front);
                 return damaged(m, msg, err);
         }
         p = (const char *)(f + 1);
+        f_r->envelope_at = offset + sizeof h + sizeof *f;
+        f_r->bodystructure_at = f_r->envelope_at + f->envelope_len;
+        f_r->body_at = f_r->bodystructure_at + f->bodystructure_len;
         if (want & FRONT_ENVELOPE)
-                f_r->envelope = copy_span(arena, p, f->envelope_len);
+                f_r->envelope = text_span(arena, want & FRONT_PLACES, p, f->envelope_len, seg, f_r);
         p += f->envelope_len;
         if (want & FRONT_BODYSTRUCTURE)
-                f_r->bodystructure = copy_span(arena, p, f->bodystructure_len);
+                f_r->bodystructure = text_span(arena, want & FRONT_PLACES, p, f->bodystructure_len, seg, f_r);
         p += f->bodystructure_len;
         if (want & FRONT_BODY)
-                f_r->body = copy_span(arena, p, f->body_len);
+                f_r->body = text_span(arena, want & FRONT_PLACES, p, f->body_len, seg, f_r);
+        segment_unref(&seg);
         p = front.data + mlog_align((uint64_t)(p - front.data) + f->body_len);
         if ((want & FRONT_PARTS) && mime_parts_valid((const void *)p, f->parts_n, f->size)) {
                 void *parts = arena_alloc(arena, f->parts_n * sizeof(struct mime_part) + 1);

@@ -186,8 +186,14 @@ struct msg_front {
         const struct mime_part *parts;          /* store/mime.h */
         uint32_t part_count;
         struct span header;                     /* the top-level header if it was kept in the record (blobs up to 16 KiB), else len 0 */
+        /* With FRONT_PLACES: of the three texts above those of FRONT_LARGE octets and more are not copied (p NULL, len as it is); they stand
+         * in this file, the caller's reference (file_unref(); NULL when none is large), at these offsets. */
+        struct file *file;
+        uint64_t envelope_at, bodystructure_at, body_at;
 };
-enum { FRONT_ENVELOPE = 1, FRONT_BODYSTRUCTURE = 2, FRONT_BODY = 4, FRONT_PARTS = 8, FRONT_HEADER = 16, FRONT_ALL = 31 };
+enum { FRONT_ENVELOPE = 1, FRONT_BODYSTRUCTURE = 2, FRONT_BODY = 4, FRONT_PARTS = 8, FRONT_HEADER = 16, FRONT_ALL = 31,
+       FRONT_PLACES = 32 };
+#define FRONT_LARGE ((size_t)32 * 1024)
 int mailbox_front(struct mailbox *mbox, const struct msg *msg, unsigned want, struct arena *arena, struct msg_front *front_r,
                   struct err *err);
 

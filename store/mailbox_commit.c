@@ -216,6 +216,7 @@ static int writing_fd(struct mailbox *m, struct segment *seg, struct err *err)
         seg->fd = open(path.data, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
         if (seg->fd < 0 && errno == EMFILE) {
                 file_shed(0);
+                index_fds_shed(0);
                 seg->fd = open(path.data, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
         }
         if (seg->fd < 0)
@@ -697,6 +698,11 @@ int mailbox_roll(struct mailbox *m, struct err *err)
         if (segment_begin(m, m->manifest.next_id, false, &seg, err) < 0)
                 return -1;
         m->manifest.next_id++;
+        if (segment_settle(m, seg, false, err) < 0) {
+                file_unlink_last(seg->file);
+                segment_unref(&seg);
+                return -1;
+        }
         e = manifest_add(&m->manifest, m->manifest.n);
         *e = (struct manifest_entry){ .id = seg->info.id, .valid_len = MLOG_OPEN_END, .kind = MLOG_MAIN, .crc = seg->info.crc,
                                       .salt = seg->info.salt };

@@ -26,7 +26,6 @@
 #define COMPACT_TOGETHER 8                      /* … unless there are as many as this: each is a file */
 #define COMPACT_ACTIVE_MIN (256u << 10)         /* the segment being written is sealed early for its sake when larger, and half dead */
 #define COMPACT_OUTPUT_MAX (256ull << 20)
-#define SEQ_RESERVED (1ull << 32)
 #define RELOCATE_SLICE 512
 #define STATES_SLICE 4096
 
@@ -374,6 +373,7 @@ static int write_out(struct compaction *c, struct err *err)
         mailbox_lock(m);
         c->seq = m->seq;
         m->seq += SEQ_RESERVED;
+        c->out->seq = m->seq - 1;
         state_counters(m, &counters);
         c->deletedmodseq = counters.deletedmodseq;
         mlog_batch_add(&c->batch, &c->batch.body, MLOG_COUNTERS, &counters, sizeof counters, NULL, 0, NULL, 0, 0);
@@ -390,9 +390,8 @@ static int write_out(struct compaction *c, struct err *err)
                 mlog_batch_add(&c->batch, &c->batch.body, MLOG_PURGE, &u, sizeof u, c->purged.ranges, c->purged.n * sizeof *c->purged.ranges,
                                NULL, 0, 0);
         }
-        if (flush(c, err) < 0 || mailbox_guard(m, fs_datasync(c->out->fd, file_path(c->out->file), err), err) < 0)
+        if (flush(c, err) < 0 || segment_settle(m, c->out, false, err) < 0)
                 return -1;
-        c->out->durable = c->out->end;
         c->out->sealed = true;
         segment_close_fd(c->out);
         return 0;
@@ -434,7 +433,7 @@ static int list_out(struct compaction *c, uint64_t before_id, struct err *err)
         at = manifest_find(&m->manifest, before_id);
         must(at >= 0);
         *manifest_add(&m->manifest, (uint32_t)at) = (struct manifest_entry){ .id = c->out->info.id, .valid_len = c->out->end,
-                .kind = MLOG_COMPACTED, .crc = c->out->info.crc, .salt = c->out->info.salt };
+                .kind = MLOG_COMPACTED, .seq = c->out->seq, .crc = c->out->info.crc, .salt = c->out->info.salt };
         if (mailbox_guard(m, manifest_write(&m->manifest, m->dir, err), err) < 0) {
                 /* Perhaps it is there all the same: then the next load rebuilds the index, from a log that says the same. */
                 former.generation = m->manifest.generation;

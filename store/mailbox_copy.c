@@ -332,9 +332,8 @@ static int side_list(struct carry *t, struct err *err)
         struct segment *s = t->side;
         struct manifest_entry *e;
 
-        if (mailbox_guard(m, fs_datasync(s->fd, file_path(s->file), err), err) < 0)
+        if (segment_settle(m, s, false, err) < 0)
                 return -1;
-        s->durable = s->end;
         s->sealed = true;
         s->seq = 0;
         segment_close_fd(s);

@@ -223,10 +223,7 @@ int segment_begin(struct mailbox *m, uint64_t id, bool counters, struct segment 
                         m->prev_crc = pen.prev_crc;
                 }
         }
-        if (rc == 0)
-                rc = mailbox_guard(m, fs_datasync(fd, path.data, err), err);
         if (rc == 0) {
-                s->durable = s->end;
                 *seg_r = s;
         } else {
                 unlink(path.data);
@@ -234,6 +231,18 @@ int segment_begin(struct mailbox *m, uint64_t id, bool counters, struct segment 
         }
         str_deinit(&path);
         return rc;
+}
+
+int segment_settle(struct mailbox *m, struct segment *s, bool listed_in_new, struct err *err)
+{
+        int rc = fs_datasync(s->fd, file_path(s->file), err);
+
+        if (rc == 0 && !listed_in_new)
+                rc = fs_sync_dir(m->dir, err);
+        if (mailbox_guard(m, rc, err) < 0)
+                return -1;
+        s->durable = s->end;
+        return 0;
 }
 
 /* ---- replay ---- */
@@ -724,6 +733,11 @@ static int seal_tail(struct mailbox *m, uint32_t last, struct err *err)
         if (segment_begin(m, m->manifest.next_id, true, &seg, err) < 0)
                 return -1;
         m->manifest.next_id++;
+        if (segment_settle(m, seg, false, err) < 0) {
+                file_unlink_last(seg->file);
+                segment_unref(&seg);
+                return -1;
+        }
         *manifest_add(&m->manifest, m->manifest.n) = (struct manifest_entry){ .id = seg->info.id, .valid_len = MLOG_OPEN_END,
                 .kind = MLOG_MAIN, .crc = seg->info.crc, .salt = seg->info.salt };
         if (mailbox_guard(m, manifest_write(&m->manifest, m->dir, err), err) < 0) {
@@ -765,6 +779,24 @@ static void remove_orphans(struct mailbox *m)
         }
         if (d)
                 closedir(d);
+}
+
+/* The local sequence goes on above all that compactions took, which no record of the log need show: what is written below would not count
+ * against what they kept, once the index is rebuilt. */
+static uint64_t compacted_seq(const struct mailbox *m, uint64_t max)
+{
+        bool unknown = false;
+
+        for (uint32_t i = 0; i < m->manifest.n; i++) {
+                const struct manifest_entry *e = &m->manifest.entries[i];
+
+                if (e->kind != MLOG_COMPACTED)
+                        continue;
+                unknown = unknown || !e->seq;
+                if (e->seq > max)
+                        max = e->seq;
+        }
+        return unknown ? max + SEQ_RESERVED : max;
 }
 
 /* ADOPTED entries that no ADOPT record ever came for (base_uid still 0), and RETIRED ones after a rebuild. */
@@ -822,7 +854,7 @@ static int finish_load(struct mailbox *m, struct replay *r, uint32_t last, struc
         bool unclean = r->last_epoch != m->epoch, readonly = r->flags & LOAD_READONLY;
 
         kwtab_fill(&m->kw);
-        m->seq = r->max_seq + 1;
+        m->seq = compacted_seq(m, r->max_seq) + 1;
         m->prev_crc = r->prev_crc;
         m->active = end;
         if (unclean && r->last_epoch < m->epoch)
@@ -884,6 +916,8 @@ int mailbox_load(struct mailbox *m, const struct mailbox_ident *ident, unsigned 
         if (!index_counters(m->ix)->uidnext)
                 index_counters(m->ix)->uidnext = 1;
         if (finish_load(m, &r, last, err) < 0)
+                goto out;
+        if (m->manifest.from_copy && !m->readonly_store && mailbox_guard(m, manifest_write(&m->manifest, m->dir, err), err) < 0)
                 goto out;
         index_set_repair(m->ix, &(struct index_repair){ .fn = repair_block, .ctx = m });
         rc = 0;
@@ -967,7 +1001,7 @@ int mailbox_create_files(struct store *store, const struct mailbox_ident *ident,
                         goto out;
                 }
         }
-        if (segment_begin(m, 1, true, &seg, err) < 0)
+        if (segment_begin(m, 1, true, &seg, err) < 0 || segment_settle(m, seg, true, err) < 0)
                 goto out;
         m->manifest.next_id = 2;
         *manifest_add(&m->manifest, 0) = (struct manifest_entry){ .id = 1, .valid_len = MLOG_OPEN_END, .kind = MLOG_MAIN,

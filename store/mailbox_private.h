@@ -25,6 +25,7 @@
 
 #define BLOB_THRESHOLD STAGE_IN_MEMORY
 #define BATCH_BYTES_MAX (1u << 20)              /* a larger batch is built in a segment of its own */
+#define SEQ_RESERVED (1ull << 32)                /* local sequence numbers that a compaction takes for its records */
 #define SEGMENT_ROLL_BYTES (16u << 20)          /* a new segment is prepared when the present one is larger */
 #define KWSETS_MAX 65536
 #define KWSET_IDS_MAX (4u << 20)                /* in all sets together: they are in memory, and with every checkpoint */
@@ -258,8 +259,11 @@ struct segment *mailbox_segment(struct mailbox *m, uint64_t id);                
 void mailbox_problem(struct mailbox *m, struct check_report *report, uint32_t uid, const char *fmt, ...)
         __attribute__((format(printf, 4, 5)));
 struct segment *segment_open(struct mailbox *m, const struct manifest_entry *e, const struct mlog_segment_info *info);
-/* Make segment `id`, synced, not yet listed; with a batch of its COUNTERS record if wanted. */
+/* Make segment `id`, not synced, not yet listed; with a batch of its COUNTERS record if wanted. */
 int segment_begin(struct mailbox *m, uint64_t id, bool counters, struct segment **seg_r, struct err *err);
+/* What was written to the segment and its name are durable: a manifest may list it. `listed_in_new`: by the mailbox's first manifest, whose
+ * own sync of the directory makes both names durable (without that manifest there is no mailbox). */
+int segment_settle(struct mailbox *m, struct segment *s, bool listed_in_new, struct err *err);
 void mailbox_set_view(struct mailbox *m);       /* after load: everything is published */
 
 /* ---- mailbox_commit.c ---- */

@@ -69,8 +69,9 @@ struct mbox_create {
         const char *specialuse;                 /* NULL none */
         const char *uniqueid;                   /* NULL: made here (replication gives one) */
         uint32_t uidvalidity;                   /* 0: max(now, last of that name + 1) */
+        bool with_parents;                      /* missing names above, INBOX apart, become mailboxes, as with Cyrus (RFC 9051 6.3.4) */
 };
-/* Makes missing parents as intermediates. ERR_EXISTS, ERR_BADNAME, ERR_IO, ERR_READONLY. */
+/* One transaction. Without `with_parents` missing parents become intermediates. ERR_EXISTS, ERR_BADNAME, ERR_IO, ERR_READONLY. */
 int mboxlist_create(struct mboxlist *ml, const struct mbox_create *what, const struct mbentry **entry_r, struct err *err)
         EXCLUDES(names_class);
 /*
@@ -87,6 +88,10 @@ int mboxlist_delete_tree(struct mboxlist *ml, const char *name, bool immediately
  */
 int mboxlist_rename(struct mboxlist *ml, const char *from, const char *to, bool with_children, const char *partition,
                     struct err *err) EXCLUDES(names_class);
+/* What a client asks for: with all below it, and missing names above the new one become mailboxes (RFC 9051 6.3.6). */
+int mboxlist_rename_tree(struct mboxlist *ml, const char *from, const char *to, const char *partition, struct err *err)
+        EXCLUDES(names_class);
+/* The owner keeps implicit_owner_rights whatever is asked for: they stay in the list, where others see them. */
 int mboxlist_set_acl(struct mboxlist *ml, const char *name, const char *identifier, int acl_mode, uint32_t rights, struct err *err)
         EXCLUDES(names_class);
 int mboxlist_set_specialuse(struct mboxlist *ml, const char *name, const char *specialuse, struct err *err) EXCLUDES(names_class);

@@ -19,6 +19,7 @@ void changes_deinit(struct name_changes *changes)
                 mbentry_unref(&changes->list.v[i].tombstone);
         }
         ARRAY_FREE(&changes->list);
+        ARRAY_FREE(&changes->made);
         ARRAY_FREE(&changes->removals);
         arena_deinit(&changes->arena);
 }

@@ -230,12 +230,67 @@ static bool directory_there(const struct mailbox_ident *ident, struct err *err)
 
 static int create_locked(struct mboxlist *ml, const struct mbox_create *what, const char *partition, const struct mbentry **entry_r,
                          struct err *err) REQUIRES(names_class);
+/* Row, directory and first segment, then the change that names them. Takes over the reference to `e`. */
+static int make_mailbox(struct mboxlist *ml, struct name_changes *changes, const struct mbentry *e, bool given_id, struct err *err)
+{
+        struct mailbox_ident ident;
+
+        changes_set(changes, e->name, e, NULL);
+        if (mbentry_ident(ml->store, e, &ident, err) < 0 || (given_id && directory_there(&ident, err)) ||
+            removal_announce(ml, e, err) < 0 || mailbox_create_files(ml->store, &ident, err) < 0)
+                return -1;
+        *ARRAY_PUSH(&changes->made) = e;
+        changes_removal(changes, e, true);
+        return 0;
+}
+
+void changes_undo_files(struct mboxlist *ml, const struct name_changes *changes)
+{
+        /* But after a failed sync the entries may still be in the database's log and come to life with the next recovery; then
+         * their files must be there. */
+        if (db_env_failed(ml->store->env, NULL))
+                return;
+        for (size_t i = 0; i < changes->made.n; i++) {
+                struct mailbox_ident ident;
+
+                if (mbentry_ident(ml->store, changes->made.v[i], &ident, NULL) == 0)
+                        mailbox_mark_deleted(ml->store, &ident);
+        }
+}
+
+int changes_make_parents(struct mboxlist *ml, struct name_changes *changes, const char *name, const char *partition, struct err *err)
+{
+        const char *parent = name;
+
+        while ((parent = mailname_parent(parent, &changes->arena)) != NULL) {
+                const struct mbentry *there = mem_find(&ml->mem, parent), *e;
+                uint32_t remembered = there ? there->uidvalidity : 0;
+                bool real = there && there->type != MBTYPE_INTERMEDIATE;
+
+                if (there)
+                        mbentry_unref(&there);
+                else if (mboxlist_remembered(ml, parent, &remembered, err) < 0)
+                        return -1;
+                if (real)
+                        return 0;
+                if (mailname_is_inbox(parent)) {        /* users are not made in passing; autocreate makes the INBOX last */
+                        changes_add_parents(ml, changes, name);
+                        return 0;
+                }
+                name = parent;
+                e = make_entry(ml, &(struct mbox_create){ .name = parent }, partition, remembered);
+                if (make_mailbox(ml, changes, e, false, err) < 0)
+                        return -1;
+                mboxlist_note_uidvalidity(ml, e->uidvalidity);
+        }
+        return 0;
+}
+
 static int create_locked(struct mboxlist *ml, const struct mbox_create *what, const char *partition, const struct mbentry **entry_r,
                          struct err *err)
 {
         const struct mbentry *there = mem_find(&ml->mem, what->name), *e = NULL;
         struct name_changes changes;
-        struct mailbox_ident ident;
         uint32_t remembered = there ? there->uidvalidity : 0;
         int ret = -1;
 
@@ -243,25 +298,23 @@ static int create_locked(struct mboxlist *ml, const struct mbox_create *what, co
         if (check_create(ml, what, there, err) < 0 ||
             (!there && mboxlist_remembered(ml, what->name, &remembered, err) < 0))
                 goto out;
+        if (what->with_parents && changes_make_parents(ml, &changes, what->name, partition, err) < 0)
+                goto undo;
+        if (!what->with_parents)
+                changes_add_parents(ml, &changes, what->name);
         e = make_entry(ml, what, partition, remembered);
-        if (mbentry_ident(ml->store, e, &ident, err) < 0 || (what->uniqueid && directory_there(&ident, err)) ||
-            removal_announce(ml, e, err) < 0 || mailbox_create_files(ml->store, &ident, err) < 0)
-                goto out;
-        changes_removal(&changes, e, true);
-        changes_add_parents(ml, &changes, what->name);
-        changes_set(&changes, what->name, mbentry_ref(e), NULL);
+        if (make_mailbox(ml, &changes, e, what->uniqueid, err) < 0)
+                goto undo;
         ret = mboxlist_commit(ml, &changes, err);
         mboxlist_note_uidvalidity(ml, e->uidvalidity);
         if (ret == 0 && entry_r)
                 *entry_r = mbentry_ref(e);
-        /* Refused: the directory goes. But after a failed sync the entry may still be in the database's log and come to life with
-         * the next recovery; then its files must be there. */
-        if (ret < 0 && !db_env_failed(ml->store->env, NULL))
-                mailbox_mark_deleted(ml->store, &ident);
+undo:
+        if (ret < 0)
+                changes_undo_files(ml, &changes);
 out:
         changes_deinit(&changes);
         mbentry_unref(&there);
-        mbentry_unref(&e);
         return ret;
 }
 
@@ -458,6 +511,10 @@ int mboxlist_set_acl(struct mboxlist *ml, const char *name, const char *identifi
 
         if (names_writable(ml, NULL, err) < 0)
                 return -1;
+        if (mailname_owned_by(name, identifier) && acl_mode == ACL_SET)
+                rights |= acl_implicit_owner(store_conf(ml->store));
+        else if (mailname_owned_by(name, identifier) && acl_mode == ACL_REMOVE)
+                rights &= ~acl_implicit_owner(store_conf(ml->store));
         names_lock(ml, name, NULL);
         e = find_real(ml, name, err);
         if (e && acl_change(e->acl, identifier, (enum acl_mode)acl_mode, rights, &acl, err) == 0)

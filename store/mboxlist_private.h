@@ -70,6 +70,7 @@ struct removal {
 };
 struct name_changes {
         ARRAY(struct name_change) list;
+        ARRAY(const struct mbentry *) made;     /* whose directories are new; borrowed from `list` */
         ARRAY(struct removal) removals;
         struct arena arena;                     /* names */
         int (*also)(struct db_txn *txn, void *ctx, struct err *err);    /* more of the same transaction, may be NULL */
@@ -129,6 +130,12 @@ void changes_remove(struct mboxlist *ml, struct name_changes *changes, const str
 uint64_t names_next_modseq(struct mboxlist *ml);
 /* Intermediates for the missing parents of a new name. */
 void changes_add_parents(struct mboxlist *ml, struct name_changes *changes, const char *name);
+/* Mailboxes in place of missing or intermediate parents (never an INBOX), their files made and synced. After an error, or when the commit fails, the
+ * caller calls changes_undo_files(). */
+int changes_make_parents(struct mboxlist *ml, struct name_changes *changes, const char *name, const char *partition, struct err *err)
+        REQUIRES(names_class);
+/* Files that these changes made for entries that are not committed and never will be go. */
+void changes_undo_files(struct mboxlist *ml, const struct name_changes *changes);
 /* Everything at and below a name, references in a fresh array; the caller ends them with entries_free(). */
 struct entries { ARRAY(const struct mbentry *) list; };
 void entries_collect(struct mboxlist *ml, const char *name, bool with_children, struct entries *out);

@@ -19,6 +19,7 @@ struct rename {
         const char *from, *to;
         const char *from_user, *to_user;        /* a user's INBOX becomes another's, with all below it: else NULL */
         const char *partition;
+        bool with_parents;                      /* names above `to` become mailboxes, not intermediates */
         struct name_changes changes;
 };
 
@@ -136,7 +137,11 @@ static int rename_locked(struct rename *r, bool with_children, struct err *err)
                         goto out;
                 changes_remove(r->ml, &r->changes, e, with_children, i == 0, r->to);
         }
-        changes_add_parents(r->ml, &r->changes, r->to);
+        if (!r->with_parents)
+                changes_add_parents(r->ml, &r->changes, r->to);
+        else if (changes_make_parents(r->ml, &r->changes, r->to, entries.list.v[0]->type == MBTYPE_NORMAL ? entries.list.v[0]->partition
+                                      : store_default_partition(r->ml->store), err) < 0)
+                goto out;
         if (r->from_user) {
                 r->changes.also = also_subscriptions;
                 r->changes.also_ctx = r;
@@ -145,14 +150,16 @@ static int rename_locked(struct rename *r, bool with_children, struct err *err)
         if (ret == 0)
                 after_rename(r);
 out:
+        if (ret < 0)
+                changes_undo_files(r->ml, &r->changes);
         entries_free(&entries);
         return ret;
 }
 
-int mboxlist_rename(struct mboxlist *ml, const char *from, const char *to, bool with_children, const char *partition,
-                    struct err *err)
+static int rename_names(struct mboxlist *ml, const char *from, const char *to, bool with_children, bool with_parents,
+                        const char *partition, struct err *err)
 {
-        struct rename r = { .ml = ml, .from = from, .to = to, .partition = partition };
+        struct rename r = { .ml = ml, .from = from, .to = to, .partition = partition, .with_parents = with_parents };
         int ret;
 
         if (names_writable(ml, partition, err) < 0 || mailname_check_new(to, true, err) < 0)
@@ -175,4 +182,14 @@ int mboxlist_rename(struct mboxlist *ml, const char *from, const char *to, bool 
         names_unlock(ml, from, to);
         changes_deinit(&r.changes);
         return ret;
+}
+
+int mboxlist_rename(struct mboxlist *ml, const char *from, const char *to, bool with_children, const char *partition, struct err *err)
+{
+        return rename_names(ml, from, to, with_children, false, partition, err);
+}
+
+int mboxlist_rename_tree(struct mboxlist *ml, const char *from, const char *to, const char *partition, struct err *err)
+{
+        return rename_names(ml, from, to, true, true, partition, err);
 }

@@ -22,6 +22,7 @@
 #define MIME_LINE_MAX           (1u << 20)      /* octets kept of one header line */
 #define MIME_FIELD_MAX          (1u << 20)      /* octets kept of one header field */
 #define MIME_KEPT_MAX           (4u << 20)      /* octets kept of all fields of a message; later ones count as absent */
+#define MIME_NAME_MAX           1000            /* of a field's name with the blanks behind it; a line with a longer one is no field */
 #define MIME_BOUNDARY_MAX       256             /* a multipart with a longer boundary has no parts (RFC 2046 5.1.1: at most 70) */
 #define MIME_PARAMS_MAX         100             /* parameters of one Content-Type or Content-Disposition */
 #define MIME_ADDRESSES_MAX      20000           /* addresses rendered in all envelopes of a message */
@@ -132,6 +133,15 @@ bool mime_field_find(struct span header, const char *name, struct mime_field *fi
  * header, as they are, and the empty line (CRLF) that RFC 9051 6.4.5.1 wants.
  */
 void mime_header_fields(struct span header, const struct span *names, size_t n, bool not, struct str *out);
+/*
+ * The same for a header of any size, fed in pieces of any size; what comes out is appended to `out`. `last` with the final octets, which
+ * may be none. The names are borrowed until mime_pick_destroy(). It holds a field's name, nothing else of the header.
+ */
+struct mime_pick;
+struct mime_pick *mime_pick_create(const struct span *names, size_t n, bool not);
+void mime_pick_destroy(struct mime_pick **pick);
+void mime_pick_restart(struct mime_pick *pick);         /* from the header's beginning */
+void mime_pick_feed(struct mime_pick *pick, struct span in, bool last, struct str *out);
 /* Append a raw value without its folds: a line end before a blank vanishes, any other becomes a space; blanks at both ends go. */
 void mime_unfold(struct span raw, struct str *out);
 

@@ -48,7 +48,7 @@ bool mime_field_next(struct span header, size_t *pos, struct mime_field *field_r
                 for (size_t i = name_end; i < colon; i++)
                         if (!is_wsp(header.p[i]))
                                 colon = end;                    /* blanks before the colon only: obsolete, RFC 5322 4.5 */
-                if (colon >= end || name_end == start)
+                if (colon >= end || name_end == start || colon - start > MIME_NAME_MAX)
                         continue;
                 field_r->name = (struct span){ header.p + start, name_end - start };
                 field_r->value = (struct span){ header.p + colon + 1, without_line_end(header, colon + 1, end) - colon - 1 };
@@ -66,66 +66,6 @@ bool mime_field_find(struct span header, const char *name, struct mime_field *fi
                 if (span_ieq_str(field_r->name, name))
                         return true;
         return false;
-}
-
-/* The names a client asked for: hostile lists and hostile headers are both long, so many names go into a table. */
-#define NAMES_FEW 8
-
-struct name_set {
-        const struct span *names;
-        size_t n;
-        struct table *lower;                    /* NULL when they are few */
-};
-
-static void lower_case(struct span s, struct str *out)
-{
-        str_clear(out);
-        for (size_t i = 0; i < s.len; i++)
-                str_append_c(out, ascii_lower(s.p[i]));
-}
-
-static void name_set_init(struct name_set *set, const struct span *names, size_t n)
-{
-        struct str lower = STR_INIT;
-
-        *set = (struct name_set){ names, n, n > NAMES_FEW ? table_create() : NULL };
-        for (size_t i = 0; set->lower && i < n; i++) {
-                lower_case(names[i], &lower);
-                table_set(set->lower, str_span(&lower), set);
-        }
-        str_deinit(&lower);
-}
-
-static bool name_set_has(const struct name_set *set, struct span name, struct str *scratch)
-{
-        if (set->lower) {
-                lower_case(name, scratch);
-                return table_find(set->lower, str_span(scratch)) != NULL;
-        }
-        for (size_t i = 0; i < set->n; i++)
-                if (span_ieq(name, set->names[i]))
-                        return true;
-        return false;
-}
-
-void mime_header_fields(struct span header, const struct span *names, size_t n, bool not, struct str *out)
-{
-        struct mime_field field;
-        struct name_set set;
-        struct str scratch = STR_INIT;
-        size_t pos = 0;
-
-        name_set_init(&set, names, n);
-        while (mime_field_next(header, &pos, &field)) {
-                if (name_set_has(&set, field.name, &scratch) == not)
-                        continue;
-                str_append_span(out, field.whole);
-                if (out->data[out->len - 1] != '\n')            /* the message ends in the header */
-                        str_append_str(out, "\r\n");
-        }
-        str_append_str(out, "\r\n");
-        table_destroy(&set.lower);
-        str_deinit(&scratch);
 }
 
 void mime_unfold(struct span raw, struct str *out)

@@ -260,7 +260,8 @@ struct manifest_entry {
         uint32_t kind;
         uint32_t base_uid;                      /* MLOG_ADOPTED: of its ADOPT record */
         uint64_t base_modseq;
-        uint64_t seq;                           /* MLOG_ADOPTED: local sequence of the ADOPT record */
+        uint64_t seq;                           /* MLOG_ADOPTED: local sequence of the ADOPT record. MLOG_COMPACTED: none of its records has
+                                                   a higher one; 0: unknown, an older version did not write it */
         uint32_t crc, salt;                     /* of the segment header: known without reading it */
         uint64_t spare;
 };
@@ -273,7 +274,9 @@ struct manifest {
         uint64_t next_id;                       /* no segment ever had this id or a higher one */
         struct manifest_entry *entries;         /* in order of the log */
         uint32_t n, cap;
+        bool from_copy;                         /* the manifest was damaged, this is its copy: to be written again */
 };
+#define MANIFEST_COPY "manifest.copy"
 void manifest_init(struct manifest *m, const char *uniqueid);
 void manifest_deinit(struct manifest *m);
 struct manifest_entry *manifest_add(struct manifest *m, uint32_t at);           /* a zeroed entry at this place */

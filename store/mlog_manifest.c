@@ -10,12 +10,22 @@
  *     64  8  next_id: no segment had this id or a higher one
  *     72     n entries of struct manifest_entry, in order of the log
  *        +4  CRC-32C of all before
+ *
+ * `manifest.copy` is the same once more, written when the manifest is in place, not synced and not waited for: nothing depends on it
+ * while the manifest is whole. Should that be damaged, the copy stands in, unless it is an older one: then a segment has an id that it
+ * does not know of, or one that it lists is gone.
  */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "store/mlog.h"
 #include "util/array.h"
 #include "util/fs.h"
+#include "util/log.h"
 #include "util/must.h"
 
 #define MANIFEST_MAGIC 0x014e414d44525943ull
@@ -81,6 +91,22 @@ void manifest_copy(struct manifest *to, const struct manifest *from)
                 memcpy(to->entries, from->entries, from->n * sizeof *to->entries);
 }
 
+/* Whether it worked is nobody's business: it is a spare one. */
+static void write_copy(const char *dir, const struct str *text)
+{
+        struct str path = STR_INIT;
+        int fd;
+
+        str_printf(&path, "%s/" MANIFEST_COPY, dir);
+        fd = open(path.data, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (fd >= 0) {
+                if (pwrite(fd, text->data, text->len, 0) != (ssize_t)text->len || ftruncate(fd, (off_t)text->len) < 0)
+                        unlink(path.data);
+                close(fd);
+        }
+        str_deinit(&path);
+}
+
 int manifest_write(struct manifest *m, const char *dir, struct err *err)
 {
         struct manifest_head h = { .magic = MANIFEST_MAGIC, .version = MANIFEST_VERSION, .n = m->n, .generation = ++m->generation,
@@ -89,6 +115,7 @@ int manifest_write(struct manifest *m, const char *dir, struct err *err)
         uint32_t crc;
         int rc;
 
+        m->from_copy = false;
         memcpy(h.uniqueid, m->uniqueid, sizeof h.uniqueid);
         str_append(&out, &h, sizeof h);
         if (m->n)
@@ -97,6 +124,8 @@ int manifest_write(struct manifest *m, const char *dir, struct err *err)
         str_append(&out, &crc, sizeof crc);
         str_printf(&path, "%s/manifest", dir);
         rc = fs_replace(path.data, out.data, out.len, 0600, err);
+        if (rc == 0)
+                write_copy(dir, &out);
         str_deinit(&out);
         str_deinit(&path);
         return rc;
@@ -140,16 +169,59 @@ int manifest_decode(struct manifest *m, const void *p, size_t len, const char *u
         return 0;
 }
 
-int manifest_read(struct manifest *m, const char *dir, const char *uniqueid, struct err *err)
+/* Are the segments that are there those that it lists, and older ones? */
+static bool fits_directory(const struct manifest *m, const char *dir)
+{
+        struct str path = STR_INIT;
+        unsigned long long id;
+        struct dirent *e;
+        bool fits = true;
+        DIR *d = opendir(dir);
+
+        while (d && fits && (e = readdir(d)) != NULL)
+                fits = sscanf(e->d_name, "log.%16llx", &id) != 1 || id < m->next_id;
+        if (d)
+                closedir(d);
+        for (uint32_t i = 0; d && fits && i < m->n; i++) {
+                mlog_segment_path(&path, dir, m->entries[i].id);
+                fits = access(path.data, F_OK) == 0 || m->entries[i].kind == MLOG_RETIRED;
+                str_clear(&path);
+        }
+        str_deinit(&path);
+        return d && fits;
+}
+
+static int read_one(struct manifest *m, const char *dir, const char *name, const char *uniqueid, struct err *err)
 {
         struct str path = STR_INIT, text = STR_INIT;
         int rc;
 
-        str_printf(&path, "%s/manifest", dir);
+        str_printf(&path, "%s/%s", dir, name);
         rc = fs_slurp(path.data, 100 + (size_t)MANIFEST_ENTRIES_MAX * sizeof(struct manifest_entry), &text, err);
         if (rc == 0)
                 rc = manifest_decode(m, text.data, text.len, uniqueid, err);
         str_deinit(&path);
         str_deinit(&text);
         return rc;
+}
+
+int manifest_read(struct manifest *m, const char *dir, const char *uniqueid, struct err *err)
+{
+        struct err first = ERR_INIT;
+        char buf[LOG_QUOTE_MAX];
+
+        if (read_one(m, dir, "manifest", uniqueid, &first) == 0)
+                return 0;
+        if ((first.code == ERR_CORRUPT || first.code == ERR_IO || first.code == ERR_NOTFOUND) &&
+            read_one(m, dir, MANIFEST_COPY, uniqueid, NULL) == 0) {
+                if (fits_directory(m, dir)) {
+                        log_event(LOG_ERROR, NULL, "manifest.copy", "uniqueid=%s reason=%s", uniqueid, log_quote_str(buf, first.text));
+                        m->from_copy = true;
+                        return 0;
+                }
+                manifest_deinit(m);
+        }
+        manifest_init(m, uniqueid);
+        err_copy(err, &first);
+        return -1;
 }

@@ -17,14 +17,18 @@ static bool contains(struct span haystack, struct span needle)
 
 /* ---- the window: needles of BODY and TEXT ---- */
 
-static bool look_for(struct search_eval *e, struct active *keys)
+/* Each needle is looked for once in a window, however many keys name it: a command of a few kilobytes may hold thousands of keys. */
+static bool look_for(struct search_eval *e, struct active *keys, uint8_t *asked)
 {
         bool any = false;
 
         for (unsigned i = 0; i < keys->n;) {
                 const struct search_key *k = e->program->by_index[keys->v[i]];
+                uint8_t *there = &asked[k->needle];
 
-                if (!contains(str_span(&e->window), e->program->needles[k->needle])) {
+                if (!*there)
+                        *there = contains(str_span(&e->window), e->program->needles[k->needle]) ? 2 : 1;
+                if (*there == 1) {
                         i++;
                         continue;
                 }
@@ -41,9 +45,11 @@ bool search_window(struct search_eval *e, bool in_header, bool end)
         bool any = false;
 
         if (e->window_any && (end || e->window.len >= keep + WINDOW_MAX)) {
-                any = look_for(e, &e->texts);
+                uint8_t asked[SEARCH_NEEDLES_MAX] = { 0 };      /* 1: not there, 2: there */
+
+                any = look_for(e, &e->texts, asked);
                 if (!in_header)
-                        any |= look_for(e, &e->bodies);
+                        any |= look_for(e, &e->bodies, asked);
                 e->window_any = false;
                 if (e->window.len > keep)
                         str_consume(&e->window, e->window.len - keep);

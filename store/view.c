@@ -171,6 +171,13 @@ struct reading {
         const uint32_t *uids;                   /* NULL: dense, or not readable now */
 };
 
+static _Thread_local uint64_t unreadable;
+
+uint64_t view_unreadable(void)
+{
+        return unreadable;
+}
+
 static struct reading read_block(struct view_block *b)
 {
         struct reading r = { b, atomic_load_explicit(&b->uids, memory_order_acquire) };
@@ -183,6 +190,7 @@ static struct reading read_block(struct view_block *b)
         if (!r.uids)
                 r.uids = load_locked(b, src);
         source_unlock(src);
+        unreadable += !r.uids;
         return r;
 }
 

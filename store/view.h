@@ -22,6 +22,9 @@ uint64_t view_modseq(const struct view *v);                             /* all p
 /* seqno in 1..count (must()). May read the index's file. On damage the UIDs come from the log (struct index_repair); if not even that
  * works, others of the same range stand in for them, so that sequence numbers stay right: fetching these finds nothing. */
 uint32_t view_uid(struct view *v, uint32_t seqno);
+/* How often this thread has been given such others because the index could not be read *now* (a read error, no descriptor): they are
+ * not to be shown. Who answers from UIDs compares before and after, and fails when it grew; the next look tries the disk again. */
+uint64_t view_unreadable(void);
 uint32_t view_seqno(struct view *v, uint32_t uid);                      /* 0: not in the view */
 /* The first sequence number whose UID is >= uid; count + 1 when there is none. */
 uint32_t view_seqno_from(struct view *v, uint32_t uid);

@@ -277,6 +277,24 @@ int conf_load(const char *path, const struct conf_source *source, struct conf **
         return 0;
 }
 
+void conf_where(const struct conf *c, const char *option, const char **file_r, unsigned *line_r, unsigned *column_r)
+{
+        const struct conf_entry *e = conf_entry_find(c, option);
+
+        for (size_t i = 0; !e && i < c->n; i++)
+                if (strcmp(c->v[i].name + c->v[i].prefix_len, option) == 0)
+                        e = &c->v[i];
+        *file_r = e ? e->file : c->path;
+        *line_r = e ? e->line : 0;
+        *column_r = e ? e->column : 0;
+}
+
+#define WRONG(option, ...) do { \
+        const char *file_; unsigned line_, column_; \
+        conf_where(c, (option), &file_, &line_, &column_); \
+        diag_add(diag, DIAG_ERROR, file_, line_, column_, __VA_ARGS__); \
+} while (0)
+
 int conf_require_store(const struct conf *c, struct diag *diag, struct err *err)
 {
         const char *dir = conf_str(c, NULL, "configdirectory"), *def = conf_str(c, NULL, "defaultpartition"), *name, *value;
@@ -285,15 +303,15 @@ int conf_require_store(const struct conf *c, struct diag *diag, struct err *err)
         if (!dir)
                 diag_add(diag, DIAG_ERROR, c->path, 0, 0, "configdirectory is not set");
         else if (*dir != '/')
-                diag_add(diag, DIAG_ERROR, c->path, 0, 0, "configdirectory: \"%s\" is not an absolute path", dir);
+                WRONG("configdirectory", "configdirectory: \"%s\" is not an absolute path", dir);
         if (def && !conf_partition(c, def))
-                diag_add(diag, DIAG_ERROR, c->path, 0, 0, "partition-%s is not set, but defaultpartition is \"%s\"", def, def);
+                WRONG("defaultpartition", "partition-%s is not set, but defaultpartition is \"%s\"", def, def);
         else if (!conf_next(c, "partition-", &pos, &name, &value))
                 diag_add(diag, DIAG_ERROR, c->path, 0, 0, "no partition is set (partition-default: /some/directory)");
         pos = 0;
         while (conf_next(c, "partition-", &pos, &name, &value))
                 if (*value != '/')
-                        diag_add(diag, DIAG_ERROR, c->path, 0, 0, "%s: \"%s\" is not an absolute path", name, value);
+                        WRONG(name, "%s: \"%s\" is not an absolute path", name, value);
         return diag->errors > errors ? diag_first_error(diag, err) : 0;
 }
 

@@ -96,6 +96,9 @@ const char *conf_raw(const struct conf *c, const char *service, const char *opti
 /* Was it given in the file (in either form)? */
 bool conf_is_set(const struct conf *c, const char *service, const char *option);
 
+/* Where the file sets it, for messages: the plain form, else the first with a prefix. Not set: the file's path, 0 and 0. */
+void conf_where(const struct conf *c, const char *option, const char **file_r, unsigned *line_r, unsigned *column_r);
+
 /* Options without a fixed name ("partition-default", "sasl_mech_list", "be1_password"): the value, NULL when not given.
  * `name` in lower case. With a service, `<service>_<name>` wins. */
 const char *conf_free(const struct conf *c, const char *service, const char *name);

@@ -7,6 +7,7 @@
 #include "store/mailbox.h"
 #include "store/mailname.h"
 #include "store/mboxlist.h"
+#include "store/specialuse.h"
 #include "store/user.h"
 
 static const char *type_name(enum mbtype t)
@@ -127,17 +128,53 @@ int ctl_mailbox_info(struct ctl_call *call, struct err *err)
         return 0;
 }
 
+/* The special uses that were asked for; *uses_r is in the arena. */
+static int arg_specialuse(struct ctl_call *call, const char *name, struct arena *arena, const char **uses_r, struct err *err)
+{
+        const char *given = ctl_arg(call, "specialuse");
+
+        if (specialuse_check(store_conf(call->store), given ? given : "", arena, uses_r, err) < 0)
+                return -1;
+        if (specialuse_taken(store_mboxlist(call->store), name, *uses_r))
+                return err_set(err, ERR_EXISTS, "another mailbox of the user has the special use %s", *uses_r);
+        return 0;
+}
+
+/* A user is made by his INBOX. */
+static int check_owner(struct ctl_call *call, const char *name, struct arena *arena, struct err *err)
+{
+        const char *owner = mailname_owner(name, arena);
+        const struct mbentry *e;
+        bool there;
+
+        if (!owner || mailname_is_inbox(name))
+                return 0;
+        e = mboxlist_find(store_mboxlist(call->store), mailname_inbox_of(owner, arena));
+        there = e && e->type != MBTYPE_INTERMEDIATE;
+        mbentry_unref(&e);
+        return there ? 0 : err_set(err, ERR_NOTFOUND, "no user %s (cyrctl user create makes one)", owner);
+}
+
 int ctl_mailbox_create(struct ctl_call *call, struct err *err)
 {
         char name[512];
-        struct mbox_create what = { .name = name, .partition = ctl_arg(call, "partition"), .specialuse = ctl_arg(call, "specialuse") };
+        struct arena arena = ARENA_INIT;
+        int rc;
+        struct mbox_create what = { .name = name, .partition = ctl_arg(call, "partition"),
+                                    .with_parents = true };
         const struct mbentry *e = NULL;
 
         if (ctl_arg_mailbox(call, "mailbox", name, err) < 0 || mailname_check_new(name, true, err) < 0)
                 return -1;
         if (what.partition && !store_partition_dir(call->store, what.partition))
                 return err_set(err, ERR_NOTFOUND, "no partition %s", what.partition);
-        if (mboxlist_create(store_mboxlist(call->store), &what, &e, err) < 0)
+        rc = check_owner(call, name, &arena, err);
+        if (rc == 0)
+                rc = arg_specialuse(call, name, &arena, &what.specialuse, err);
+        if (rc == 0)
+                rc = mboxlist_create(store_mboxlist(call->store), &what, &e, err);
+        arena_deinit(&arena);
+        if (rc < 0)
                 return -1;
         call->row(call, entry_json(call, e));
         mbentry_unref(&e);
@@ -153,6 +190,8 @@ int ctl_mailbox_delete(struct ctl_call *call, struct err *err)
         if (!e)
                 return -1;
         mbentry_unref(&e);
+        if (!ctl_arg_bool(call, "recursive") && mboxlist_has_children(store_mboxlist(call->store), name))
+                return err_set(err, ERR_EXISTS, "%s has mailboxes below it (-r deletes them too)", ctl_arg(call, "mailbox"));
         return ctl_arg_bool(call, "recursive") ? mboxlist_delete_tree(store_mboxlist(call->store), name, now, err)
                                                : mboxlist_delete(store_mboxlist(call->store), name, now, err);
 }
@@ -167,19 +206,25 @@ int ctl_mailbox_rename(struct ctl_call *call, struct err *err)
         mbentry_unref(&e);
         if (ctl_arg_mailbox(call, "to", to, err) < 0 || mailname_check_new(to, true, err) < 0)
                 return -1;
-        return mboxlist_rename(store_mboxlist(call->store), name, to, true, ctl_arg(call, "partition"), err);
+        return mboxlist_rename_tree(store_mboxlist(call->store), name, to, ctl_arg(call, "partition"), err);
 }
 
 int ctl_mailbox_specialuse(struct ctl_call *call, struct err *err)
 {
         char name[512];
         const struct mbentry *e = find(call, name, err);
-        const char *use = ctl_arg(call, "specialuse");
+        struct arena arena = ARENA_INIT;
+        const char *uses;
+        int rc;
 
         if (!e)
                 return -1;
         mbentry_unref(&e);
-        return mboxlist_set_specialuse(store_mboxlist(call->store), name, use ? use : "", err);
+        rc = arg_specialuse(call, name, &arena, &uses, err);
+        if (rc == 0)
+                rc = mboxlist_set_specialuse(store_mboxlist(call->store), name, uses, err);
+        arena_deinit(&arena);
+        return rc;
 }
 
 int ctl_acl_get(struct ctl_call *call, struct err *err)

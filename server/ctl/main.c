@@ -85,14 +85,38 @@ static void show_progress(void *ctx, uint64_t done, uint64_t total, const char *
         o->bar = true;
 }
 
-static void usage(FILE *out)
+/* Do the first words of a command's name say `argv` ("mailbox", "mailbox info")? */
+static bool begins_with(const char *words, int argc, char *const *argv)
 {
+        for (int i = 0; i < argc; i++) {
+                size_t n = strcspn(words, " ");
+
+                if (n == 0)
+                        break;                          /* an argument behind the command */
+                if (n != strlen(argv[i]) || strncmp(words, argv[i], n) != 0)
+                        return false;
+                words += n + (words[n] == ' ');
+        }
+        return true;
+}
+
+/* Of the commands that begin with these words. Returns how many there were. */
+static unsigned usage_of(FILE *out, int argc, char *const *argv)
+{
+        unsigned shown = 0;
+
+        for (size_t i = 0; i < ctl_commands_n; i++)
+                shown += begins_with(ctl_commands[i].words, argc, argv);
+        if (!shown)
+                return 0;
         fputs("usage: cyrctl [-C imapd.conf] [-S socket] [--json] COMMAND [ARGUMENTS]\n\n", out);
         for (size_t i = 0; i < ctl_commands_n; i++) {
                 const struct ctl_command *c = &ctl_commands[i];
                 char left[100];
                 size_t n = (size_t)snprintf(left, sizeof left, "%s", c->words);
 
+                if (!begins_with(c->words, argc, argv))
+                        continue;
                 for (const char *p = c->flags; *p && n < sizeof left;) {
                         size_t len = strcspn(p, " ");
 
@@ -108,6 +132,12 @@ static void usage(FILE *out)
         }
         fputs("\nMailboxes are named as an administrator sees them: user/joe/Sent (user.joe.Sent without unixhierarchysep).\n"
               "With the daemon down the store is opened directly, under its lock.\n", out);
+        return shown;
+}
+
+static void usage(FILE *out)
+{
+        usage_of(out, 0, NULL);
 }
 
 static int exit_status(const struct err *err)
@@ -184,11 +214,24 @@ int main(int argc, char **argv)
                         argc--;
                         i--;
                 }
+        /* So may --help: of the command, or of those that begin so. */
+        if (argc && strcmp(argv[0], "help") == 0) {
+                if (!usage_of(stdout, argc - 1, argv + 1))
+                        usage(stdout);
+                return 0;
+        }
+        for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++)
+                if (strcmp(argv[i], "--help") == 0) {
+                        if (!usage_of(stdout, i, argv))
+                                usage(stdout);
+                        return 0;
+                }
         o.cmd = ctl_command_find(argc, argv, &used);
         if (!o.cmd) {
-                if (argc && strcmp(argv[0], "help") == 0) {
-                        usage(stdout);
-                        return 0;
+                if (argc && begins_with("mailbox", 1, argv) + begins_with("acl", 1, argv) + begins_with("user", 1, argv)) {
+                        fprintf(stderr, "cyrctl %s: which of these?\n", argv[0]);
+                        usage_of(stderr, 1, argv);
+                        return 2;
                 }
                 if (argc)
                         fprintf(stderr, "cyrctl: no such command: %s\n", argv[0]);

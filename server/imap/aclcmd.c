@@ -70,6 +70,10 @@ enum cmd_result imap_acl_change(struct imap *imap, const struct mbentry *entry, 
 
         if (ch)
                 return ch->err.code ? imap_fail(imap, &ch->err) : imap_ok(imap, NULL, "Completed");
+        /* Others may shorten the owner's rights; he himself would not know how to get a lost one back. */
+        if (!imap->is_admin && mailname_owned_by(entry->name, identifier) && (imap->owner_rights & ACL_ADMIN) &&
+            ((mode == ACL_SET && !(rights & ACL_ADMIN)) || (mode == ACL_REMOVE && (rights & ACL_ADMIN))))
+                return imap_no(imap, "NOPERM", "You cannot take the right a from yourself");
         imap->cmd.state = ch = ARENA_NEW(&imap->s->arena, struct change);
         ch->imap = imap;
         ch->name = arena_strdup(&imap->s->arena, entry->name);

@@ -1,48 +1,33 @@
 /*
- * CREATE mailbox [(USE (attributes))] (RFC 9051 6.3.4, RFC 6154 3)
- * Whoever has the k right on the nearest mailbox above may create (RFC 4314 4); an admin may everywhere.
+ * CREATE mailbox [(USE (attributes) PARTITION name)] (RFC 9051 6.3.4, RFC 4466 2.2, RFC 6154 3); CREATE mailbox partition, as cyradm says it.
+ * Missing names above become mailboxes too. Whoever has the k right on the nearest mailbox above may create (RFC 4314 4); an admin may
+ * everywhere, and choose the partition.
  */
 #include "server/imap/imap_private.h"
-#include "util/array.h"
+#include "store/specialuse.h"
 
 struct create_state {
         struct imap *imap;
         struct mbox_create what;
         struct span given;                      /* as the client wrote it, without the separator at the end */
+        bool taken;                             /* another mailbox of the user has the special use */
         struct err err;
 };
 
-static const char *const special_uses[] = { "\\Archive", "\\Drafts", "\\Flagged", "\\Important", "\\Junk", "\\Sent", "\\Trash" };
+struct create_params {
+        const char *specialuse, *partition;     /* NULL: not given */
+        bool unknown_use;
+};
 
-/* \All and \Flagged in the sense of virtual mailboxes do not exist here; any other known one is only a mark. */
-static const char *special_use(struct imap *imap, struct span flag)
-{
-        const char *extra = conf_str(imap->conf, imap_service(imap), "specialuse_extra");
-        const char *name;
-
-        for (size_t i = 0; i < ARRAY_LEN(special_uses); i++)
-                if (imap_word_is(flag, special_uses[i]))
-                        return special_uses[i];
-        name = arena_strndup(&imap->s->arena, flag.p, flag.len);
-        return conf_words_have(extra, name) ? name : NULL;
-}
-
-/* SP "(" "USE" SP "(" [use-attr *(SP use-attr)] ")" ")". Returns false: the reply was sent. */
-static bool parse_use(struct imap *imap, const char **specialuse_r)
+/* SP "(" [use-attr *(SP use-attr)] ")" */
+static int parse_use(struct imap *imap, struct create_params *params)
 {
         struct imap_parser *ip = &imap->cmd.args;
         struct str list = STR_INIT;
         struct span word;
         const char *name;
-        bool unknown = false;
         int rc = -1;
 
-        if (imap_sp(ip) < 0 || imap_open_paren(ip) < 0 || imap_atom(ip, &word) < 0)
-                goto out;
-        if (!imap_word_is(word, "USE")) {
-                err_set(&ip->err, ERR_SYNTAX, "Unknown CREATE parameter");
-                goto out;
-        }
         if (imap_sp(ip) < 0 || imap_open_paren(ip) < 0)
                 goto out;
         while (!imap_peek_c(ip, ')')) {
@@ -50,25 +35,81 @@ static bool parse_use(struct imap *imap, const char **specialuse_r)
                         goto out;
                 if (imap_flag(ip, &word) < 0)
                         goto out;
-                name = special_use(imap, word);
-                unknown |= !name;
+                name = specialuse_known(imap->conf, imap_service(imap), word, &imap->s->arena);
+                params->unknown_use |= !name;
                 str_printf(&list, "%s%s", list.len ? " " : "", name ? name : "?");
                 if (list.len > 1000) {
                         err_set(&ip->err, ERR_LIMIT, "Too many attributes");
                         goto out;
                 }
         }
-        if (imap_close_paren(ip) == 0 && imap_close_paren(ip) == 0)
-                rc = imap_end(ip);
+        rc = imap_close_paren(ip);
+        if (list.len)
+                params->specialuse = arena_strdup(&imap->s->arena, list.data);
 out:
-        if (rc < 0)
-                imap_bad(imap, "%s", ip->err.text);
-        else if (unknown)
-                imap_no(imap, "USEATTR", "Special use is not supported");
-        else if (list.len)
-                *specialuse_r = arena_strdup(&imap->s->arena, list.data);
         str_deinit(&list);
-        return rc == 0 && !unknown;
+        return rc;
+}
+
+static int parse_partition(struct imap *imap, struct create_params *params)
+{
+        struct span name;
+
+        if (imap_astring(&imap->cmd.args, &name) < 0)
+                return -1;
+        params->partition = arena_strndup(&imap->s->arena, name.p, name.len);
+        return 0;
+}
+
+/* "(" create-param *(SP create-param) ")", each at most once. */
+static int parse_list(struct imap *imap, struct create_params *params)
+{
+        struct imap_parser *ip = &imap->cmd.args;
+        bool use = false;
+        struct span word;
+
+        if (imap_open_paren(ip) < 0)
+                return -1;
+        do {
+                if (imap_atom(ip, &word) < 0)
+                        return -1;
+                if (imap_word_is(word, "USE") && !use) {
+                        if (parse_use(imap, params) < 0)
+                                return -1;
+                        use = true;
+                } else if (imap_word_is(word, "PARTITION") && !params->partition) {
+                        if (imap_sp(ip) < 0 || parse_partition(imap, params) < 0)
+                                return -1;
+                } else {
+                        return err_set(&ip->err, ERR_SYNTAX, "Unknown CREATE parameter, or given twice: %.*s",
+                                       (int)(word.len < 40 ? word.len : 40), word.p);
+                }
+        } while (imap_skip_c(ip, ' '));
+        return imap_close_paren(ip);
+}
+
+/* What follows the name. Returns false: the reply was sent. */
+static bool parse_params(struct imap *imap, struct create_params *params)
+{
+        struct imap_parser *ip = &imap->cmd.args;
+
+        memset(params, 0, sizeof *params);
+        if (!imap_at_end(ip) && (imap_sp(ip) < 0 || (imap_peek_c(ip, '(') ? parse_list : parse_partition)(imap, params) < 0))
+                goto bad;
+        if (imap_end(ip) < 0)
+                goto bad;
+        if (params->unknown_use)
+                imap_no(imap, "USEATTR", "Special use is not supported");
+        else if (params->partition && !imap->is_admin)
+                imap_no(imap, "NOPERM", "Partitions are for administrators to choose");
+        else if (params->partition && !store_partition_dir(imap->store, params->partition))
+                imap_no(imap, "CANNOT", "There is no such partition");
+        else
+                return true;
+        return false;
+bad:
+        imap_bad(imap, "%s", ip->err.text);
+        return false;
 }
 
 /* May it be made? Returns false: the reply was sent. */
@@ -103,9 +144,11 @@ static bool may_create(struct imap *imap, const char *internal, const char *spec
 static void job(void *arg)
 {
         struct create_state *st = arg;
+        struct mboxlist *ml = store_mboxlist(st->imap->store);
         const struct mbentry *entry = NULL;
 
-        if (mboxlist_create(store_mboxlist(st->imap->store), &st->what, &entry, &st->err) == 0)
+        st->taken = st->what.specialuse && specialuse_taken(ml, st->what.name, st->what.specialuse);
+        if (!st->taken && mboxlist_create(ml, &st->what, &entry, &st->err) == 0)
                 mbentry_unref(&entry);
 }
 
@@ -114,25 +157,28 @@ static enum cmd_result begin(struct imap *imap)
         struct imap_parser *ip = &imap->cmd.args;
         struct namer who = imap_namer(imap);
         struct create_state *st;
-        const char *internal, *specialuse = NULL;
+        struct create_params params;
+        const char *internal;
         struct err err = ERR_INIT;
         struct span name;
 
         if (imap_sp(ip) < 0 || imap_astring(ip, &name) < 0)
                 return imap_bad(imap, "%s", ip->err.text);
-        if (!imap_at_end(ip) && !parse_use(imap, &specialuse))
+        if (!parse_params(imap, &params))
                 return CMD_DONE;
         if (name.len > 1 && name.p[name.len - 1] == namespace_separator(imap->ns))      /* "names below will follow" */
                 name.len--;
         if (mailname_internal(&who, name, &imap->s->arena, &internal, &err) < 0)
                 return imap_fail(imap, &err);
-        if (!may_create(imap, internal, specialuse))
+        if (!may_create(imap, internal, params.specialuse))
                 return CMD_DONE;
         imap->cmd.state = st = ARENA_NEW(&imap->s->arena, struct create_state);
         st->imap = imap;
         st->given = name;
         st->what.name = internal;
-        st->what.specialuse = specialuse;
+        st->what.specialuse = params.specialuse;
+        st->what.partition = params.partition;
+        st->what.with_parents = true;
         return imap_offload(imap, OFFLOAD_DB, job, st);
 }
 
@@ -159,6 +205,8 @@ enum cmd_result cmd_create(struct imap *imap)
 
         if (!st)
                 return begin(imap);
+        if (st->taken)
+                return imap_no(imap, "USEATTR", "Another mailbox has this special use");
         if (st->err.code)
                 return imap_fail(imap, &st->err);
         tell_new_name(imap, st);

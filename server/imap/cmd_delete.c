@@ -1,5 +1,5 @@
 /*
- * DELETE mailbox (RFC 9051 6.3.5). What is below it stays. Needs the x right (RFC 4314 4). An admin who deletes user/joe
+ * DELETE mailbox (RFC 9051 6.3.5). One that has others below it is refused, as by Cyrus. Needs the x right (RFC 4314 4). An admin who deletes user/joe
  * deletes the user's whole tree, as with Cyrus; nobody else can, as the x right on an INBOX says nothing about what is below it.
  */
 #include "server/imap/imap_private.h"
@@ -39,6 +39,29 @@ bool imap_special_use_protected(struct imap *imap, const struct mbentry *entry)
         return false;
 }
 
+/* Is there a mailbox below that this user knows of? What he may not look up he is not told of: then the name stays, as one that only
+ * holds others. A bounded look. */
+static bool has_children(struct imap *imap, const char *internal)
+{
+        const struct mbentry *entries[64];
+        const char *after = internal;
+        bool found = false;
+
+        for (unsigned round = 0; round < 64 && !found; round++) {
+                unsigned n = mboxlist_next(store_mboxlist(imap->store), internal, after, entries, 64);
+
+                if (!n)
+                        break;
+                after = arena_strdup(&imap->s->arena, entries[n - 1]->name);
+                for (unsigned i = 0; i < n; i++) {
+                        found |= entries[i]->type != MBTYPE_INTERMEDIATE && !imap_name_hidden(imap, entries[i]->name) &&
+                                 (imap_rights(imap, entries[i]) & ACL_LOOKUP);
+                        mbentry_unref(&entries[i]);
+                }
+        }
+        return found;
+}
+
 static enum cmd_result begin(struct imap *imap)
 {
         struct imap_parser *ip = &imap->cmd.args;
@@ -65,6 +88,8 @@ static enum cmd_result begin(struct imap *imap)
                 return imap_no(imap, "NOPERM", "Permission denied");
         if (keep)
                 return imap_no(imap, "CANNOT", "Mailbox with a special use is protected");
+        if (!mailname_is_inbox(internal) && has_children(imap, internal))
+                return imap_no(imap, "HASCHILDREN", "There are mailboxes below it");
         imap->cmd.state = st = ARENA_NEW(&imap->s->arena, struct delete_state);
         st->imap = imap;
         st->name = internal;

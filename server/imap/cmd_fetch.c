@@ -17,6 +17,8 @@
 static void end_message(struct fetch_state *st)
 {
         file_unref(&st->body.file);
+        file_unref(&st->front.file);
+        mime_pick_destroy(&st->binary.pick);
         arena_reset(&st->arena);
         st->front = (struct msg_front){ 0 };
         st->in_message = false;
@@ -50,7 +52,7 @@ static unsigned front_wanted(struct fetch_state *st)
 
         for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++)
                 if (st->req.items & kept[i].item)
-                        want |= kept[i].front;
+                        want |= kept[i].front | FRONT_PLACES;
         st->headers_only = st->req.sections && !(st->req.items & FETCH_PREVIEW);
         for (const struct fetch_section *s = st->req.sections; s; s = s->next) {
                 if (s->path_n)
@@ -319,6 +321,8 @@ static enum cmd_result run(struct imap *imap, struct fetch_state *st)
         struct err err = ERR_INIT;
 
         while (result == CMD_DONE) {
+                if (!imap_selected_readable(imap))              /* a client that reads slowly must not read on for days */
+                        return CMD_DONE;
                 switch (walk_fill(imap, &st->walk, &b, &err)) {
                 case WALK_END:
                         fetch_flush(imap, st);

@@ -1,5 +1,5 @@
-/* LISTRIGHTS mailbox identifier (RFC 4314 3.4). The legacy rights c and d stand for k, x and t, e and are not listed apart, as no
- * right may be mentioned twice (3.7, 2.1.1): every real right can be granted alone. */
+/* LISTRIGHTS mailbox identifier (RFC 4314 3.4). No rights are tied together, so the legacy ones, c and d, stand by themselves (2.1.1) –
+ * but c among the rights that are always granted when k or x is there, and d likewise for t and e. */
 #include "server/imap/aclcmd.h"
 #include "server/imap/imap_private.h"
 
@@ -16,13 +16,13 @@ static uint32_t required_rights(struct imap *imap, const struct mbentry *entry, 
 
 static void put_rights(struct imap *imap, const struct mbentry *entry, const char *identifier)
 {
-        static const char letters[] = "lrswipkxtean0123456789";
+        static const char letters[] = "lrswipkxtecdan0123456789";
         uint32_t required = required_rights(imap, entry, identifier), bit;
         char always[sizeof letters];
         size_t n = 0;
 
         for (const char *p = letters; *p; p++)
-                if (acl_parse_rights((struct span){ p, 1 }, &bit, NULL) == 0 && (required & bit))
+                if (acl_parse_rights((struct span){ p, 1 }, &bit, NULL) == 0 && (required & bit))     /* c: of either member */
                         always[n++] = *p;
         imap_put(imap, "* LISTRIGHTS ");
         imap_put_mailbox(imap, entry->name);

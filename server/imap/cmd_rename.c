@@ -1,7 +1,7 @@
 /*
  * RENAME from to [partition] (RFC 9051 6.3.6; the partition is Cyrus's, for admins).
  *
- * What is below goes along. RENAME INBOX is different: a new mailbox is made and INBOX's messages are moved into it; INBOX stays, and so
+ * What is below goes along, and missing names above the new one become mailboxes. RENAME INBOX is different: a new mailbox is made and INBOX's messages are moved into it; INBOX stays, and so
  * does what is below it. Needs x on the old name and k above the new one (RFC 4314 4); for INBOX, whose messages go, t and e.
  * Another user's INBOX takes the whole user along: for admins only.
  */
@@ -41,13 +41,13 @@ static void rename_job(void *arg)
 {
         struct rename_state *st = arg;
 
-        mboxlist_rename(store_mboxlist(st->imap->store), st->from, st->to, true, st->partition, &st->err);
+        mboxlist_rename_tree(store_mboxlist(st->imap->store), st->from, st->to, st->partition, &st->err);
 }
 
 static void create_job(void *arg)
 {
         struct rename_state *st = arg;
-        struct mbox_create what = { .name = st->to };
+        struct mbox_create what = { .name = st->to, .with_parents = true };
 
         mboxlist_create(store_mboxlist(st->imap->store), &what, &st->to_entry, &st->err);
 }

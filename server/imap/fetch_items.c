@@ -1,4 +1,4 @@
-/* fetch_items - FETCH items that are kept with the message: no octets of it are read; see fetch.h */
+/* fetch_items - FETCH items that are kept with the message: no octets of its own are read; see fetch.h */
 #include "server/imap/fetch_private.h"
 
 #include "store/preview.h"
@@ -41,25 +41,37 @@ static void put_modseq(struct imap *imap, struct fetch_state *st)
         str_append_c(&st->line, ')');
 }
 
+/* A text rendered at arrival. A message can have megabytes of it: those go out from the file, so that no peer that does not read has
+ * them held in memory. */
+static void put_rendered(struct imap *imap, struct fetch_state *st, struct span text, uint64_t at)
+{
+        struct extent piece = { st->front.file, at, text.len };
+
+        if (text.p || !text.len) {
+                str_append_span(&st->line, text);
+                return;
+        }
+        fetch_flush(imap, st);
+        file_ref(piece.file);
+        rope_append_extent(&imap->s->out, &piece);
+}
+
 static void put_envelope(struct imap *imap, struct fetch_state *st)
 {
-        (void)imap;
         str_append(&st->line, "ENVELOPE ", 9);
-        str_append_span(&st->line, st->front.envelope);
+        put_rendered(imap, st, st->front.envelope, st->front.envelope_at);
 }
 
 static void put_body(struct imap *imap, struct fetch_state *st)
 {
-        (void)imap;
         str_append(&st->line, "BODY ", 5);
-        str_append_span(&st->line, st->front.body);
+        put_rendered(imap, st, st->front.body, st->front.body_at);
 }
 
 static void put_bodystructure(struct imap *imap, struct fetch_state *st)
 {
-        (void)imap;
         str_append(&st->line, "BODYSTRUCTURE ", 14);
-        str_append_span(&st->line, st->front.bodystructure);
+        put_rendered(imap, st, st->front.bodystructure, st->front.bodystructure_at);
 }
 
 static int read_message(void *ctx, uint64_t offset, void *buf, size_t len, struct err *err)

@@ -307,7 +307,7 @@ static int parse_item(struct imap_parser *ip, struct fetch_request *r)
                         r->sets_seen |= old_items[i].sets_seen;
                         return old_section(ip, r, old_items[i].what, old_items[i].name);
                 }
-        return out_of_grammar(ip, "Unknown data item of FETCH");
+        return err_set(&ip->err, ERR_SYNTAX, "Unknown data item of FETCH: %.*s", (int)(w.len < 40 ? w.len : 40), w.p);
 }
 
 /* A macro stands alone (RFC 9051 6.4.5). */

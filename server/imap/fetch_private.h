@@ -6,7 +6,7 @@
 #include "server/imap/selected.h"
 #include "util/charset.h"
 
-/* A decoded part on its way: first all of it is decoded to learn its size, then again to send it. */
+/* A decoded part, or some fields of a long header, on the way: first all of it is gone through to learn the size, then again to send it. */
 struct fetch_binary {
         enum { BINARY_NONE, BINARY_COUNT, BINARY_SEND } phase;
         uint64_t off, len;                      /* the encoded octets, in the message */
@@ -15,6 +15,7 @@ struct fetch_binary {
         uint64_t first, end;                    /* what is wanted of those */
         bool nul;                               /* there is a NUL in it: literal8 */
         struct transfer transfer;
+        struct mime_pick *pick;                 /* fields of a header; else NULL, and `transfer` decodes */
 };
 
 struct fetch_state {

@@ -1,8 +1,8 @@
 /*
  * fetch_section - BODY[…], BINARY[…] and BINARY.SIZE[…] of one message (RFC 9051 6.4.5, RFC 3516); see fetch.h
  *
- * Large pieces go into the rope as extents of the message's file, small ones are copied. Header fields are picked from the header,
- * which is read whole. Decoding is done in pieces, twice: a literal's size stands before it.
+ * Large pieces go into the rope as extents of the message's file, small ones are copied. Header fields are picked from the header: a short
+ * one is read whole; a long one is gone through in pieces, twice, as is what has to be decoded: a literal's size stands before it.
  */
 #include "server/imap/fetch_private.h"
 
@@ -12,6 +12,7 @@
 
 #define COPY_BELOW 4096                         /* octets; from there on as an extent */
 #define DECODE_PIECE ((size_t)64 * 1024)
+#define HEADER_SHORT ((uint64_t)64 * 1024)      /* octets */
 
 void fetch_flush(struct imap *imap, struct fetch_state *st)
 {
@@ -210,11 +211,15 @@ static int decode_piece(struct fetch_state *st, struct span *piece_r, struct err
                 str_deinit(&raw);
                 return -1;
         }
-        transfer_feed(&b->transfer, str_span(&raw), &st->scratch);
-        str_deinit(&raw);
         b->at += n;
-        if (b->at == b->len)
-                transfer_finish(&b->transfer, &st->scratch);
+        if (b->pick) {
+                mime_pick_feed(b->pick, str_span(&raw), b->at == b->len, &st->scratch);
+        } else {
+                transfer_feed(&b->transfer, str_span(&raw), &st->scratch);
+                if (b->at == b->len)
+                        transfer_finish(&b->transfer, &st->scratch);
+        }
+        str_deinit(&raw);
         all = str_span(&st->scratch);
         *piece_r = wanted(b, all);
         b->decoded += all.len;
@@ -224,7 +229,10 @@ static int decode_piece(struct fetch_state *st, struct span *piece_r, struct err
 static void binary_begin(struct fetch_binary *b, enum transfer_encoding encoding)
 {
         b->at = b->decoded = 0;
-        transfer_init(&b->transfer, encoding);
+        if (b->pick)
+                mime_pick_restart(b->pick);
+        else
+                transfer_init(&b->transfer, encoding);
 }
 
 /* FETCH_SENT here: it is counted. */
@@ -277,8 +285,8 @@ static bool binary_head(struct fetch_state *st, const struct fetch_section *s)
         else if (n == 0)
                 str_append_str(&st->line, "\"\"");
         else
-                put_literal_head(st, n, b->nul);
-        return s->kind == FETCH_KIND_BINARY && n > 0;
+                put_literal_head(st, n, b->nul && s->kind == FETCH_KIND_BINARY);
+        return s->kind != FETCH_KIND_BINARY_SIZE && n > 0;
 }
 
 static enum fetch_result binary_run(struct imap *imap, struct fetch_state *st, const struct fetch_section *s)
@@ -295,10 +303,32 @@ static enum fetch_result binary_run(struct imap *imap, struct fetch_state *st, c
         }
         if (b->phase == BINARY_SEND)
                 result = binary_send(imap, st);
-        if (result != FETCH_PAUSE)
+        if (result != FETCH_PAUSE) {
                 b->phase = BINARY_NONE;
+                mime_pick_destroy(&b->pick);
+        }
         str_clear(&st->scratch);
         return result;
+}
+
+static void binary_partial(struct fetch_binary *b, const struct fetch_section *s)
+{
+        if (!s->partial)
+                return;
+        b->first = s->first;
+        if (__builtin_add_overflow(s->first, s->count, &b->end))
+                b->end = UINT64_MAX;
+}
+
+/* Some fields of a header too long to be held in memory while the peer reads. */
+static enum fetch_result put_picked(struct imap *imap, struct fetch_state *st, const struct fetch_section *s, uint64_t off, uint64_t len)
+{
+        struct fetch_binary *b = &st->binary;
+
+        *b = (struct fetch_binary){ .phase = BINARY_COUNT, .off = off, .len = len, .end = UINT64_MAX };
+        b->pick = mime_pick_create(s->names, s->names_n, s->fields == FETCH_FIELDS_NOT);
+        binary_partial(b, s);
+        return binary_run(imap, st, s);
 }
 
 static bool is_container(const struct mime_part *part)
@@ -329,11 +359,7 @@ static enum fetch_result put_binary(struct imap *imap, struct fetch_state *st, c
                 return put_octets(imap, st, s, off, len, nul);
         }
         *b = (struct fetch_binary){ .phase = BINARY_COUNT, .off = off, .len = len, .end = UINT64_MAX };
-        if (s->partial) {
-                b->first = s->first;
-                if (__builtin_add_overflow(s->first, s->count, &b->end))
-                        b->end = UINT64_MAX;
-        }
+        binary_partial(b, s);
         binary_begin(b, encoding);
         return binary_run(imap, st, s);
 }
@@ -349,6 +375,8 @@ enum fetch_result fetch_put_section(struct imap *imap, struct fetch_state *st, c
                 return put_nil(st, s);
         if (s->kind != FETCH_KIND_BODY)
                 return put_binary(imap, st, s, off, len, part);
+        if (s->fields != FETCH_FIELDS_ALL && len > HEADER_SHORT)
+                return put_picked(imap, st, s, off, len);
         if (s->fields != FETCH_FIELDS_ALL || (s->what == MIME_SECTION_HEADER && off == 0 && st->front.header.len >= len && len > 0))
                 return put_header(st, s, off, len);
         fetch_cut_partial(s, &off, &len);

@@ -78,13 +78,13 @@ static enum step say_stop(struct imap *imap)
                                    bye(imap, NULL, "Ended by the administrator");       /* cyrctl sessions kick */
 }
 
-/* msg/shutdown ends sessions between commands; admins are spared. */
+/* msg/shutdown ends sessions between commands; admins are spared, and who is one shows at login: nobody is sent away before. */
 static bool shut_down(struct imap *imap, bool now, enum step *step_r)
 {
         char reason[MSGFILE_MAX];
         uint64_t ms = clock_mono_ms();
 
-        if (imap->is_admin || (!now && ms - imap->loop->shutdown_checked_ms < SHUTDOWN_CHECK_MS))
+        if (imap->is_admin || imap->state == IMAP_NOT_AUTH || (!now && ms - imap->loop->shutdown_checked_ms < SHUTDOWN_CHECK_MS))
                 return false;
         imap->loop->shutdown_checked_ms = ms;
         if (!msgfile_shutdown(imap->conf, imap_service(imap), reason))
@@ -100,10 +100,7 @@ static enum step greet(struct imap *imap)
         const char *serverinfo = conf_enum(imap->conf, imap_service(imap), "serverinfo");
         const char *servername = conf_str(imap->conf, imap_service(imap), "servername");
         char host[256] = "localhost";
-        enum step step;
 
-        if (shut_down(imap, true, &step))
-                return step;
         if (!servername) {
                 gethostname(host, sizeof host - 1);
                 servername = host;

@@ -99,6 +99,7 @@ struct imap_command {
         struct span tag, name;
         bool uid;                               /* UID form */
         bool seqnos;                            /* UID SEARCH with sequence numbers in it: no expunges (RFC 7162 3.2.10.2) */
+        bool said_inbox;                        /* a mailbox was called INBOX; replies to an admin, who sees user/admin, say so too */
         struct imap_parser args;                /* after the command's name: the space comes first */
         struct span line;                       /* CMD_CONTINUE: the line that came (without CRLF) */
         void *state;                            /* the handler's own, arena; NULL at the first call */

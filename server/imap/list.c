@@ -39,12 +39,13 @@ void list_put_root(struct imap *imap)
         imap_untagged(imap, "LIST (\\Noselect) \"%c\" \"\"", namespace_separator(imap->ns));
 }
 
-bool list_matches(struct list *l, struct span external)
+bool list_matches(struct list *l, struct span external, bool level)
 {
         const char *name = external.p;                  /* always NUL-terminated here */
 
         for (unsigned i = 0; i < l->patterns_n; i++)
-                if (mailname_match(name, l->patterns[i], l->sep))
+                if ((!level || l->patterns[i].len == 0 || l->patterns[i].p[l->patterns[i].len - 1] != '*') &&
+                    mailname_match(name, l->patterns[i], l->sep))
                         return true;
         return false;
 }
@@ -207,7 +208,7 @@ void list_emit(struct list *l, const struct list_row *row)
 
         if (l->special && !shows_special(l, row->entry))
                 return;
-        if (!list_matches(l, row->external))
+        if (!list_matches(l, row->external, !row->entry && !row->subscribed && !row->child_subscribed))
                 return;
         imap_put(imap, l->lsub ? "* LSUB (" : l->xlist ? "* XLIST (" : "* LIST (");
         put_attributes(l, row);

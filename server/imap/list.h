@@ -62,7 +62,8 @@ struct list *list_create(struct imap *imap, bool lsub);
 bool list_is_child(struct list *l, const char *name, const char *internal);
 /* "" as the only pattern of a plain LIST: the separator is asked for. */
 void list_put_root(struct imap *imap);
-bool list_matches(struct list *l, struct span external);
+/* `level`: it is no mailbox, only above some. A pattern that ends in * finds what exists (RFC 5258 3.4, RFC 3501 6.3.8); as Cyrus does. */
+bool list_matches(struct list *l, struct span external, bool level);
 bool list_visible(struct list *l, const struct mbentry *entry);
 /* Write a row if a pattern matches; sets status_entry when its STATUS is wanted. */
 void list_emit(struct list *l, const struct list_row *row);

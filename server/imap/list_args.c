@@ -32,7 +32,8 @@ static int set_option(struct list *l, const struct option *options, size_t n, st
                         *(bool *)((char *)l + options[i].field) = true;
                 return 0;
         }
-        return err_set(&l->imap->cmd.args.err, ERR_SYNTAX, "Unknown LIST option");
+        return err_set(&l->imap->cmd.args.err, ERR_SYNTAX, "Unknown LIST option %.*s",
+                       (int)(word.len < 40 ? word.len : 40), word.p);
 }
 
 static int parse_selection(struct list *l)

@@ -75,7 +75,7 @@ bool list_sub_step(struct list *l)
         if (!internal)
                 return false;
         mailname_external(&who, internal, &external);
-        if (!list_matches(l, str_span(&external))) {
+        if (!list_matches(l, str_span(&external), false)) {
                 if (l->recursive || l->lsub)
                         tell_parents(l, internal);
                 if (!l->status_entry)                   /* else once more: there may be further parents */

@@ -214,14 +214,6 @@ static enum cmd_result failed(struct imap *imap, struct imap_auth *auth)
 
 /* ---- success ---- */
 
-static uint32_t owner_rights(const struct conf *conf)
-{
-        const char *text = conf_str(conf, NULL, "implicit_owner_rights");
-        uint32_t rights;
-
-        return text && acl_parse_rights(span_of(text), &rights, NULL) == 0 ? rights : 0;
-}
-
 void imap_enter_authenticated(struct imap *imap, struct sasl_step *step)
 {
         struct session *s = imap->s;
@@ -235,7 +227,7 @@ void imap_enter_authenticated(struct imap *imap, struct sasl_step *step)
         conf_unref(&imap->conf);
         imap->conf = engine_conf();
         imap->ns = namespace_create(imap->conf);
-        imap->owner_rights = owner_rights(imap->conf);
+        imap->owner_rights = acl_implicit_owner(imap->conf);
         imap->state = IMAP_AUTH;
         s->authenticated = true;
         timeout_s = conf_duration_s(imap->conf, imap_service(imap), "timeout");
@@ -301,21 +293,25 @@ static void autocreate_job(void *arg)
         user_autocreate(auth->imap->store, auth->step.userid, AUTOCREATE_LOGIN, &auth->err);
 }
 
-/* Admins are let in whatever there is. */
-static bool too_many_logins(struct imap *imap, const struct imap_auth *auth)
+static unsigned login_limit(struct imap *imap, const char *option)
 {
-        int64_t of_user = conf_int(imap->conf, imap_service(imap), "maxlogins_per_user");
-        int64_t of_host = conf_int(imap->conf, imap_service(imap), "maxlogins_per_host");
+        int64_t n = conf_int(imap->conf, imap_service(imap), option);
 
-        if (auth->step.is_admin)
-                return false;
-        return (of_user > 0 && session_count_user(auth->step.userid) >= of_user) ||
-               (of_host > 0 && session_count_host(imap->s) >= of_host);
+        return n <= 0 || n > UINT32_MAX ? 0 : (unsigned)n;
+}
+
+/* Admins are let in whatever there is. */
+static bool take_a_place(struct imap *imap, const struct imap_auth *auth)
+{
+        bool admin = auth->step.is_admin;
+
+        return session_login(imap->s, auth->step.userid, admin ? 0 : login_limit(imap, "maxlogins_per_user"),
+                             admin ? 0 : login_limit(imap, "maxlogins_per_host"));
 }
 
 static enum cmd_result succeeded(struct imap *imap, struct imap_auth *auth)
 {
-        if (too_many_logins(imap, auth)) {
+        if (!take_a_place(imap, auth)) {
                 err_set(&auth->step.err, ERR_LIMIT, "maxlogins_per_user or maxlogins_per_host");
                 return failed(imap, auth);
         }

@@ -20,6 +20,7 @@ bool imap_arg_mailbox(struct imap *imap, const char **internal_r)
                 imap_fail(imap, &err);
                 return false;
         }
+        imap->cmd.said_inbox |= imap_word_is(name, "INBOX");
         return true;
 }
 
@@ -57,8 +58,17 @@ bool imap_may_create(struct imap *imap, const char *internal)
 
         if (imap_name_hidden(imap, internal))
                 return false;
-        if (imap->is_admin)                             /* cyrus-files 7: top-level ones, users', and all below */
-                return true;
+        if (imap->is_admin) {                           /* top-level ones, users', and all below – of users that there are */
+                const char *owner = mailname_owner(internal, &imap->s->arena);
+
+                if (!owner || mailname_is_inbox(internal))
+                        return true;
+                entry = mboxlist_find(ml, mailname_inbox_of(owner, &imap->s->arena));
+                may = entry && entry->type != MBTYPE_INTERMEDIATE;
+                if (entry)
+                        mbentry_unref(&entry);
+                return may;
+        }
         for (const char *name = mailname_parent(internal, &imap->s->arena); name; name = mailname_parent(name, &imap->s->arena)) {
                 entry = mboxlist_find(ml, name);
                 if (entry && entry->type != MBTYPE_INTERMEDIATE)

@@ -225,7 +225,10 @@ void imap_put_mailbox(struct imap *imap, const char *internal)
         struct namer who = imap_namer(imap);
         struct str name = STR_INIT;
 
-        mailname_external(&who, internal, &name);
+        if (imap->cmd.said_inbox && mailname_is_inbox(internal) && mailname_owned_by(internal, imap->userid))
+                str_append_str(&name, "INBOX");
+        else
+                mailname_external(&who, internal, &name);
         imap_put_astring(imap, str_span(&name));
         str_deinit(&name);
 }

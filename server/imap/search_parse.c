@@ -287,7 +287,7 @@ static int parse_word(struct parse *p, bool *whole_r)
         for (size_t i = 0; i < ARRAY_LEN(rows); i++)
                 if (imap_word_is(name, rows[i].name))
                         return rows[i].parse(p, top(p)->parent, &rows[i]);
-        return out_of_grammar(p, "Unknown search key");
+        return err_set(&p->ip->err, ERR_SYNTAX, "Unknown search key %.*s", (int)(name.len < 40 ? name.len : 40), name.p);
 }
 
 /* One key, or the beginning of one that consists of others (*whole_r false). */

@@ -36,6 +36,8 @@ void search_reader_ahead(struct search_reader *r, const struct walk_batch *b, ui
 int search_reader_open(struct search_reader *r, const struct msg *m, uint32_t n, uint32_t i, struct err *err);
 /* The numbers of the batch mean nothing any more. */
 void search_reader_end_batch(struct search_reader *r);
+/* Parked: give back everything but the body of the message at hand. */
+void search_reader_pause(struct search_reader *r);
 /* Give everything back. */
 void search_reader_release(struct search_reader *r);
 

@@ -18,14 +18,19 @@ void search_reader_end_batch(struct search_reader *r)
         r->known_end = 0;
 }
 
-void search_reader_release(struct search_reader *r)
+void search_reader_pause(struct search_reader *r)
 {
         search_reader_end_batch(r);
-        close_extent(&r->body);
         file_unref(&r->file);
         free(r->buf);
         r->buf = NULL;
         r->len = 0;
+}
+
+void search_reader_release(struct search_reader *r)
+{
+        search_reader_pause(r);
+        close_extent(&r->body);
 }
 
 static bool in_window(const struct search_reader *r, const struct file *file, uint64_t offset, uint64_t len)

@@ -2,8 +2,8 @@
  * search_run - a search program run over the messages of a mailbox; see search_private.h
  *
  * Messages are taken in batches. First each is asked what can be answered from its state alone; only those that stay open are
- * read, through search_read.c's window. The search may be parked between any two pieces of a message; then it gives back the
- * files it held and keeps nothing but the evaluator's place.
+ * read, through search_read.c's window. The search may be parked between any two pieces of a message; then it gives back all but
+ * that message's body and the evaluator's place.
  */
 #include "server/imap/search_private.h"
 
@@ -42,6 +42,7 @@ static int narrow_by_key(struct search_run *run, const struct search_key *k, str
 static int choose_messages(struct search_run *run, struct uidset *among, struct err *err)
 {
         struct uidset all = UIDSET_INIT, uids = UIDSET_INIT;
+        uint64_t unreadable = view_unreadable();
         int ret = 0;
 
         if (among) {
@@ -53,6 +54,8 @@ static int choose_messages(struct search_run *run, struct uidset *among, struct 
         view_existing_uids(run->view, &all, &uids);
         for (const struct search_key *k = run->program->root->list; k && ret == 0; k = k->next)
                 ret = narrow_by_key(run, k, &uids, err);
+        if (ret == 0)
+                ret = imap_uids_read(unreadable, err);
         run->total = uidset_count(&uids);
         walk_init_in(&run->walk, run->own ? run->mbox : NULL, run->view, &uids);
         uidset_deinit(&all);
@@ -159,18 +162,6 @@ static bool read_on(struct search_run *run)
         return true;
 }
 
-/* Parked in the midst of a message: take up its octets again. */
-static bool resume(struct search_run *run)
-{
-        struct err err = ERR_INIT;
-
-        if (search_reader_open(&run->reader, &run->msg, 1, 0, &err) == 0)
-                return read_on(run);
-        note_failure(run, &run->msg, &err);
-        run->in_message = false;
-        return true;
-}
-
 /* ---- a batch ---- */
 
 /* What their state says: YES, NO, or MORE. */
@@ -230,9 +221,16 @@ static enum cmd_result evaluate(struct search_run *run)
 {
         struct walk_batch b;
         struct err err = ERR_INIT;
-        enum cmd_result result = run->in_message && !resume(run) ? CMD_AGAIN : CMD_DONE;
+        enum cmd_result result = run->in_message && !read_on(run) ? CMD_AGAIN : CMD_DONE;
 
         while (result == CMD_DONE && !has_enough(run)) {
+                if (!run->own) {                                /* the right to read may be lost meanwhile */
+                        imap_selected_refresh(run->imap);
+                        if (run->imap->sel->revoked) {
+                                err_set(&run->err, ERR_PERM, "may no longer read the mailbox");
+                                return CMD_DONE;
+                        }
+                }
                 switch (walk_fill(run->imap, &run->walk, &b, &err)) {
                 case WALK_END:
                         return CMD_DONE;
@@ -252,7 +250,11 @@ enum cmd_result search_run_step(struct search_run *run)
 {
         enum cmd_result result = evaluate(run);
 
-        search_reader_release(&run->reader);
+        /* In the midst of a message its body stays: to find it again is to read and check its whole record. */
+        if (result != CMD_DONE && run->in_message)
+                search_reader_pause(&run->reader);
+        else
+                search_reader_release(&run->reader);
         if (result != CMD_DONE && run->deep)
                 search_eval_idle(run->deep);
         return result;

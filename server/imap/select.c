@@ -560,6 +560,8 @@ bool imap_poll(struct imap *imap, bool may_expunge)
         imap_selected_refresh(imap);
         if (!tell_messages(imap, may_expunge))
                 return false;
+        if (imap->sel->revoked)                         /* what happens there is not his to know */
+                return true;
         imap_tell_keywords(imap, false);
         if (!tell_flags(imap))
                 return false;

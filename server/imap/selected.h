@@ -105,6 +105,10 @@ bool imap_arg_messages(struct imap *imap, struct uidset *uids_r);
 /* The same for a text that was already taken off the arguments; in err what is wrong. */
 int imap_message_set(struct imap *imap, struct span text, bool uid, struct uidset *uids_r, struct err *err);
 
+/* UIDs were just taken from a view; `unreadable_before` is view_unreadable() of before, on this thread. ERR_IO: they are not the real
+ * ones, as the index cannot be read now. */
+int imap_uids_read(uint64_t unreadable_before, struct err *err);
+
 /* The sequence numbers of these UIDs in the view. */
 void imap_uids_to_seqnos(struct imap *imap, const struct uidset *uids, struct uidset *seqnos_r);
 

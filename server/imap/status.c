@@ -60,7 +60,7 @@ unsigned imap_status_parse(struct imap_parser *ip)
                         return 0;
                 bit = item_bit(word);
                 if (!bit) {
-                        err_set(&ip->err, ERR_SYNTAX, "Unknown STATUS item");
+                        err_set(&ip->err, ERR_SYNTAX, "Unknown STATUS item %.*s", (int)(word.len < 40 ? word.len : 40), word.p);
                         return 0;
                 }
                 items |= bit;

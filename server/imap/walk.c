@@ -32,14 +32,26 @@ static int parse_uids(struct imap *imap, struct span text, struct uidset *uids_r
         return ret;
 }
 
+int imap_uids_read(uint64_t unreadable_before, struct err *err)
+{
+        return view_unreadable() == unreadable_before ? 0 : err_set(err, ERR_IO, "the mailbox's index cannot be read now");
+}
+
 int imap_message_set(struct imap *imap, struct span text, bool uid, struct uidset *uids_r, struct err *err)
 {
+        uint64_t unreadable = view_unreadable();
+        int ret = 0;
+
         uidset_init(uids_r);
-        if (span_eq_str(text, "$")) {                           /* RFC 5182 2.1: also when it is empty */
+        if (span_eq_str(text, "$"))                             /* RFC 5182 2.1: also when it is empty */
                 view_existing_uids(imap->sel->view, &imap->sel->saved, uids_r);
-                return 0;
+        else
+                ret = uid ? parse_uids(imap, text, uids_r, err) : parse_seqnos(imap, text, uids_r, err);
+        if (ret == 0 && imap_uids_read(unreadable, err) < 0) {
+                uidset_deinit(uids_r);
+                ret = -1;
         }
-        return uid ? parse_uids(imap, text, uids_r, err) : parse_seqnos(imap, text, uids_r, err);
+        return ret;
 }
 
 bool imap_arg_messages(struct imap *imap, struct uidset *uids_r)
@@ -49,7 +61,10 @@ bool imap_arg_messages(struct imap *imap, struct uidset *uids_r)
 
         uidset_init(uids_r);
         if (imap_sp(ip) < 0 || imap_sequence(ip, &text) < 0 || imap_message_set(imap, text, imap->cmd.uid, uids_r, &ip->err) < 0) {
-                imap_bad(imap, "%s", ip->err.text);
+                if (ip->err.code == ERR_IO)
+                        imap_fail(imap, &ip->err);
+                else
+                        imap_bad(imap, "%s", ip->err.text);
                 return false;
         }
         return true;
@@ -119,7 +134,7 @@ enum walk_result walk_fill(struct imap *imap, struct walk *w, struct walk_batch 
 {
         struct mailbox *mbox = w->mbox ? w->mbox : imap->sel->mbox;
         struct uidset_iter ahead = w->at;
-        uint64_t published;
+        uint64_t published, unreadable = view_unreadable();
 
         b->n = 0;
         while (b->n < WALK_MAX && uidset_next(&ahead, &b->uid[b->n]))
@@ -141,6 +156,8 @@ enum walk_result walk_fill(struct imap *imap, struct walk *w, struct walk_batch 
                 return WALK_WAIT;
         }
         number(w->mbox ? w->view : imap->sel->view, b);
+        if (imap_uids_read(unreadable, err) < 0)
+                return WALK_FAILED;
         if (!w->mbox)
                 imap_tell_keywords(imap, false);                /* before a keyword is seen in a message */
         return WALK_BATCH;

@@ -5,22 +5,41 @@
 #include "server/lmtp/lmtp_private.h"
 #include "util/log.h"
 
-static const char *status_of(const struct err *e)
+/* Does the list still have it? Then what was not found is a file of its own: trouble of ours, and the sender may come again. */
+static bool still_listed(const struct lmtp_rcpt *r)
 {
-        switch (e->code) {
+        const char *deleted = conf_str(store_conf(engine_store()), NULL, "deletedprefix");
+        const struct mbentry *e = mboxlist_find_uniqueid(store_mboxlist(engine_store()), r->entry->uniqueid);
+        bool listed = e && e->type == MBTYPE_NORMAL && !(deleted && mailname_is_deleted(e->name, deleted));
+
+        if (e)
+                mbentry_unref(&e);
+        return listed;
+}
+
+static const char *status_of(const struct lmtp_rcpt *r, bool *ours_r)
+{
+        *ours_r = false;
+        switch (r->err.code) {
         case ERR_NOTFOUND:
-                return "550 5.1.1 The mailbox is gone";
+                *ours_r = still_listed(r);
+                return *ours_r ? "451 4.3.0 The mailbox cannot be opened now" : "550 5.1.1 The mailbox is gone";
         case ERR_PERM:
+                *ours_r = true;
                 return "550 5.7.1 Not allowed";
         case ERR_QUOTA:
                 return "452 4.2.2 Over quota";
         case ERR_NOSPACE:
+                *ours_r = true;
                 return "452 4.3.1 No space left";
         case ERR_READONLY:
+                *ours_r = true;
                 return "451 4.3.2 The mailbox takes no changes now";
         case ERR_LIMIT:
+                *ours_r = true;
                 return "552 5.2.3 The message or the mailbox is too large";
         default:
+                *ours_r = true;
                 return "451 4.3.0 Cannot deliver now";
         }
 }
@@ -29,6 +48,8 @@ static const char *status_of(const struct err *e)
 static void deliver_reply(struct lmtp *l, const struct lmtp_rcpt *r)
 {
         char quoted[4][LOG_QUOTE_MAX];
+        const char *status;
+        bool ours;
 
         log_quote_str(quoted[0], r->address);
         log_quote_str(quoted[1], l->from);
@@ -39,8 +60,9 @@ static void deliver_reply(struct lmtp *l, const struct lmtp_rcpt *r)
                           quoted[0], quoted[2], r->result.first_uid, (unsigned long long)stage_size(l->stage));
                 return;
         }
-        lmtp_reply(l, "%s", status_of(&r->err));
-        log_event(r->err.code == ERR_QUOTA || r->err.code == ERR_NOTFOUND ? LOG_NOTE : LOG_ERROR, l->s->name, "lmtp.failed",
+        status = status_of(r, &ours);
+        lmtp_reply(l, "%s", status);
+        log_event(ours ? LOG_ERROR : LOG_NOTE, l->s->name, "lmtp.failed",
                   "id=%s from=%s to=%s mailbox=%s reason=%s", l->id, quoted[1], quoted[0], quoted[2],
                   log_quote_str(quoted[3], r->err.text));
 }
@@ -96,6 +118,11 @@ static void start(struct lmtp *l)
                         r->mbox = mailbox_ref(l->rcpts[r->same_as].mbox);
                 if (!r->mbox) {
                         err_copy(&r->err, &l->rcpts[r->same_as].err);
+                        r->settled = true;
+                        continue;
+                }
+                if (!still_listed(r)) {                 /* deleted since RCPT: it may live on below deletedprefix, but nobody reads there */
+                        err_set(&r->err, ERR_NOTFOUND, "deleted since RCPT");
                         r->settled = true;
                         continue;
                 }

@@ -1,33 +1,58 @@
 /*
  * load - a mixed load on a store, for the power-loss test: each thread works on mailboxes of its own and notes in the recording
  * layer's log what it begins ("B <thread> …") and what was acknowledged ("E <thread> …"). powerloss.c reads the notes back.
- *   load CONF THREADS SECONDS SEED
+ *   load ROOT THREADS SECONDS SEED
+ * In ROOT are the directories etc, spool and second, each for itself: what makes the configuration directory's name durable must not
+ * do so for a partition's.
  *
  * Notes, words separated by blanks; new messages are named by their GUID, others by their UID:
  *   create NAME | delete NAME | rename NAME TO | append NAME FLAGS GUID… | flags NAME UID FLAGS | copy NAME TO UID… |
- *   move NAME TO UID… | expunge NAME UID… | replace NAME TO UID GUID | seen NAME UID 0|1 (another user's \Seen)
- * "E" lines: "E <thread> <uidnext> <modseq> <first uid of new messages or 0>", uidnext and modseq of the mailbox that changed.
+ *   move NAME TO UID… | expunge NAME UID… | replace NAME TO UID GUID |
+ *   seen NAME UID 0|1 (another user's \Seen) | subscribe NAME | unsubscribe NAME
+ * "E" lines: "E <thread> <uidnext> <modseq> <first uid of new messages or 0> <uidvalidity>", of the mailbox that changed.
+ * The store's own: opening, closed (a clean stop); dump, dumped (a checkpoint of the databases); second (a second partition is in use);
+ * damage, repaired (the load has damaged the databases; the store came back).
+ *
+ * The load is a row of sessions, each in a process of its own, so that opening and stopping are recorded in all their forms: enum session.
  */
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "store/mailbox.h"
 #include "store/mboxlist.h"
 #include "store/seen.h"
 #include "store/store.h"
+#include "store/user.h"
 #include "t/crash/record.h"
 #include "util/clock.h"
+#include "util/fs.h"
 #include "util/log.h"
 #include "util/must.h"
 
 #define BOXES 4
 #define MSGS_MAX 400
+#define PICK_MAX 32
+
+enum session {
+        SESSION_FIRST,          /* a new store; stopped cleanly */
+        SESSION_LONG,           /* most of the load; a second partition comes; ends as by kill -9 */
+        SESSION_TORN,           /* some logs have a torn tail */
+        SESSION_TABLES,         /* the databases' tables were damaged: copies and log */
+        SESSION_DUMPS,          /* … and their log and copies: dumps */
+        SESSIONS
+};
 
 struct box {
         char name[64];
-        bool there;
+        bool there, subscribed;
         struct mailbox *mbox;
         struct { uint32_t uid; char guid[41]; bool deleted; } msgs[MSGS_MAX];
         unsigned n;
@@ -35,7 +60,8 @@ struct box {
 
 struct worker {
         struct store *store;
-        unsigned number, seed, counter, renames;
+        unsigned number, seed, counter;
+        bool second, killed, big_done;
         uint64_t end_ms;
         struct box boxes[BOXES];
         pthread_t thread;
@@ -68,7 +94,7 @@ static void ack(struct worker *w, struct box *b, uint32_t first)
 
         if (b && b->mbox)
                 mailbox_status(b->mbox, &st);
-        note("E %u %u %llu %u", w->number, st.uidnext, (unsigned long long)st.highestmodseq, first);
+        note("E %u %u %llu %u %u", w->number, st.uidnext, (unsigned long long)st.highestmodseq, first, st.uidvalidity);
 }
 
 static void open_box(struct worker *w, struct box *b)
@@ -85,7 +111,7 @@ static void open_box(struct worker *w, struct box *b)
 
 static void op_create(struct worker *w, struct box *b)
 {
-        struct mbox_create what = { .name = b->name };
+        struct mbox_create what = { .name = b->name, .partition = w->second && rand_r(&w->seed) % 3 == 0 ? "second" : NULL };
         const struct mbentry *e;
         struct err err = ERR_INIT;
 
@@ -94,15 +120,30 @@ static void op_create(struct worker *w, struct box *b)
         need(mboxlist_create(store_mboxlist(w->store), &what, &e, &err), "create", &err);
         mbentry_unref(&e);
         b->there = true;
+        b->subscribed = false;
         b->n = 0;
         open_box(w, b);
         ack(w, b, 0);
+}
+
+static void op_subscribe(struct worker *w, struct box *b)
+{
+        struct err err = ERR_INIT;
+        char user[16];
+
+        snprintf(user, sizeof user, "u%u", w->number);
+        note("B %u %s %s", w->number, b->subscribed ? "unsubscribe" : "subscribe", b->name);
+        need(sub_set(w->store, user, b->name, !b->subscribed, &err), "subscribe", &err);
+        b->subscribed = !b->subscribed;
+        ack(w, NULL, 0);
 }
 
 static void op_delete(struct worker *w, struct box *b)
 {
         struct err err = ERR_INIT;
 
+        if (b->subscribed)
+                op_subscribe(w, b);
         mailbox_unref(&b->mbox);
         note("B %u delete %s", w->number, b->name);
         need(mboxlist_delete(store_mboxlist(w->store), b->name, true, &err), "delete", &err);
@@ -115,6 +156,8 @@ static void op_rename(struct worker *w, struct box *b)
         char to[64];
         struct err err = ERR_INIT;
 
+        if (b->subscribed)
+                op_subscribe(w, b);
         snprintf(to, sizeof to, "user.u%u.b%u", w->number, w->counter++);
         note("B %u rename %s %s", w->number, b->name, to);
         need(mboxlist_rename(store_mboxlist(w->store), b->name, to, true, NULL, &err), "rename", &err);
@@ -134,15 +177,15 @@ static size_t body_size(struct worker *w)
         }
 }
 
-static void op_append(struct worker *w, struct box *b)
+/* `size_wanted` 0: any. */
+static void op_append(struct worker *w, struct box *b, unsigned n, size_t size_wanted)
 {
-        unsigned n = rand_r(&w->seed) % 5 == 0 ? 3 : 1;
-        struct append_item items[3];
+        struct append_item items[PICK_MAX];
         struct append_result result;
         struct waiter waiter;
         struct err err = ERR_INIT;
         const struct mbentry *e;
-        char guids[200] = "";
+        char guids[PICK_MAX * 41 + 1] = "";
         unsigned flags = rand_r(&w->seed) % 2 ? MSG_SEEN : 0;
 
         if (b->n + n > MSGS_MAX)
@@ -150,7 +193,7 @@ static void op_append(struct worker *w, struct box *b)
         e = mboxlist_find(store_mboxlist(w->store), b->name);
         for (unsigned i = 0; i < n; i++) {
                 char head[200];
-                size_t size = body_size(w);
+                size_t size = size_wanted ? size_wanted : body_size(w);
                 char *body = malloc(size);
                 struct stage *stage;
                 int len = snprintf(head, sizeof head, "From: a@b\r\nSubject: %u.%u\r\n\r\n", w->number, w->counter++);
@@ -224,14 +267,14 @@ static void op_seen(struct worker *w, struct box *b)
         ack(w, b, 0);
 }
 
-/* Some of the box's messages: their places in *which, their UIDs as text (12 octets each) and as a set. */
+/* Some of the box's messages, with PICK_MAX the last so many: their places in *which, their UIDs as text (12 octets each) and as a set. */
 static unsigned pick(struct worker *w, struct box *b, unsigned max, unsigned *which, char *text, struct uidset *uids)
 {
-        unsigned n = 0;
+        unsigned n = 0, from = max == PICK_MAX ? b->n - max : 0;
 
         *text = '\0';
-        for (unsigned i = 0; i < b->n && n < max; i++)
-                if (rand_r(&w->seed) % 4 == 0) {
+        for (unsigned i = from; i < b->n && n < max; i++)
+                if (max == PICK_MAX || rand_r(&w->seed) % 4 == 0) {
                         which[n++] = i;
                         text += sprintf(text, " %u", b->msgs[i].uid);
                         uidset_add(uids, b->msgs[i].uid);
@@ -247,19 +290,19 @@ static void drop(struct box *b, const unsigned *which, unsigned n)
         }
 }
 
-static void op_copy(struct worker *w, struct box *b, struct box *to, bool move)
+static void op_copy(struct worker *w, struct box *b, struct box *to, bool move, unsigned max)
 {
         struct uidset uids = UIDSET_INIT, copied = UIDSET_INIT;
         struct copy_mask mask = { .drop_flags = 0 };
         struct append_result result;
         struct waiter waiter;
         struct err err = ERR_INIT;
-        unsigned which[8], n;
-        char text[8 * 12 + 1];
+        unsigned which[PICK_MAX], n;
+        char text[PICK_MAX * 12 + 1];
 
-        if (b == to || !to->there || to->n + 8 > MSGS_MAX)
+        if (b == to || !to->there || to->n + max > MSGS_MAX)
                 return;
-        n = pick(w, b, 8, which, text, &uids);
+        n = pick(w, b, max, which, text, &uids);
         if (n) {
                 note("B %u %s %s %s%s", w->number, move ? "move" : "copy", b->name, to->name, text);
                 waiter_init_blocking(&waiter);
@@ -322,8 +365,8 @@ static void op_expunge(struct worker *w, struct box *b)
         struct uidset uids = UIDSET_INIT, gone = UIDSET_INIT;
         struct waiter waiter;
         struct err err = ERR_INIT;
-        unsigned which[8], n;
-        char text[8 * 12 + 1];
+        unsigned which[PICK_MAX], n;
+        char text[PICK_MAX * 12 + 1];
         uint64_t modseq;
 
         n = pick(w, b, 8, which, text, &uids);
@@ -340,10 +383,44 @@ static void op_expunge(struct worker *w, struct box *b)
         uidset_deinit(&gone);
 }
 
+/* More than one batch holds: built in a segment of its own, and adopted. */
+static void op_big(struct worker *w, struct box *b)
+{
+        struct box *to = &w->boxes[b == w->boxes];
+
+        if (!to->there || b->n + PICK_MAX > MSGS_MAX || to->n + PICK_MAX > MSGS_MAX)
+                return;
+        w->big_done = true;
+        op_append(w, b, PICK_MAX, 50000);
+        op_copy(w, b, to, false, PICK_MAX);
+        op_copy(w, b, to, true, PICK_MAX);
+}
+
+/* For the sessions that end as by kill -9: some checkpoints are half done then, and no operation. */
+static atomic_uint stopping;
+
+static void stop_in_checkpoints(struct worker *w)
+{
+        struct err err = ERR_INIT;
+
+        for (unsigned i = 0; i < BOXES; i++)
+                if (w->boxes[i].there)
+                        op_flags(w, &w->boxes[i]);
+        atomic_fetch_add(&stopping, 1);
+        for (unsigned i = 0; i < BOXES; i++)
+                if (w->boxes[i].there)
+                        (void)mailbox_checkpoint(w->boxes[i].mbox, &err);
+        for (;;)
+                pause();
+}
+
 static void *work(void *arg)
 {
         struct worker *w = arg;
 
+        for (unsigned i = 0; i < BOXES; i++)
+                if (w->boxes[i].there)
+                        open_box(w, &w->boxes[i]);
         while (clock_mono_ms() < w->end_ms) {
                 struct box *b = &w->boxes[rand_r(&w->seed) % BOXES];
                 int what = rand_r(&w->seed) % 100;
@@ -353,76 +430,243 @@ static void *work(void *arg)
                 usleep((useconds_t)(rand_r(&w->seed) % 6000));
                 if (!b->there)
                         op_create(w, b);
-                else if (what < 45)
-                        op_append(w, b);
+                else if (w->number == 0 && w->second && !w->big_done)
+                        op_big(w, b);
+                else if (what < 43)
+                        op_append(w, b, rand_r(&w->seed) % 5 == 0 ? 3 : 1, 0);
                 else if (what < 55)
                         op_flags(w, b);
-                else if (what < 65)
+                else if (what < 63)
                         op_seen(w, b);
-                else if (what < 74)
-                        op_copy(w, b, &w->boxes[rand_r(&w->seed) % BOXES], false);
-                else if (what < 81)
-                        op_copy(w, b, &w->boxes[rand_r(&w->seed) % BOXES], true);
-                else if (what < 85)
+                else if (what < 72)
+                        op_copy(w, b, &w->boxes[rand_r(&w->seed) % BOXES], false, 8);
+                else if (what < 80)
+                        op_copy(w, b, &w->boxes[rand_r(&w->seed) % BOXES], true, 8);
+                else if (what < 83)
                         op_replace(w, b, what % 2 ? b : &w->boxes[rand_r(&w->seed) % BOXES]);
-                else if (what < 91)
+                else if (what < 89)
                         op_expunge(w, b);
-                else if (what < 94)
+                else if (what < 92)
                         op_rename(w, b);
-                else if (what < 96)
+                else if (what < 94)
                         op_delete(w, b);
+                else if (what < 96)
+                        op_subscribe(w, b);
                 else if (what < 98)
                         need(mailbox_checkpoint(b->mbox, &err), "checkpoint", &err);
                 else if (mailbox_purge_expunged(b->mbox, clock_wall_s() + 1, &err) < 0 || mailbox_compact(b->mbox, &err) < 0)
                         need(-1, "purge and compact", &err);
         }
+        if (w->killed)
+                stop_in_checkpoints(w);
         for (unsigned i = 0; i < BOXES; i++)
                 mailbox_unref(&w->boxes[i].mbox);
         return NULL;
 }
 
-int main(int argc, char **argv)
+/* ---- sessions ---- */
+
+struct load { const char *root; unsigned threads; uint64_t ms; struct worker *workers; struct store *store; };
+
+static struct conf *configuration(const struct load *l, bool second)
 {
-        struct store_options options = { 0 };
-        struct worker *workers;
-        struct store *store;
+        char path[4200], text[13000];
+        struct conf *conf;
         struct diag diag;
         struct err err = ERR_INIT;
-        unsigned threads;
+        int n = snprintf(text, sizeof text, "configdirectory: %s/etc/conf\npartition-default: %s/spool/data\ndefaultpartition: default\n",
+                         l->root, l->root);
 
-        if (argc != 5) {
-                fprintf(stderr, "usage: load CONF THREADS SECONDS SEED\n");
-                return 2;
-        }
-        log_open(LOG_TO_STDERR, "load", -1, LOG_WARN);
-        threads = (unsigned)atoi(argv[2]);
+        if (second)
+                n += snprintf(text + n, sizeof text - (size_t)n, "partition-second: %s/second/data\n", l->root);
+        snprintf(path, sizeof path, "%s.conf", l->root);
+        need(fs_replace(path, text, (size_t)n, 0600, &err), "configuration", &err);
         diag_init(&diag);
-        need(conf_load(argv[1], NULL, &options.conf, &diag, &err), "configuration", &err);
-        need(store_open(&options, &store, &err), "store", &err);
-        for (unsigned i = 0; i < threads; i++) {
+        need(conf_load(path, NULL, &conf, &diag, &err), "configuration", &err);
+        diag_deinit(&diag);
+        return conf;
+}
+
+static void make_users(struct load *l)
+{
+        for (unsigned i = 0; i < l->threads; i++) {
                 char name[32];
                 struct mbox_create what = { .name = name };
                 const struct mbentry *e;
+                struct err err = ERR_INIT;
 
                 snprintf(name, sizeof name, "user.u%u", i);
-                need(mboxlist_create(store_mboxlist(store), &what, &e, &err), "user", &err);
+                note("B %u create %s", i, name);
+                need(mboxlist_create(store_mboxlist(l->store), &what, &e, &err), "user", &err);
                 mbentry_unref(&e);
+                note("E %u 0 0 0 0", i);
         }
-        note("start");
-        workers = calloc(threads, sizeof *workers);
-        for (unsigned i = 0; i < threads; i++) {
-                workers[i].store = store;
-                workers[i].number = i;
-                workers[i].seed = (unsigned)atoi(argv[4]) * 1000 + i;
-                workers[i].end_ms = clock_mono_ms() + (uint64_t)atoi(argv[3]) * 1000;
-                must(thread_start(&workers[i].thread, "load", 1 << 20, work, &workers[i]) == 0);
+}
+
+static void run_load(struct load *l, uint64_t ms, bool second, bool killed)
+{
+        for (unsigned i = 0; i < l->threads; i++) {
+                struct worker *w = &l->workers[i];
+
+                w->store = l->store;
+                w->second = second;
+                w->killed = killed;
+                w->end_ms = clock_mono_ms() + ms;
+                must(thread_start(&w->thread, "load", 1 << 20, work, w) == 0);
         }
-        for (unsigned i = 0; i < threads; i++)
-                pthread_join(workers[i].thread, NULL);
-        note("stop");
-        store_close(&store);
-        conf_unref(&options.conf);
-        diag_deinit(&diag);
-        free(workers);
+        while (clock_mono_ms() < l->workers[0].end_ms) {
+                struct err err = ERR_INIT;
+
+                usleep(400000);
+                note("dump");
+                need(store_db_checkpoint(l->store, &err), "checkpoint", &err);
+                note("dumped");
+        }
+        while (killed && atomic_load(&stopping) < l->threads)
+                usleep(100);
+        if (killed) {
+                usleep((useconds_t)(rand_r(&l->workers[0].seed) % 8000));
+                _exit(0);
+        }
+        for (unsigned i = 0; i < l->threads; i++)
+                pthread_join(l->workers[i].thread, NULL);
+}
+
+static void in_each(const char *dir, void (*fn)(const char *path, const char *name, bool is_dir))
+{
+        DIR *d = opendir(dir);
+        struct dirent *e;
+
+        while (d && (e = readdir(d)) != NULL) {
+                char path[4200];
+                struct stat st;
+
+                snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
+                if (e->d_name[0] != '.' && lstat(path, &st) == 0)
+                        fn(path, e->d_name, S_ISDIR(st.st_mode));
+        }
+        if (d)
+                closedir(d);
+}
+
+static void spoil(const char *path, off_t at, size_t len)
+{
+        char garbage[16384];
+        int fd = open(path, O_WRONLY);
+
+        memset(garbage, 'x', sizeof garbage);
+        must(fd >= 0 && pwrite(fd, garbage, len, at) == (ssize_t)len);
+        close(fd);
+}
+
+/* The end of a batch that was never finished. */
+static void tear(const char *path, const char *name, bool is_dir)
+{
+        struct stat st;
+
+        if (is_dir)
+                in_each(path, tear);
+        else if (strncmp(name, "log.", 4) == 0 && stat(path, &st) == 0)
+                spoil(path, st.st_size, 100);
+}
+
+static void damage_table(const char *path, const char *name, bool is_dir)
+{
+        size_t len = strlen(name);
+
+        if (!is_dir && len > 3 && strcmp(name + len - 3, ".db") == 0)
+                spoil(path, 0, 16384);
+}
+
+static void damage_log(const char *path, const char *name, bool is_dir)
+{
+        if (!is_dir && strncmp(name, "log.", 4) == 0)
+                must(unlink(path) == 0);
+}
+
+static void before(const struct load *l, enum session session)
+{
+        char path[4200];
+        struct err err = ERR_INIT;
+
+        if (session == SESSION_TORN) {
+                snprintf(path, sizeof path, "%s/spool/data", l->root);
+                in_each(path, tear);
+        }
+        if (session == SESSION_TABLES || session == SESSION_DUMPS) {
+                note("damage");
+                snprintf(path, sizeof path, "%s/etc/conf/db", l->root);
+                in_each(path, damage_table);
+        }
+        if (session == SESSION_DUMPS) {
+                in_each(path, damage_log);
+                snprintf(path, sizeof path, "%s/etc/conf/db.backup/tables", l->root);
+                need(fs_remove_tree(path, &err), "remove", &err);
+        }
+}
+
+static void ignore(void *ctx, const char *text)
+{
+        (void)ctx;
+        (void)text;
+}
+
+static void run_session(struct load *l, enum session session)
+{
+        struct store_options options = { .conf = configuration(l, session > SESSION_LONG) };
+        struct err err = ERR_INIT;
+        uint64_t ms = l->ms / 8;
+
+        before(l, session);
+        note("opening");
+        need(store_open(&options, &l->store, &err), "store", &err);
+        if (session == SESSION_TABLES || session == SESSION_DUMPS)
+                note("repaired");
+        if (session == SESSION_FIRST)
+                make_users(l);
+        if (session == SESSION_LONG) {
+                run_load(l, ms, false, false);
+                store_reconfigure(l->store, configuration(l, true));
+                note("second");
+                ms = l->ms;
+        }
+        run_load(l, ms, session >= SESSION_LONG, session == SESSION_LONG);
+        if (session == SESSION_DUMPS)
+                need(mboxlist_check(store_mboxlist(l->store), true, ignore, NULL, &err), "check", &err);
+        note("dump");
+        store_close(&l->store);
+        note("dumped");
+        note("closed");
+        exit(0);
+}
+
+int main(int argc, char **argv)
+{
+        struct load l;
+
+        if (argc != 5) {
+                fprintf(stderr, "usage: load ROOT THREADS SECONDS SEED\n");
+                return 2;
+        }
+        log_open(LOG_TO_STDERR, "load", -1, LOG_ERROR);
+        l = (struct load){ .root = argv[1], .threads = (unsigned)atoi(argv[2]), .ms = (uint64_t)atoi(argv[3]) * 1000 };
+        /* Shared: what one session has done is where the next goes on. */
+        l.workers = mmap(NULL, l.threads * sizeof *l.workers, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        must(l.workers != MAP_FAILED);
+        for (unsigned i = 0; i < l.threads; i++) {
+                l.workers[i].number = i;
+                l.workers[i].seed = (unsigned)atoi(argv[4]) * 1000 + i;
+        }
+        for (enum session s = 0; s < SESSIONS; s++) {
+                pid_t pid = fork();
+                int status;
+
+                if (pid == 0)
+                        run_session(&l, s);
+                if (pid < 0 || waitpid(pid, &status, 0) < 0 || !WIFEXITED(status) || WEXITSTATUS(status)) {
+                        fprintf(stderr, "load: session %d failed\n", (int)s);
+                        return 1;
+                }
+        }
         return 0;
 }

@@ -22,11 +22,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#define FRAMES_MAX 24                           /* Berkeley DB's own are many */
+
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static int log_fd = -1;
 static char root[PATH_MAX];
 static size_t root_len;
-static uint64_t sync_number;
+static uint32_t sync_number;
 
 #define REAL(name) \
         static __typeof__(name) *real; \
@@ -81,8 +83,8 @@ static void tell_site(uint32_t h, void **frames, int n)
 /* The caller's place, the same in each run: addresses relative to their object's base. */
 static uint32_t call_site(void)
 {
-        void *frames[10];
-        int n = backtrace(frames, 10);
+        void *frames[FRAMES_MAX];
+        int n = backtrace(frames, FRAMES_MAX);
         uint32_t h = 2166136261u;
 
         for (int i = 2; i < n; i++) {
@@ -337,7 +339,7 @@ static int do_sync(int fd, int (*sync_fn)(int))
         r.dir = S_ISDIR(st.st_mode);
         r.site = call_site();
         pthread_mutex_lock(&lock);
-        r.offset = ++sync_number;
+        r.offset = (uint64_t)getpid() << 32 | ++sync_number;    /* the load forks */
         put(&r, rel, NULL, NULL);
         pthread_mutex_unlock(&lock);
         rc = sync_fn(fd);
@@ -383,6 +385,22 @@ int renameat(int d1, const char *p1, int d2, const char *p2)
         rc = real(d1, p1, d2, p2);
         if (rc == 0)
                 log_two(REC_RENAME, 0, a, b);
+        pthread_mutex_unlock(&lock);
+        return rc;
+}
+
+int renameat2(int d1, const char *p1, int d2, const char *p2, unsigned flags)
+{
+        REAL(renameat2);
+        char a[PATH_MAX], b[PATH_MAX];
+        int rc;
+
+        if (!below_root(d1, p1, a) || !below_root(d2, p2, b))
+                return real(d1, p1, d2, p2, flags);
+        pthread_mutex_lock(&lock);
+        rc = real(d1, p1, d2, p2, flags);
+        if (rc == 0)
+                log_two(flags & RENAME_EXCHANGE ? REC_EXCHANGE : REC_RENAME, 0, a, b);
         pthread_mutex_unlock(&lock);
         return rc;
 }

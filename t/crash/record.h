@@ -19,6 +19,7 @@ enum rec_type {
         REC_MKDIR,              /* path is directory `ino` */
         REC_RMDIR,
         REC_NOTE,               /* path: a line of the load program */
+        REC_EXCHANGE,           /* path ⇄ path2 */
 };
 
 struct rec {

@@ -24,6 +24,13 @@ is("$rc $out", "0 cyrus-imapd 3.6.1-cyrd\n", 'master -V');
 is($rc, 0, 'master takes -j -J -v -l -t');
 $d->{name} = 'cyrd';
 
+for (['cyrd', '--help'], ['cyrd', '-h'], ['master', '--help']) {
+    $d->{name} = $_->[0];
+    ($rc, $out) = $d->run($_->[1]);
+    like("$rc $out", qr/^0 usage: $_->[0]/, "@$_");
+}
+$d->{name} = 'cyrd';
+
 # -- -t
 ($rc, $out) = $d->run('-t');
 is($rc, 0, '-t: both files are fine');
@@ -36,6 +43,22 @@ like($out, qr{bad\.conf:4:1: warning: unknown option "frobnicate"}, '... unknown
 like($out, qr{bad\.conf:5:6: }, '... of grammar');
 like($out, qr{badc\.conf:3:4: bad character}, '... and of cyrus.conf at the same time');
 like($out, qr{badc\.conf:7:14: at: }, '... all of them');
+for (['worker_threads: -1', 17], ['partition-default: rel', 20], ['defaultpartition: nowhere', 19], ['configdirectory: conf', 18],
+     ['tls_server_cert: /nowhere', 18], ['tls_versions: tls1_2 tls1_9', 15], ['defaultacl: anyone', 13], ['implicit_owner_rights: lq', 24]) {
+    my ($line, $column) = @$_;
+    my ($option) = $line =~ /^(.*?):/;
+    my $text = join '', map { "$_\n" } grep { !/^\Q$option\E:/ } split /\n/, "configdirectory: $d->{dir}/conf\npartition-default: $d->{dir}/spool\ndefaultpartition: default";
+    my $at = 1 + ($text =~ tr/\n//);
+    $d->write('odd.conf', "$text$line\n");
+    ($rc, $out) = $d->run('-t', '-C', "$d->{dir}/odd.conf");
+    like($out, qr{odd\.conf:$at:$column: .*\b$option\b|odd\.conf:$at:$column: partition-nowhere}, "-t: $line, with its place");
+}
+$d->write('oddc.conf', "START {\n  a cmd=\"/usr/sbin/cyrus ctl_cyrusdb -r\"\n  b cmd=nowhere\n}\nSERVICES {\n  imap cmd=imapd listen=nosuchport\n  ext cmd=/nowhere/x listen=127.0.0.1:$port\n}\n");
+($rc, $out) = $d->run('-t', '-M', "$d->{dir}/oddc.conf");
+is($rc, 0, '-t: what is not here is a warning');
+like($out, qr{oddc\.conf:3:9: warning: "b": program "nowhere"}, '... a program');
+like($out, qr{oddc\.conf:6:1: warning: service "imap": no port is named "nosuchport"}, '... a port');
+like($out, qr{oddc\.conf:7:11: warning: service "ext": program /nowhere/x}, '... a program by its path');
 $d->write('badc.conf', "SERVICES {\n  imap cmd=\"imapd -Q\" listen=127.0.0.1:$port\n  lmtp cmd=\"lmtpd -aC x\" listen=1\n"
     . "  u cmd=imapd listen=2 proto=udp\n  c cmd=\"imapd -C /dev/null\" listen=3\n}\n");
 ($rc, $out) = $d->run('-t', '-M', "$d->{dir}/badc.conf");

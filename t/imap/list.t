@@ -13,7 +13,7 @@ a< OK ...
 a> LIST "" *
 a< * LIST (\HasNoChildren) "/" INBOX
 a< * LIST (\HasChildren) "/" Work
-a< * LIST (\HasChildren \Noselect) "/" Work/Projects
+a< * LIST (\HasChildren) "/" Work/Projects
 a< * LIST (\HasNoChildren) "/" Work/Projects/2024
 a< * LIST (\HasNoChildren \Sent) "/" Sent
 a< * LIST (\HasNoChildren) "/" "with space"
@@ -24,7 +24,7 @@ a! * LIST ... Work/Projects
 a! * LIST ... Work/Projects/2024
 a< OK ...
 a> LIST "" Work/%
-a< * LIST (\Noselect \HasChildren) "/" Work/Projects
+a< * LIST (\HasChildren) "/" Work/Projects
 a! * LIST ... Work
 a< OK ...
 a> LIST Work/ %/2*
@@ -39,7 +39,7 @@ a< * LIST (\HasChildren) "/" Work
 a! * LIST ... Work/Projects
 a< OK ...
 a> LIST "" Work/Projects
-a< * LIST (\Noselect \HasChildren) "/" Work/Projects
+a< * LIST (\HasChildren) "/" Work/Projects
 a< OK ...
 a> LIST "" ""
 a< * LIST (\Noselect) "/" ""
@@ -73,7 +73,7 @@ a< OK ...
 a> LIST "" (INBOX Work/*) RETURN (SUBSCRIBED CHILDREN)
 a< * LIST (\HasNoChildren \Subscribed) "/" INBOX
 a< * LIST (\HasNoChildren \Subscribed) "/" Work/Projects/2024
-a< * LIST (\NonExistent \HasChildren) "/" Work/Projects
+a< * LIST (\HasChildren) "/" Work/Projects
 a! * LIST ... Work
 a< OK ...
 a> LIST "" % RETURN (STATUS (MESSAGES UIDNEXT UIDVALIDITY))
@@ -124,7 +124,7 @@ a> LIST "" Gr*
 a< * LIST (\HasNoChildren) "/" Gr&APwA3w-e
 a< OK ...
 b> LIST "" Work/Pro%
-b< * LIST (\NonExistent \HasChildren) "/" Work/Projects
+b< * LIST (\HasChildren) "/" Work/Projects
 b< OK ...
 b> CREATE "Étoile"
 b< * LIST () "/" "Étoile" ("OLDNAME" ("Étoile"))
@@ -146,8 +146,24 @@ o! * LIST ... Work
 o< OK ...
 a> SETACL Work bob lr
 a< OK ...
+# What is no mailbox, only above some, is matched by % and by its own name, not by * (RFC 3501 6.3.8, RFC 5258 3).
 o> LIST "" *
-o< * LIST (\Noselect \HasChildren) "/" "Other Users/alice"
-o< * LIST (\Noselect \HasChildren) "/" "Other Users"
+o! * LIST ... "Other Users/alice"
+o! * LIST ... "Other Users"
 o< * LIST (\HasNoChildren) "/" "Other Users/alice/Work"
+o< OK ...
+o> LIST "" "Other Users*"
+o! * LIST ... "Other Users/alice"
+o! * LIST ... "Other Users"
+o< * LIST (\HasNoChildren) "/" "Other Users/alice/Work"
+o< OK ...
+o> LIST "" %
+o< * LIST (\Noselect \HasChildren) "/" "Other Users"
+o< OK ...
+o> LIST "" (% %/%)
+o< * LIST (\NonExistent \HasChildren) "/" "Other Users/alice"
+o< * LIST (\NonExistent \HasChildren) "/" "Other Users"
+o< OK ...
+o> LIST "" "Other Users/alice"
+o< * LIST (\Noselect \HasChildren) "/" "Other Users/alice"
 o< OK ...

@@ -26,7 +26,7 @@ a< OK ...
 a> LIST "" *
 a< * LIST (\HasChildren) "." INBOX
 a< * LIST (\HasNoChildren) "." INBOX.Sent
-a< * LIST (\Noselect \HasChildren) "." INBOX.a
+a< * LIST (\HasChildren) "." INBOX.a
 a< * LIST (\HasNoChildren) "." INBOX.a.b
 a< * LIST (\HasNoChildren) "." INBOX.lower
 a< OK ...
@@ -36,7 +36,7 @@ a! * LIST ... INBOX.Sent
 a< OK ...
 a> LIST INBOX. %
 a< * LIST (\HasNoChildren) "." INBOX.Sent
-a< * LIST (\Noselect \HasChildren) "." INBOX.a
+a< * LIST (\HasChildren) "." INBOX.a
 a! * LIST ... INBOX
 a< OK ...
 a> LIST "" *
@@ -57,6 +57,9 @@ j> SETACL INBOX.x anyone lr
 j< NO [NOPERM] ...
 a> LIST "" user.*
 a< * LIST (\HasNoChildren) "." user.jo^e.x
+a! * LIST ... user.jo^e
+a< OK ...
+a> LIST "" user.%
 a< * LIST (\Noselect \HasChildren) "." user.jo^e
 a< OK ...
 a> LIST "" us%
@@ -80,7 +83,7 @@ a< * LSUB () "." INBOX.a.b
 a< * LSUB () "." user.jo^e.x
 a< OK ...
 a> LIST (SUBSCRIBED RECURSIVEMATCH) "" INBOX.%
-a< * LIST (\NonExistent \HasChildren) "." INBOX.a ("CHILDINFO" ("SUBSCRIBED"))
+a< * LIST (\HasChildren) "." INBOX.a ("CHILDINFO" ("SUBSCRIBED"))
 a! * LIST ... INBOX.Sent
 a< OK ...
 a> DELETE INBOX.a.b

@@ -110,6 +110,29 @@ Test(limits, one_address_holds_only_so_many_strangers)
         limits_teardown();
 }
 
+Test(limits, a_login_is_looked_at_and_counted_in_one_step)
+{
+        struct limits_place p[3];
+
+        setup("");
+        enter(&p[0], "10.0.0.1", "imap", 0, 0);
+        enter(&p[1], "10.0.0.2", "imap", 1, 0);
+        enter(&p[2], "10.0.0.1", "imap", 2, 0);
+        cr_expect(limits_login(&p[0], "ann", 1, 0));
+        cr_expect_eq(limits_count_user("ann"), 1);
+        cr_expect_not(limits_login(&p[1], "ann", 1, 0));
+        cr_expect_eq(limits_count_user("ann"), 1);
+        cr_expect(limits_login(&p[0], "ann", 1, 1), "whoever has a place keeps it");
+        cr_expect_not(limits_login(&p[2], "bob", 1, 1), "one of this address");
+        cr_expect_eq(limits_count_user("bob"), 0);
+        limits_leave(&p[0]);
+        cr_expect(limits_login(&p[1], "ann", 1, 1));
+        cr_expect(limits_login(&p[2], "bob", 1, 1));
+        limits_leave(&p[1]);
+        limits_leave(&p[2]);
+        limits_teardown();
+}
+
 Test(limits, users_are_counted_until_they_leave)
 {
         struct limits_place p[2];

@@ -2,6 +2,7 @@
 #include "server/masterconf.h"
 
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <string.h>
 
 static struct masterconf *parse(const char *text, struct diag *d)
@@ -13,6 +14,39 @@ static struct masterconf *parse(const char *text, struct diag *d)
         if (masterconf_parse("c", span_of(text), &mc, d, &err) < 0)
                 cr_assert_eq(err.code, ERR_CONFIG);
         return mc;
+}
+
+Test(masterconf, the_wrapper_cyrus_is_not_run_but_looked_through)
+{
+        static const struct { const char *cmd, *program; int argc; } rows[] = {
+                { "/usr/sbin/cyrus ctl_cyrusdb -r", "ctl_cyrusdb", 2 },
+                { "/usr/sbin/cyrus expire -E 3", "cyr_expire", 3 },
+                { "cyrus mboxlist -d", "ctl_mboxlist", 2 },
+                { "cyrus check", "chk_cyrus", 1 },
+                { "cyrus tls_prune", "tls_prune", 1 },
+                { "cyrus makedirs", "cyrus", 2 },
+                { "cyrus", "cyrus", 1 },
+        };
+
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+                struct diag d;
+                char text[200];
+                struct masterconf *mc;
+                size_t pos = 0;
+                const struct master_entry *e;
+
+                snprintf(text, sizeof text, "START {\n  a cmd=\"%s\"\n}\n", rows[i].cmd);
+                mc = parse(text, &d);
+                cr_assert_not_null(mc);
+                e = masterconf_next(mc, MASTER_START, &pos);
+                cr_expect_str_eq(e->program, rows[i].program);
+                cr_expect_eq(e->argc, rows[i].argc);
+                cr_expect_null(e->argv[e->argc]);
+                if (strcmp(rows[i].program, "cyrus") != 0)
+                        cr_expect_str_eq(e->argv[0], rows[i].program);
+                masterconf_destroy(&mc);
+                diag_deinit(&d);
+        }
 }
 
 Test(masterconf, a_file_as_debian_ships_it)

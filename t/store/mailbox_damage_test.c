@@ -337,6 +337,39 @@ Test(damage, compaction_keeps_what_lives_and_gives_back_the_rest)
         free(body);
 }
 
+Test(damage, what_is_written_after_a_compaction_and_a_stop_counts_when_the_index_is_rebuilt)
+{
+        struct mailbox *m = fake_create(&st, ID);
+        struct err err = ERR_INIT;
+        char *body = malloc(40000);
+        struct msg msg;
+
+        memset(body, 'c', 40000);
+        for (int i = 0; i < 40; i++)
+                cr_assert(fake_append(&st, m, body, 40000, 0, NULL, &err) > 0);
+        store(m, 1, 30, MSG_DELETED);
+        store(m, 35, 36, MSG_FLAGGED);
+        expunge_deleted(m);
+        cr_assert_eq(mailbox_purge_expunged(m, INT64_MAX, &err), 0, "%s", err.text);
+        cr_assert_eq(mailbox_compact(m, &err), 0, "%s", err.text);
+        mailbox_unref(&m);
+        logstore_destroy(&st.ls);
+        fake_store_start(&st, 0);
+        m = fake_open(&st, ID);
+        store(m, 35, 36, MSG_ANSWERED);
+        store(m, 33, 34, MSG_DELETED);
+        expunge_deleted(m);
+        check_clean();
+        mailbox_unref(&m);
+        cr_assert_eq(mailbox_reconstruct(&st, &(struct mailbox_ident){ ID, st.dir, "x", 1 }, &err), 0, "%s", err.text);
+        m = fake_open(&st, ID);
+        cr_expect_eq(messages(m), 8);
+        cr_assert_eq(mailbox_message(m, 35, &msg, &err), 0, "%s", err.text);
+        cr_expect(msg.flags & MSG_ANSWERED);
+        mailbox_unref(&m);
+        free(body);
+}
+
 Test(damage, uids_do_not_go_back_when_everything_is_gone)
 {
         struct mailbox *m = fake_create(&st, ID);
@@ -359,6 +392,45 @@ Test(damage, uids_do_not_go_back_when_everything_is_gone)
         mailbox_unref(&m);
 }
 
+/* A damaged manifest costs nothing, at any octet of it; a copy that is older than the segments does not stand in. */
+Test(damage, the_copy_of_a_manifest_stands_in_for_it)
+{
+        struct mailbox *m = fake_create(&st, ID);
+        struct mailbox_ident ident = fake_ident(&st, ID);
+        struct err err = ERR_INIT;
+        char path[200], later[200];
+        FILE *f;
+
+        for (int i = 0; i < 5; i++)
+                append(m, 0);
+        mailbox_unref(&m);
+        snprintf(path, sizeof path, "%s/d/d/%s/manifest", st.dir, ID);
+        for (long at = 0; at < 110; at += 9) {
+                int c;
+
+                logstore_destroy(&st.ls);
+                f = fopen(path, "r+");
+                cr_assert(f && fseek(f, at, SEEK_SET) == 0 && (c = fgetc(f)) != EOF && fseek(f, at, SEEK_SET) == 0);
+                fputc(c ^ 0x10, f);
+                fclose(f);
+                fake_store_start(&st, 0);
+                m = fake_open(&st, ID);
+                cr_expect_eq(messages(m), 5, "octet %ld", at);
+                mailbox_unref(&m);
+        }
+        logstore_destroy(&st.ls);
+        cr_assert_eq(truncate(path, 7), 0);
+        snprintf(later, sizeof later, "%s/d/d/%s/log.00000000000000ff", st.dir, ID);
+        fclose(fopen(later, "w"));
+        fake_store_start(&st, 0);
+        cr_expect_neq(mailbox_open(&st, &ident, &m, &err), 0);
+        cr_expect_eq(err.code, ERR_CORRUPT);
+        unlink(later);
+        cr_assert_eq(mailbox_open(&st, &ident, &m, &err), 0, "%s", err.text);
+        cr_expect_eq(messages(m), 5);
+        mailbox_unref(&m);
+}
+
 Test(damage, reconstruct_makes_a_lost_manifest_again)
 {
         struct mailbox *m = fake_create(&st, ID);
@@ -371,6 +443,8 @@ Test(damage, reconstruct_makes_a_lost_manifest_again)
         mailbox_unref(&m);
         logstore_destroy(&st.ls);
         snprintf(path, sizeof path, "%s/d/d/%s/manifest", st.dir, ID);
+        unlink(path);
+        snprintf(path, sizeof path, "%s/d/d/%s/manifest.copy", st.dir, ID);
         unlink(path);
         fake_store_start(&st, 0);
         cr_expect_neq(mailbox_open(&st, &ident, &m, &err), 0);

@@ -91,6 +91,36 @@ Test(mboxlist, what_is_created_is_found_also_after_a_restart)
         store_close(&s);
 }
 
+Test(mboxlist, what_is_above_is_made_too)
+{
+        struct store *s = scratch_open(NULL);
+        struct mboxlist *ml = store_mboxlist(s);
+        const struct mbentry *e;
+        uint32_t before;
+
+        must_create(s, "user.joe");
+        cr_assert_eq(mboxlist_create(ml, &(struct mbox_create){ .name = "user.joe.a.b.c", .with_parents = true }, NULL, &err), 0, "%s", err.text);
+        cr_expect_str_eq(listing(s, ""), "user.joe user.joe.a user.joe.a.b user.joe.a.b.c");
+        e = find(s, "user.joe.a.b");
+        cr_expect_str_eq(e->acl, "joe\tlrswipkxtecdan\t");
+        before = e->uidvalidity;
+        mbentry_unref(&e);
+        must_create(s, "x.y");                          /* an intermediate becomes a mailbox, with a later uidvalidity than it had */
+        cr_assert_eq(mboxlist_create(ml, &(struct mbox_create){ .name = "x.z", .with_parents = true }, NULL, &err), 0);
+        cr_expect_str_eq(listing(s, "x"), "x x.y x.z");
+        cr_assert_eq(mboxlist_delete_tree(ml, "user.joe.a", true, &err), 0);
+        must_create(s, "user.joe.q");
+        cr_assert_eq(mboxlist_rename_tree(ml, "user.joe.q", "user.joe.a.b.q", NULL, &err), 0, "%s", err.text);
+        reopen(&s, NULL);
+        cr_expect_str_eq(listing(s, "user"), "user.joe user.joe.a user.joe.a.b user.joe.a.b.q");
+        e = find(s, "user.joe.a.b");
+        cr_expect_gt(e->uidvalidity, before);
+        mbentry_unref(&e);
+        cr_assert_eq(mboxlist_create(store_mboxlist(s), &(struct mbox_create){ .name = "user.bob.a.b", .with_parents = true }, NULL, &err), 0);
+        cr_expect_str_eq(listing(s, "user.bob"), "user.bob/ user.bob.a user.bob.a.b", "an INBOX is nobody's by-product");
+        store_close(&s);
+}
+
 Test(mboxlist, acls_are_inherited)
 {
         struct store *s = scratch_open("defaultacl: anyone lrs group:staff lrsip\n");

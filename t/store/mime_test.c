@@ -317,6 +317,48 @@ Test(mime, header_subsets_keep_folds_and_end_with_an_empty_line)               /
         str_deinit(&out);
 }
 
+Test(mime, header_subsets_are_the_same_however_the_header_is_cut)
+{
+        static const struct span headers[] = {
+                { "A: 1\r\nb \t: 2\r\n folded\r\n\tmore\r\njunk\r\n of junk\r\nC:3\r\na: 4\r\n\r\nA: body\r\n", 65 },
+                SPAN(" A: begins with a blank\r\n\tB: still\r\nA:\r\nB:x\n\nA: body"), SPAN("\r\nA: body"), SPAN("A: no end"), SPAN("A\r"),
+                SPAN("\rA: 1\r\n\r\r\nA: 2\r\n:empty\r\n: A\r\nA B: no\r\nA\x80: no\r\nB: 3\r\n \r\n\r\n"), SPAN(""),
+        };
+        struct span names[2] = { SPAN("a"), SPAN("B") };
+
+        for (size_t h = 0; h < sizeof headers / sizeof headers[0]; h++)
+                for (int not = 0; not < 2; not++) {
+                        struct str whole = STR_INIT, fields = STR_INIT;
+                        struct mime_field f;
+                        size_t pos = 0;
+
+                        mime_header_fields(headers[h], names, 2, not, &whole);
+                        while (mime_field_next(headers[h], &pos, &f))
+                                if ((span_ieq(f.name, names[0]) || span_ieq(f.name, names[1])) != not)
+                                        str_append_span(&fields, f.whole);
+                        if (fields.len && fields.data[fields.len - 1] != '\n')
+                                str_append_str(&fields, "\r\n");
+                        str_append_str(&fields, "\r\n");
+                        text_is("as by fields", &whole, fields.data);
+                        for (size_t cut = 0; cut <= headers[h].len; cut++) {
+                                struct mime_pick *p = mime_pick_create(names, 2, not);
+                                struct str out = STR_INIT;
+
+                                for (int round = 0; round < 2; round++) {
+                                        str_clear(&out);
+                                        mime_pick_restart(p);
+                                        mime_pick_feed(p, (struct span){ headers[h].p, cut }, false, &out);
+                                        mime_pick_feed(p, (struct span){ headers[h].p + cut, headers[h].len - cut }, true, &out);
+                                        text_is("cut", &out, whole.data);
+                                }
+                                mime_pick_destroy(&p);
+                                str_deinit(&out);
+                        }
+                        str_deinit(&whole);
+                        str_deinit(&fields);
+                }
+}
+
 Test(mime, header_subsets_by_many_names)
 {
         struct str header = STR_INIT, out = STR_INIT, want = STR_INIT, rest = STR_INIT;

@@ -150,7 +150,7 @@ Test(user, autocreation_in_a_plain_namespace_and_at_delivery)
 
         cr_assert_eq(user_autocreate(s, "jo.e", AUTOCREATE_POST, &err), 0, "%s", err.text);
         cr_expect_str_eq(entry(s, "user.jo^e"), "0 jo.e\tlrswipkxtecdan\t");
-        cr_expect_str_eq(entry(s, "user.jo^e.a"), "1 ");
+        cr_expect_str_eq(entry(s, "user.jo^e.a"), "0 jo.e\tlrswipkxtecdan\t", "made with what is below it");
         cr_expect_str_eq(entry(s, "user.jo^e.a.b"), "0 jo.e\tlrswipkxtecdan\t");
         store_close(&s);
 }

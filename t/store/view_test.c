@@ -426,3 +426,56 @@ Test(view, a_damaged_block_is_read_from_the_log_or_stood_in_for)
                 unlink(path);
         }
 }
+
+static bool log_fails;
+
+static int from_failing_log(void *ctx, uint32_t first, uint32_t last, struct index_rec *recs, uint32_t max, uint32_t *n_r, struct err *err)
+{
+        if (log_fails)
+                return err_set(err, ERR_IO, "no descriptor, say");
+        return from_model(ctx, first, last, recs, max, n_r, err);
+}
+
+Test(view, what_cannot_be_read_now_is_told_apart_and_tried_again)
+{
+        char path[] = "/tmp/view_test.XXXXXX";
+        int fd = mkstemp(path);
+        struct index_model m;
+        struct index *ix = index_create_empty(path, "u");
+        struct index_repair repair = { from_failing_log, &m };
+        struct uidset all = UIDSET_INIT, uids = UIDSET_INIT;
+        struct view *v;
+        struct err err = ERR_INIT;
+        uint64_t before;
+
+        close(fd);
+        model_init(&m, 3001);
+        for (uint32_t uid = 2; uid <= 3000; uid += 2) {
+                m.recs[uid] = gen_rec(uid, uid);
+                m.recs[uid].flags &= ~(uint32_t)MSG_EXPUNGED;
+                index_put(ix, &m.recs[uid], &err);
+        }
+        cr_assert_eq(index_checkpoint(ix, &err), 0, "%s", err.text);
+        index_destroy(&ix);
+        cr_assert_eq(index_open(path, "u", &ix, &err), 0, "%s", err.text);
+        index_set_repair(ix, &repair);
+        v = view_create_from_index(ix, 3001, 3000);
+        damage_file(path);
+        log_fails = true;
+        before = view_unreadable();
+        uidset_add_range(&all, 1, UINT32_MAX);
+        view_existing_uids(v, &all, &uids);
+        cr_expect_gt(view_unreadable(), before, "these are not the real ones");
+        log_fails = false;
+        before = view_unreadable();
+        view_existing_uids(v, &all, &uids);
+        cr_expect_eq(view_unreadable(), before);
+        cr_expect_eq(uidset_count(&uids), 1500);
+        cr_expect(uidset_has(&uids, 2) && !uidset_has(&uids, 3) && uidset_has(&uids, 3000));
+        uidset_deinit(&all);
+        uidset_deinit(&uids);
+        view_unref(&v);
+        index_destroy(&ix);
+        free(m.recs);
+        unlink(path);
+}
