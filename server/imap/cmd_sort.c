@@ -32,13 +32,28 @@ static void cleanup(struct imap *imap)
         free(st->numbers);
 }
 
+static bool wants_scores(const struct sort_state *st)
+{
+        bool wants = st->req.returns & SEARCH_RETURN_RELEVANCY;
+
+        for (unsigned i = 0; i < st->criteria.n; i++)
+                wants |= st->criteria.v[i].by == SORT_RELEVANCY;
+        return wants;
+}
+
 static bool parse(struct imap *imap, struct sort_state *st)
 {
         struct imap_parser *ip = &imap->cmd.args;
         struct search_sets sets = search_sets_selected(imap);
 
-        return imap_sp(ip) == 0 && search_parse_return(ip, &st->req) == 0 && sort_criteria_parse(ip, &st->criteria) == 0 &&
-               imap_sp(ip) == 0 && search_parse_charset_keys(ip, &sets, &st->req) == 0;
+        if (imap_sp(ip) < 0 || search_parse_return(ip, &st->req) < 0 || sort_criteria_parse(ip, &st->criteria) < 0 ||
+            imap_sp(ip) < 0 || search_parse_charset_keys(ip, &sets, &st->req) < 0)
+                return false;
+        if (!st->req.fuzzy && wants_scores(st)) {
+                err_set(&ip->err, ERR_SYNTAX, "RELEVANCY needs a FUZZY key");           /* RFC 6203 6 */
+                return false;
+        }
+        return true;
 }
 
 static bool begin(struct imap *imap)
@@ -137,6 +152,13 @@ static void put_esearch(struct imap *imap, const struct sort_state *st)
         }
         if (st->req.returns & SEARCH_RETURN_PARTIAL)
                 search_append_partial(&st->req.partial, numbers, n, &out);
+        if (st->req.returns & SEARCH_RETURN_RELEVANCY) {
+                size_t from = 0, to = n;
+
+                if (st->req.returns & SEARCH_RETURN_PARTIAL)
+                        search_partial_range(&st->req.partial, n, &from, &to);
+                sort_set_append_relevancy(&st->set, &st->order, from, to, &out);
+        }
         if (n && st->req.program->uses_modseq)
                 str_printf(&out, " MODSEQ %" PRIu64, modseq_of_answer(st));
         str_append_str(&out, "\r\n");
@@ -209,7 +231,9 @@ enum cmd_result cmd_sort(struct imap *imap)
                 st->at = SORT_LOAD;
                 /* fall through */
         case SORT_LOAD:
-                if (st->criteria.uses_facts && !sort_set_load(&st->set, imap->sel->mbox, imap->s))
+                if ((st->criteria.uses_facts || wants_scores(st)) && !sort_set_load(&st->set, imap->sel->mbox, imap->s))
+                        return CMD_AGAIN;
+                if (wants_scores(st) && !sort_set_score(&st->set, &st->req, imap->s))
                         return CMD_AGAIN;
                 sort_order_init(&st->order, &st->criteria, &st->set);
                 st->at = SORT_ORDER;

@@ -24,6 +24,7 @@ enum cmd_result cmd_create(struct imap *imap);
 enum cmd_result cmd_delete(struct imap *imap);
 enum cmd_result cmd_deleteacl(struct imap *imap);
 enum cmd_result cmd_enable(struct imap *imap);
+enum cmd_result cmd_esearch(struct imap *imap);
 enum cmd_result cmd_examine(struct imap *imap);
 enum cmd_result cmd_compress(struct imap *imap);
 enum cmd_result cmd_getacl(struct imap *imap);

@@ -26,6 +26,16 @@ static void put_internaldate(struct imap *imap, struct fetch_state *st)
         str_append(&st->line, date, CLOCK_IMAP_DATE_LEN);
 }
 
+static void put_savedate(struct imap *imap, struct fetch_state *st)
+{
+        char date[CLOCK_IMAP_DATE_LEN + 1];
+
+        (void)imap;
+        clock_format_imap(date, st->msg.savedate);
+        str_append(&st->line, "SAVEDATE ", 9);
+        str_append(&st->line, date, CLOCK_IMAP_DATE_LEN);
+}
+
 static void put_size(struct imap *imap, struct fetch_state *st)
 {
         (void)imap;
@@ -104,6 +114,7 @@ static const struct {
         { FETCH_FLAGS, put_flags },
         { FETCH_MODSEQ, put_modseq },
         { FETCH_INTERNALDATE, put_internaldate },
+        { FETCH_SAVEDATE, put_savedate },
         { FETCH_SIZE, put_size },
         { FETCH_ENVELOPE, put_envelope },
         { FETCH_BODY, put_body },

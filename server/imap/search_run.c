@@ -54,7 +54,7 @@ static int choose_messages(struct search_run *run, struct uidset *among, struct 
         for (const struct search_key *k = run->program->root->list; k && ret == 0; k = k->next)
                 ret = narrow_by_key(run, k, &uids, err);
         run->total = uidset_count(&uids);
-        walk_init_in(&run->walk, run->own ? run->mbox : NULL, run->view, &uids);
+        walk_init_in(&run->walk, run->own ? run->mbox : NULL, run->view, run->seen, &uids);
         uidset_deinit(&all);
         uidset_deinit(&uids);
         return ret;
@@ -63,8 +63,8 @@ static int choose_messages(struct search_run *run, struct uidset *among, struct 
 void search_run_selected(struct search_run *run, struct imap *imap)
 {
         run->imap = imap;
-        run->view = imap->sel->view;
-        run->recent = &imap->sel->recent;
+        run->view = imap->sel ? imap->sel->view : NULL;
+        run->recent = imap->sel ? &imap->sel->recent : NULL;
 }
 
 int search_run_begin(struct search_run *run, struct uidset *among, struct err *err)
@@ -253,6 +253,8 @@ enum cmd_result search_run_step(struct search_run *run)
         enum cmd_result result = evaluate(run);
 
         search_reader_release(&run->reader);
+        if (result == CMD_AGAIN)
+                search_progress(run->imap, &run->told_us, run->looked - run->in_message, run->total);
         if (result != CMD_DONE && run->deep)
                 search_eval_idle(run->deep);
         return result;
