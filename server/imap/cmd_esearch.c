@@ -124,9 +124,13 @@ static bool begin(struct imap *imap)
                 st->options.returns = SEARCH_RETURN_ALL;        /* RFC 7377 2.1 */
         if (!check_options(imap, st))
                 return false;
+        imap->cmd.seqnos = st->options.program->uses_seqnos;
+        if (!imap_numbers_allowed(imap))
+                return false;
+        if (imap->utf8 && st->options.charset_given)            /* RFC 9755 3 */
+                return bad(imap, "No CHARSET with UTF8=ACCEPT");
         if (st->options.program->uses_modseq)
                 imap_enable_condstore(imap);
-        imap->cmd.seqnos = false;                               /* the answer has UIDs only */
         mailbox_walk_init(&st->walk, imap, st->filters);
         st->walking = true;
         if (st->selected)
