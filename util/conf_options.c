@@ -10,7 +10,7 @@
 #include "util/array.h"
 
 static const struct conf_option options[] = {
-        { "acl_admin_implies_write", CONF_SWITCH, "no", NULL, 0, CONF_LATER, "Whether the right a implies w on annotations." },
+        { "acl_admin_implies_write", CONF_SWITCH, "no", NULL, 0, CONF_HONOURED, "Whether the right a implies w on annotations." },
         { "addressbookprefix", CONF_STRING, NULL, NULL, 0, CONF_IGNORED, "There are no HTTP services." },
         { "admins", CONF_STRING, "", NULL, 0, CONF_HONOURED, "Users (and group:NAME) who may do anything, separated by blanks." },
         { "afspts_localrealms", CONF_STRING, NULL, NULL, 0, CONF_IGNORED, "Group look-ups through ptloader are not built in." },
@@ -27,14 +27,16 @@ static const struct conf_option options[] = {
           "Personal folders stand beside INBOX instead of below it." },
         { "altprefix", CONF_STRING, "Alt Folders", NULL, 0, CONF_HONOURED,
           "Prefix under which own folders are shown whose names clash with userprefix or sharedprefix." },
-        { "annotation_allow_undefined", CONF_SWITCH, "no", NULL, 0, CONF_LATER, NULL },
+        { "annotation_allow_undefined", CONF_SWITCH, "no", NULL, 0, CONF_HONOURED,
+          "Whether clients may set entries that neither the server nor annotation_definitions knows." },
         { "annotation_callout", CONF_STRING, NULL, NULL, 0, CONF_LATER, NULL },
         { "annotation_callout_disable_append", CONF_SWITCH, "no", NULL, 0, CONF_LATER, NULL },
         { "annotation_db", CONF_ENUM, "twoskip", "skiplist twoskip zeroskip", 0, CONF_IGNORED,
           "The database has one format here." },
         { "annotation_db_path", CONF_STRING, NULL, NULL, 0, CONF_IGNORED,
           "All databases are in one environment below configdirectory." },
-        { "annotation_definitions", CONF_STRING, NULL, NULL, 0, CONF_LATER, "File with allowed annotations." },
+        { "annotation_definitions", CONF_STRING, NULL, NULL, 0, CONF_HONOURED,
+          "File with further annotations that may be set, a line each: name, scope, type, proxy type, attribute names, rights." },
         { "annotation_enable_legacy_commands", CONF_SWITCH, "no", NULL, 0, CONF_LATER, NULL },
         { "anyoneuseracl", CONF_SWITCH, "yes", NULL, 0, CONF_HONOURED,
           "Whether users may grant rights to the identifier anyone." },

@@ -76,9 +76,11 @@ static const struct capability {
         { "IDLE",               AFTER,  idle },                 /* RFC 2177 */
         { "INPROGRESS",         AFTER,  NULL },                 /* RFC 9585 */
         { "LIST-EXTENDED",      AFTER,  NULL },                 /* RFC 5258 */
+        { "LIST-METADATA",      AFTER,  NULL },                 /* RFC 9590 */
         { "LIST-MYRIGHTS",      AFTER,  NULL },                 /* RFC 8440 */
         { "LIST-STATUS",        AFTER,  NULL },                 /* RFC 5819 */
         { "MAILBOX-REFERRALS",  AFTER,  referrals },            /* RFC 2193 */
+        { "METADATA",           ALWAYS, NULL },                 /* RFC 5464; cyradm only looks before it logs in */
         { "MOVE",               AFTER,  NULL },                 /* RFC 6851 */
         { "MULTIAPPEND",        AFTER,  NULL },                 /* RFC 3502 */
         { "MULTISEARCH",        AFTER,  NULL },                 /* RFC 7377 */

@@ -3,6 +3,7 @@
  * Whoever has the k right on the nearest mailbox above may create (RFC 4314 4); an admin may everywhere.
  */
 #include "server/imap/imap_private.h"
+#include "server/metadata.h"
 #include "util/array.h"
 
 struct create_state {
@@ -12,19 +13,10 @@ struct create_state {
         struct err err;
 };
 
-static const char *const special_uses[] = { "\\Archive", "\\Drafts", "\\Flagged", "\\Important", "\\Junk", "\\Sent", "\\Trash" };
-
 /* \All and \Flagged in the sense of virtual mailboxes do not exist here; any other known one is only a mark. */
 static const char *special_use(struct imap *imap, struct span flag)
 {
-        const char *extra = conf_str(imap->conf, imap_service(imap), "specialuse_extra");
-        const char *name;
-
-        for (size_t i = 0; i < ARRAY_LEN(special_uses); i++)
-                if (imap_word_is(flag, special_uses[i]))
-                        return special_uses[i];
-        name = arena_strndup(&imap->s->arena, flag.p, flag.len);
-        return conf_words_have(extra, name) ? name : NULL;
+        return metadata_special_use(imap->conf, flag, &imap->s->arena);
 }
 
 /* SP "(" "USE" SP "(" [use-attr *(SP use-attr)] ")" ")". Returns false: the reply was sent. */

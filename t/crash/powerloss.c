@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #include "store/mailbox.h"
+#include "store/annot.h"
 #include "store/mboxlist.h"
 #include "store/seen.h"
 #include "store/store.h"
@@ -427,7 +428,7 @@ static int build_state(const char *scratch, uint32_t cut, int mode, unsigned *se
 
 struct flag_at { uint32_t flags; uint64_t time_us; };
 struct msg_model { char guid[41]; uint32_t uid; ARRAY(struct flag_at) flags, other; };   /* other: another user's \Seen */
-struct box_model { char name[64]; ARRAY(struct msg_model) msgs; uint32_t uidnext; uint64_t modseq; };
+struct box_model { char name[64], comment[32]; ARRAY(struct msg_model) msgs; uint32_t uidnext; uint64_t modseq; };
 struct thread_model { ARRAY(struct box_model) boxes; const char *in_flight; uint64_t in_flight_us; };
 
 static void msg_deinit(struct msg_model *m)
@@ -535,6 +536,8 @@ static struct box_model *model_apply(struct thread_model *t, const char *op, uin
 
                 while ((word = strtok_r(NULL, " ", &save)))
                         model_add(b, word, first_uid ? first_uid++ : 0, flags);
+        } else if (strcmp(verb, "annotate") == 0) {
+                snprintf(b->comment, sizeof b->comment, "%s", strtok_r(NULL, " ", &save));
         } else if (strcmp(verb, "seen") == 0) {
                 struct msg_model *m = model_msg(b, strtok_r(NULL, " ", &save));
 
@@ -608,6 +611,8 @@ static void dump_store(const char *scratch, int out)
                 struct mailbox_status st;
                 struct view *view;
                 struct seen *other;
+                struct annot *annots;
+                struct arena arena = ARENA_INIT;
                 struct check_report report = { 0 };
 
                 if (mboxlist_next(store_mboxlist(store), "", after, entries, 1) == 0)
@@ -623,6 +628,9 @@ static void dump_store(const char *scratch, int out)
                 }
                 mailbox_status(mbox, &st);
                 fprintf(f, "M %s %u %llu\n", after, st.uidnext, (unsigned long long)st.highestmodseq);
+                if (mailbox_annots(mbox, 0, &arena, &annots) > 0)
+                        fprintf(f, "a %.*s\n", (int)annots[0].value.len, annots[0].value.p);
+                arena_reset(&arena);
                 if (seen_open(store, ident.uniqueid, "other", &other, &err) < 0)
                         goto failed;
                 view = mailbox_view(mbox);
@@ -659,7 +667,7 @@ failed:
 }
 
 struct found_msg { uint32_t uid, flags, other; char guid[41]; bool used; };
-struct found_box { char name[64]; uint32_t uidnext; uint64_t modseq; ARRAY(struct found_msg) msgs; };
+struct found_box { char name[64], comment[32]; uint32_t uidnext; uint64_t modseq; ARRAY(struct found_msg) msgs; };
 struct found { ARRAY(struct found_box) boxes; char problem[600]; bool complete; };
 
 static void found_deinit(struct found *s)
@@ -698,6 +706,8 @@ static void look(const char *scratch, struct found *s)
                         memset(b, 0, sizeof *b);
                         if (sscanf(line, "M %63s %u %llu", b->name, &b->uidnext, &modseq) == 3)
                                 b->modseq = modseq;
+                } else if (line[0] == 'a' && b) {
+                        snprintf(b->comment, sizeof b->comment, "%.31s", line + 2);
                 } else if (line[0] == 'm' && b) {
                         struct found_msg *m = ARRAY_PUSH(&b->msgs);
 
@@ -762,6 +772,10 @@ static bool box_equal(const struct box_model *want, struct found_box *have, uint
         }
         if (have->msgs.n != want->msgs.n) {
                 snprintf(why, size, "%s: %zu messages instead of %zu", want->name, have->msgs.n, want->msgs.n);
+                return false;
+        }
+        if (strcmp(have->comment, want->comment) != 0) {
+                snprintf(why, size, "%s: comment \"%s\" instead of \"%s\"", want->name, have->comment, want->comment);
                 return false;
         }
         if (have->uidnext < want->uidnext || have->modseq < want->modseq) {
