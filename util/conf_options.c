@@ -555,7 +555,7 @@ static const struct conf_option options[] = {
           "All databases are in one environment below configdirectory." },
         { "store_sync", CONF_ENUM, "default", "default all", 0, CONF_HONOURED,
           "What is waited for: all makes flag changes durable before their OK too, default within a second." },
-        { "submitservers", CONF_STRING, NULL, NULL, 0, CONF_LATER, NULL },
+        { "submitservers", CONF_STRING, NULL, NULL, 0, CONF_HONOURED, "users that may URLFETCH what is for a submission server (RFC 4467, submit+)" },
         { "subscription_db", CONF_ENUM, "flat", "flat skiplist twoskip zeroskip", 0, CONF_IGNORED,
           "The database has one format here." },
         { "suppress_capabilities", CONF_STRING, NULL, NULL, 0, CONF_HONOURED,

@@ -105,6 +105,8 @@ static const struct capability {
         { "UNSELECT",           AFTER,  NULL },                 /* RFC 3691 */
         { "UTF8=ACCEPT",        AFTER,  NULL },                 /* RFC 9755 */
         { "XLIST",              AFTER,  NULL },
+        { "URL-PARTIAL",        AFTER,  NULL },                 /* RFC 5550 */
+        { "URLAUTH",            AFTER,  NULL },                 /* RFC 4467 */
         { "WITHIN",             AFTER,  NULL },                 /* RFC 5032 */
 };
 

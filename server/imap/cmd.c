@@ -25,6 +25,7 @@ const struct imap_cmd imap_cmds[] = {
         { "EXAMINE",      cmd_examine,      S_AUTH,     0 },                                      /* RFC 9051 6.3.3 */
         { "EXPUNGE",      cmd_expunge,      S_SELECTED, CMD_POLL | CMD_UID_FORM | CMD_WRITES },   /* RFC 9051 6.4.3, 6.4.9 */
         { "FETCH",        cmd_fetch,        S_SELECTED, CMD_POLL | CMD_SEQNO | CMD_UID_FORM },    /* RFC 9051 6.4.5, 7162 */
+        { "GENURLAUTH",   cmd_genurlauth,  S_AUTH,     CMD_POLL },                               /* RFC 4467 */
         { "GETACL",       cmd_getacl,       S_AUTH,     CMD_POLL },                               /* RFC 4314 3.3 */
         { "GETMETADATA",  cmd_getmetadata,  S_AUTH,     CMD_POLL },                               /* RFC 5464 4.2 */
         { "ID",           cmd_id,           S_ANY,      CMD_POLL },                               /* RFC 2971 */
@@ -40,6 +41,7 @@ const struct imap_cmd imap_cmds[] = {
         { "NOOP",         cmd_noop,         S_ANY,      CMD_POLL | CMD_NO_LITERALS },             /* RFC 9051 6.1.2 */
         { "RENAME",       cmd_rename,       S_AUTH,     CMD_POLL | CMD_LOGGED },                  /* RFC 9051 6.3.6 */
         { "REPLACE",      cmd_replace,      S_SELECTED, CMD_POLL | CMD_UID_FORM | CMD_WRITES | CMD_LITERAL_STREAM },     /* RFC 8508 */
+        { "RESETKEY",     cmd_resetkey,    S_AUTH,     CMD_POLL },                               /* RFC 4467 */
         { "RLIST",        cmd_rlist,        S_AUTH,     CMD_POLL },                               /* RFC 2193 5.1 */
         { "RLSUB",        cmd_rlsub,        S_AUTH,     CMD_POLL },                               /* RFC 2193 5.2 */
         { "SEARCH",       cmd_search,       S_SELECTED, CMD_POLL | CMD_SEQNO | CMD_UID_FORM },    /* RFC 9051 6.4.4, 4731, 5182 */
@@ -55,6 +57,7 @@ const struct imap_cmd imap_cmds[] = {
         { "UNAUTHENTICATE", cmd_unauthenticate, S_AUTH, CMD_NO_LITERALS },                        /* RFC 8437 */
         { "UNSELECT",     cmd_unselect,     S_SELECTED, CMD_NO_LITERALS },                        /* RFC 9051 6.4.2, 3691 */
         { "UNSUBSCRIBE",  cmd_unsubscribe,  S_AUTH,     CMD_POLL },                               /* RFC 9051 6.3.8 */
+        { "URLFETCH",     cmd_urlfetch,    S_AUTH,     CMD_POLL },                               /* RFC 4467 */
         { "XLIST",        cmd_xlist,        S_AUTH,     CMD_POLL },
 };
 const size_t imap_cmds_n = ARRAY_LEN(imap_cmds);
