@@ -69,6 +69,8 @@ static const struct capability {
         { "CHILDREN",           AFTER,  NULL },                 /* RFC 3348 */
         { "COMPRESS=DEFLATE",   AFTER,  not_compressed },       /* RFC 4978 */
         { "CONDSTORE",          AFTER,  NULL },                 /* RFC 7162 */
+        { "CONTEXT=SEARCH",     AFTER,  NULL },                 /* RFC 5267 4 */
+        { "CONTEXT=SORT",       AFTER,  NULL },
         { "CREATE-SPECIAL-USE", AFTER,  NULL },                 /* RFC 6154 */
         { "ESEARCH",            AFTER,  NULL },                 /* RFC 4731 */
         { "ESORT",              AFTER,  NULL },                 /* RFC 5267 3 */

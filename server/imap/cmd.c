@@ -12,6 +12,7 @@
 const struct imap_cmd imap_cmds[] = {
         { "APPEND",       cmd_append,       S_AUTH,     CMD_POLL | CMD_LITERAL_STREAM },          /* RFC 9051 6.3.12, 4315 */
         { "AUTHENTICATE", cmd_authenticate, S_NOT_AUTH, CMD_NO_LITERALS | CMD_SLOW_ON_FAIL },     /* RFC 9051 6.2.2, 4959 */
+        { "CANCELUPDATE", cmd_cancelupdate, S_SELECTED, CMD_POLL | CMD_NO_LITERALS },             /* RFC 5267 4.3.5 */
         { "CAPABILITY",   cmd_capability,   S_ANY,      CMD_POLL | CMD_NO_LITERALS },             /* RFC 9051 6.1.1 */
         { "CHECK",        cmd_check,        S_SELECTED, CMD_POLL | CMD_NO_LITERALS },             /* RFC 3501 6.4.1 */
         { "CLOSE",        cmd_close,        S_SELECTED, CMD_NO_LITERALS },                        /* RFC 9051 6.4.1 */

@@ -5,7 +5,7 @@
  * What a program says of message sets depends on the mailbox, so it is parsed once more for each. The first parse, against nothing,
  * finds what is out of grammar before anything is looked at.
  */
-#include "server/imap/search_private.h"
+#include "server/imap/search_context.h"
 
 #include <inttypes.h>
 
@@ -17,6 +17,7 @@ struct esearch_state {
         struct mailbox_filter *filters;
         struct imap_parser program;             /* at the search program, after the options */
         struct search_request options;          /* what RETURN said */
+        struct search_context *context;         /* UPDATE: of the selected mailbox; NULL: none */
         struct mailbox_walk walk;
         bool walking, selected, selected_done;
         bool missing;
@@ -59,6 +60,7 @@ static void cleanup(struct imap *imap)
         struct esearch_state *st = imap->cmd.state;
 
         imap_open_release(&st->open);
+        search_context_destroy(&st->context);
         end_mailbox(st);
         arena_deinit(&st->arena);
         if (st->walking)
@@ -87,6 +89,8 @@ static bool check_options(struct imap *imap, struct esearch_state *st)
                 st->selected = true;
         if (st->selected && !imap->sel)
                 return bad(imap, "No mailbox is selected");
+        if ((st->options.returns & SEARCH_RETURN_UPDATE) && !st->selected)
+                return bad(imap, "UPDATE is for the selected mailbox");
         if (others && (st->options.returns & SEARCH_RETURN_SAVE))
                 return bad(imap, "SAVE is for the selected mailbox alone");
         return true;
@@ -129,6 +133,9 @@ static bool begin(struct imap *imap)
                 return false;
         if (imap->utf8 && st->options.charset_given)            /* RFC 9755 3 */
                 return bad(imap, "No CHARSET with UTF8=ACCEPT");
+        if ((st->options.returns & SEARCH_RETURN_UPDATE) &&
+            !search_context_create(imap, (struct span){ st->program.p, (size_t)(st->program.end - st->program.p) }, false, &st->context))
+                return false;
         if (st->options.program->uses_modseq)
                 imap_enable_condstore(imap);
         mailbox_walk_init(&st->walk, imap, st->filters);
@@ -203,7 +210,7 @@ static bool take_selected(struct imap *imap, struct esearch_state *st, struct er
 
 static uint64_t modseq_of_answer(const struct esearch_state *st)
 {
-        switch (st->req.returns & ~(unsigned)SEARCH_RETURN_SAVE) {
+        switch (st->req.returns & ~(unsigned)SEARCH_RETURN_NO_DATA) {
         case SEARCH_RETURN_MIN:
                 return st->modseq_first;
         case SEARCH_RETURN_MAX:
@@ -224,6 +231,8 @@ static void put_answer(struct imap *imap, struct esearch_state *st)
 
         if (!st->mbox && (returns & SEARCH_RETURN_SAVE))
                 search_save(imap, &st->req, &st->found);
+        if (!st->mbox)
+                search_context_keep(imap, &st->context, &st->found, NULL, 0);
         if (uidset_empty(&st->found) || !(returns & ~(unsigned)SEARCH_RETURN_SAVE))
                 return;
         mailbox_status(mbox, &status);

@@ -3,13 +3,14 @@
  * PARTIAL: RFC 9394; RELEVANCY: RFC 6203).
  * The search itself is search_run.c's.
  */
-#include "server/imap/search_private.h"
+#include "server/imap/search_context.h"
 
 #include <inttypes.h>
 
 struct search_state {
         struct search_request req;
         struct search_run run;
+        struct search_context *context;         /* UPDATE; NULL: none, or refused */
         struct sort_set set;                    /* RELEVANCY: the found ones */
         struct uidset found;                    /* UIDs; when answering: as the client counts */
         uint64_t modseq_first, modseq_last, modseq_highest;     /* of the found ones */
@@ -22,6 +23,7 @@ static void cleanup(struct imap *imap)
         struct search_state *st = imap->cmd.state;
 
         search_run_end(&st->run);
+        search_context_destroy(&st->context);
         uidset_deinit(&st->found);
         sort_set_deinit(&st->set);
 }
@@ -58,14 +60,19 @@ static bool has_first(void *ctx)
 static bool begin(struct imap *imap)
 {
         struct search_state *st = imap->cmd.state = ARENA_NEW(&imap->s->arena, struct search_state);
+        struct imap_parser *ip = &imap->cmd.args;
         struct search_sets sets;
+        struct span text;
         struct err err = ERR_INIT;
+        int rc;
 
         imap->cmd.cleanup = cleanup;
         if (!imap_selected_readable(imap))
                 return false;
         sets = search_sets_selected(imap);
-        if (imap_sp(&imap->cmd.args) < 0 || search_parse(&imap->cmd.args, &sets, &st->req) < 0) {
+        rc = imap_sp(ip);
+        text = (struct span){ ip->p, (size_t)(ip->end - ip->p) };
+        if (rc < 0 || search_parse(ip, &sets, &st->req) < 0) {
                 if (imap->cmd.args.err.code == ERR_CHARSET)
                         forget_saved(imap, st);
                 search_parse_failed(imap);
@@ -78,13 +85,15 @@ static bool begin(struct imap *imap)
                 imap_bad(imap, "No CHARSET with UTF8=ACCEPT");
                 return false;
         }
+        if ((st->req.returns & SEARCH_RETURN_UPDATE) && !search_context_create(imap, text, false, &st->context))
+                return false;
         if (st->req.program->uses_modseq)
                 imap_enable_condstore(imap);
         search_run_selected(&st->run, imap);
         st->run.program = st->req.program;
         st->run.found = found;
         st->run.ctx = st;
-        if (st->req.extended && (st->req.returns & ~(unsigned)SEARCH_RETURN_SAVE) == SEARCH_RETURN_MIN)
+        if (st->req.extended && (st->req.returns & ~(unsigned)(SEARCH_RETURN_SAVE | SEARCH_RETURN_CONTEXT)) == SEARCH_RETURN_MIN)
                 st->run.enough = has_first;
         if (search_run_begin(&st->run, NULL, &err) < 0) {
                 forget_saved(imap, st);
@@ -99,7 +108,7 @@ static bool begin(struct imap *imap)
 /* RFC 4731 3.2, RFC 7162 3.1.10: of the messages that are returned. */
 static uint64_t modseq_of_answer(const struct search_state *st)
 {
-        switch (st->req.extended ? st->req.returns & ~(unsigned)SEARCH_RETURN_SAVE : (unsigned)SEARCH_RETURN_ALL) {
+        switch (st->req.extended ? st->req.returns & ~(unsigned)SEARCH_RETURN_NO_DATA : (unsigned)SEARCH_RETURN_ALL) {
         case SEARCH_RETURN_MIN:
                 return st->modseq_first;
         case SEARCH_RETURN_MAX:
@@ -158,6 +167,7 @@ static void begin_answer(struct imap *imap, struct search_state *st)
 
         if (st->req.returns & SEARCH_RETURN_SAVE)
                 search_save(imap, &st->req, &st->found);
+        search_context_keep(imap, &st->context, &st->found, NULL, 0);
         if (!imap->cmd.uid) {
                 imap_uids_to_seqnos(imap, &st->found, &seqnos);
                 uidset_deinit(&st->found);

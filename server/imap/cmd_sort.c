@@ -2,7 +2,7 @@
  * SORT and UID SORT (RFC 5256; DISPLAYFROM, DISPLAYTO: RFC 5957; RETURN: RFC 5267 3, RFC 9394; MODSEQ: RFC 7162 3.1.5).
  * Search, learn what the criteria need, sort, answer: each in slices.
  */
-#include "server/imap/search_private.h"
+#include "server/imap/search_context.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -15,6 +15,8 @@ struct sort_state {
         struct search_request req;
         struct sort_criteria criteria;
         struct search_run run;
+        struct span text;                       /* from RETURN on */
+        struct search_context *context;         /* UPDATE; NULL: none, or refused */
         struct sort_set set;
         struct sort_order order;
         enum { SORT_SEARCH, SORT_LOAD, SORT_ORDER, SORT_ANSWER } at;
@@ -27,6 +29,7 @@ static void cleanup(struct imap *imap)
         struct sort_state *st = imap->cmd.state;
 
         search_run_end(&st->run);
+        search_context_destroy(&st->context);
         sort_order_deinit(&st->order);
         sort_set_deinit(&st->set);
         free(st->numbers);
@@ -46,7 +49,10 @@ static bool parse(struct imap *imap, struct sort_state *st)
         struct imap_parser *ip = &imap->cmd.args;
         struct search_sets sets = search_sets_selected(imap);
 
-        if (imap_sp(ip) < 0 || search_parse_return(ip, &st->req) < 0 || sort_criteria_parse(ip, &st->criteria) < 0 ||
+        if (imap_sp(ip) < 0)
+                return false;
+        st->text = (struct span){ ip->p, (size_t)(ip->end - ip->p) };
+        if (search_parse_return(ip, &st->req) < 0 || sort_criteria_parse(ip, &st->criteria) < 0 ||
             imap_sp(ip) < 0 || search_parse_charset_keys(ip, &sets, &st->req) < 0)
                 return false;
         if (!st->req.fuzzy && wants_scores(st)) {
@@ -71,6 +77,8 @@ static bool begin(struct imap *imap)
         imap->cmd.seqnos = st->req.program->uses_seqnos;
         if (!imap_numbers_allowed(imap))
                 return false;
+        if ((st->req.returns & SEARCH_RETURN_UPDATE) && !search_context_create(imap, st->text, true, &st->context))
+                return false;
         if (st->req.program->uses_modseq)
                 imap_enable_condstore(imap);
         search_run_selected(&st->run, imap);
@@ -89,7 +97,7 @@ static bool begin(struct imap *imap)
 /* RFC 4731 3.2: of the messages that are returned. */
 static uint64_t modseq_of_answer(const struct sort_state *st)
 {
-        unsigned returns = st->req.extended ? st->req.returns & ~(unsigned)SEARCH_RETURN_SAVE : (unsigned)SEARCH_RETURN_ALL;
+        unsigned returns = st->req.extended ? st->req.returns & ~(unsigned)SEARCH_RETURN_NO_DATA : (unsigned)SEARCH_RETURN_ALL;
         const unsigned ends = SEARCH_RETURN_MIN | SEARCH_RETURN_MAX;
         uint64_t highest = 0;
 
@@ -166,6 +174,24 @@ static void put_esearch(struct imap *imap, const struct sort_state *st)
         str_deinit(&out);
 }
 
+/* The context wants UIDs, whatever the client counts by. */
+static void keep_context(struct imap *imap, struct sort_state *st)
+{
+        struct uidset found = UIDSET_INIT;
+        uint32_t *order;
+
+        if (!st->context)
+                return;
+        order = xcalloc(st->set.n ? st->set.n : 1, sizeof *order);
+        for (uint32_t i = 0; i < st->set.n; i++) {
+                order[i] = st->set.v[st->order.items[i].at].uid;
+                uidset_add(&found, st->set.v[i].uid);
+        }
+        search_context_keep(imap, &st->context, &found, order, st->set.n);
+        uidset_deinit(&found);
+        free(order);
+}
+
 static void begin_answer(struct imap *imap, struct sort_state *st)
 {
         st->numbers = xcalloc(st->set.n ? st->set.n : 1, sizeof *st->numbers);
@@ -176,6 +202,7 @@ static void begin_answer(struct imap *imap, struct sort_state *st)
         }
         if (st->req.returns & SEARCH_RETURN_SAVE)
                 save(imap, st);
+        keep_context(imap, st);
         if (!st->req.extended)
                 imap_put(imap, "* SORT");
         else if (st->req.returns & ~(unsigned)SEARCH_RETURN_SAVE)

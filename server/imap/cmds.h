@@ -51,6 +51,7 @@ enum cmd_result cmd_unsubscribe(struct imap *imap);
 enum cmd_result cmd_xlist(struct imap *imap);
 
 /* Selected; those with a UID form look at imap->cmd.uid */
+enum cmd_result cmd_cancelupdate(struct imap *imap);
 enum cmd_result cmd_check(struct imap *imap);
 enum cmd_result cmd_close(struct imap *imap);
 enum cmd_result cmd_copy(struct imap *imap);

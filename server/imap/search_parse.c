@@ -477,7 +477,7 @@ static int parse_option(struct imap_parser *ip, struct search_request *r)
         static const struct { const char *name; unsigned bit; } options[] = {
                 { "MIN", SEARCH_RETURN_MIN }, { "MAX", SEARCH_RETURN_MAX }, { "ALL", SEARCH_RETURN_ALL },
                 { "COUNT", SEARCH_RETURN_COUNT }, { "SAVE", SEARCH_RETURN_SAVE }, { "PARTIAL", SEARCH_RETURN_PARTIAL },
-                { "RELEVANCY", SEARCH_RETURN_RELEVANCY },
+                { "RELEVANCY", SEARCH_RETURN_RELEVANCY }, { "UPDATE", SEARCH_RETURN_UPDATE }, { "CONTEXT", SEARCH_RETURN_CONTEXT },
         };
         const unsigned one_of = SEARCH_RETURN_ALL | SEARCH_RETURN_PARTIAL;
         struct span w;

@@ -19,6 +19,9 @@ enum search_return {
         SEARCH_RETURN_SAVE      = 1u << 4,
         SEARCH_RETURN_PARTIAL   = 1u << 5,      /* RFC 9394, RFC 5267 4.4 */
         SEARCH_RETURN_RELEVANCY = 1u << 6,      /* RFC 6203 4 */
+        SEARCH_RETURN_UPDATE    = 1u << 7,      /* RFC 5267 4.3 */
+        SEARCH_RETURN_CONTEXT   = 1u << 8,      /* RFC 5267 4.2: a hint; nothing depends on it */
+        SEARCH_RETURN_NO_DATA   = SEARCH_RETURN_SAVE | SEARCH_RETURN_UPDATE | SEARCH_RETURN_CONTEXT,    /* say nothing of their own */
 };
 
 /* PARTIAL: results first to last, counted from 1 – from the end, if so. */

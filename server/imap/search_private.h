@@ -59,6 +59,7 @@ struct search_run {
         const struct uidset *recent;            /* \Recent there; NULL: none */
         void (*found)(void *ctx, const struct msg *m, uint32_t seqno);  /* ascending */
         bool (*enough)(void *ctx);              /* NULL: all messages are wanted */
+        bool no_wait;                           /* look at flags that are not published yet instead of waiting: no command is there to wait */
         void *ctx;
         /* ---- */
         bool missing;                           /* some were expunged meanwhile */

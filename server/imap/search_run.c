@@ -55,6 +55,7 @@ static int choose_messages(struct search_run *run, struct uidset *among, struct 
                 ret = narrow_by_key(run, k, &uids, err);
         run->total = uidset_count(&uids);
         walk_init_in(&run->walk, run->own ? run->mbox : NULL, run->view, run->seen, &uids);
+        run->walk.no_wait = run->no_wait;
         uidset_deinit(&all);
         uidset_deinit(&uids);
         return ret;
@@ -253,7 +254,7 @@ enum cmd_result search_run_step(struct search_run *run)
         enum cmd_result result = evaluate(run);
 
         search_reader_release(&run->reader);
-        if (result == CMD_AGAIN)
+        if (result == CMD_AGAIN && !run->no_wait)
                 search_progress(run->imap, &run->told_us, run->looked - run->in_message, run->total);
         if (result != CMD_DONE && run->deep)
                 search_eval_idle(run->deep);

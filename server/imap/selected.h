@@ -117,6 +117,7 @@ struct walk {
         struct mailbox *mbox;                   /* borrowed; NULL: the selected one */
         struct view *view;
         struct seen *seen;                      /* its \Seen of this user; NULL: flags */
+        bool no_wait;                           /* never WALK_WAIT */
         struct uidset uids;
         struct uidset_iter at;                  /* handled up to here */
 };

@@ -88,6 +88,7 @@ void walk_init_in(struct walk *w, struct mailbox *mbox, struct view *view, struc
         w->mbox = mbox;
         w->view = view;
         w->seen = seen;
+        w->no_wait = false;
         w->uids = *uids;
         uidset_init(uids);
         w->at = uidset_iter(&w->uids);
@@ -141,7 +142,7 @@ enum walk_result walk_fill(struct imap *imap, struct walk *w, struct walk_batch 
         if (read_batch(imap, w, b, err) < 0)
                 return WALK_FAILED;
         published = mailbox_published_modseq(mbox);
-        for (uint32_t i = 0; i < b->n; i++) {
+        for (uint32_t i = 0; i < b->n && !w->no_wait; i++) {
                 if (b->msg[i].uid == 0 || (b->msg[i].flags & MSG_EXPUNGED) || b->msg[i].modseq <= published)
                         continue;
                 if (i > 0) {                                    /* those before it need not wait */
