@@ -10,8 +10,17 @@ struct create_state {
         struct imap *imap;
         struct mbox_create what;
         struct span given;                      /* as the client wrote it, without the separator at the end */
+        const struct mbentry *made;             /* reference */
         struct err err;
 };
+
+static void cleanup(struct imap *imap)
+{
+        struct create_state *st = imap->cmd.state;
+
+        if (st->made)
+                mbentry_unref(&st->made);
+}
 
 /* \All and \Flagged in the sense of virtual mailboxes do not exist here; any other known one is only a mark. */
 static const char *special_use(struct imap *imap, struct span flag)
@@ -95,10 +104,8 @@ static bool may_create(struct imap *imap, const char *internal, const char *spec
 static void job(void *arg)
 {
         struct create_state *st = arg;
-        const struct mbentry *entry = NULL;
 
-        if (mboxlist_create(store_mboxlist(st->imap->store), &st->what, &entry, &st->err) == 0)
-                mbentry_unref(&entry);
+        mboxlist_create(store_mboxlist(st->imap->store), &st->what, &st->made, &st->err);
 }
 
 static enum cmd_result begin(struct imap *imap)
@@ -121,6 +128,7 @@ static enum cmd_result begin(struct imap *imap)
         if (!may_create(imap, internal, specialuse))
                 return CMD_DONE;
         imap->cmd.state = st = ARENA_NEW(&imap->s->arena, struct create_state);
+        imap->cmd.cleanup = cleanup;
         st->imap = imap;
         st->given = name;
         st->what.name = internal;
@@ -154,5 +162,5 @@ enum cmd_result cmd_create(struct imap *imap)
         if (st->err.code)
                 return imap_fail(imap, &st->err);
         tell_new_name(imap, st);
-        return imap_ok(imap, NULL, "Completed");
+        return imap_ok(imap, arena_printf(&imap->s->arena, "MAILBOXID (%s)", st->made->uniqueid), "Completed");        /* RFC 8474 4.1 */
 }

@@ -259,7 +259,8 @@ static void begin_message(struct imap *imap, struct fetch_state *st, const struc
                 items |= FETCH_MODSEQ;                          /* RFC 7162 3.1: every FETCH that tells of flags */
         opened = (!st->front_want && !st->req.sections) || open_message(imap, st);
         if (!opened) {                                          /* what is left: what the client must know of its flags */
-                items &= FETCH_UID | FETCH_FLAGS | FETCH_MODSEQ | FETCH_INTERNALDATE | FETCH_SAVEDATE | FETCH_SIZE;
+                items &= FETCH_UID | FETCH_FLAGS | FETCH_MODSEQ | FETCH_INTERNALDATE | FETCH_SAVEDATE | FETCH_SIZE | FETCH_EMAILID |
+                         FETCH_THREADID;
                 if (!(items & ~(unsigned)FETCH_UID)) {
                         end_message(st);
                         return;

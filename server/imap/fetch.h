@@ -24,6 +24,8 @@ enum fetch_item {
         FETCH_BODY              = 1u << 6,
         FETCH_BODYSTRUCTURE     = 1u << 7,
         FETCH_SAVEDATE          = 1u << 8,      /* RFC 8514 */
+        FETCH_EMAILID           = 1u << 21,     /* RFC 8474 */
+        FETCH_THREADID          = 1u << 22,
         FETCH_PREVIEW           = 1u << 20,     /* RFC 8970 */
 };
 

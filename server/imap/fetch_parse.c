@@ -232,6 +232,8 @@ static const struct {
         { "RFC822.SIZE", FETCH_SIZE },
         { "MODSEQ", FETCH_MODSEQ },
         { "SAVEDATE", FETCH_SAVEDATE },
+        { "EMAILID", FETCH_EMAILID },
+        { "THREADID", FETCH_THREADID },
         { "ENVELOPE", FETCH_ENVELOPE },
         { "BODYSTRUCTURE", FETCH_BODYSTRUCTURE },
 }, macros[] = {

@@ -186,6 +186,19 @@ static int key_keyword(struct parse *p, struct search_key *parent, const struct 
         return !k || imap_sp(p->ip) < 0 || imap_atom(p->ip, &k->text) < 0 ? -1 : 0;
 }
 
+/* RFC 8474 7: 1*255 of letters, digits, "_" and "-". */
+static int key_objectid(struct parse *p, struct search_key *parent, const struct key_row *row)
+{
+        struct search_key *k = add(p, parent, row->op);
+
+        if (!k || imap_sp(p->ip) < 0 || imap_atom(p->ip, &k->text) < 0)
+                return -1;
+        for (size_t i = 0; i < k->text.len; i++)
+                if (!ascii_isalpha(k->text.p[i]) && !ascii_isdigit(k->text.p[i]) && k->text.p[i] != '_' && k->text.p[i] != '-')
+                        return err_set(&p->ip->err, ERR_SYNTAX, "Impossible object id");
+        return k->text.len <= 255 ? 0 : err_set(&p->ip->err, ERR_SYNTAX, "Impossible object id");
+}
+
 static int key_date(struct parse *p, struct search_key *parent, const struct key_row *row)
 {
         struct search_key *k = add(p, parent, row->op);
@@ -300,6 +313,7 @@ static const struct key_row rows[] = {
         { "CC", key_text, SEARCH_HEADER, 0, "Cc" },
         { "DELETED", key_plain, SEARCH_FLAGS, MSG_DELETED, NULL },
         { "DRAFT", key_plain, SEARCH_FLAGS, MSG_DRAFT, NULL },
+        { "EMAILID", key_objectid, SEARCH_EMAILID, 0, NULL },
         { "FLAGGED", key_plain, SEARCH_FLAGS, MSG_FLAGGED, NULL },
         { "FROM", key_text, SEARCH_HEADER, 0, "From" },
         { "HEADER", key_header, SEARCH_HEADER, 0, NULL },
@@ -323,6 +337,7 @@ static const struct key_row rows[] = {
         { "SMALLER", key_number, SEARCH_SMALLER, 0, NULL },
         { "SUBJECT", key_text, SEARCH_HEADER, 0, "Subject" },
         { "TEXT", key_text, SEARCH_TEXT, 0, NULL },
+        { "THREADID", key_objectid, SEARCH_THREADID, 0, NULL },
         { "TO", key_text, SEARCH_HEADER, 0, "To" },
         { "UID", key_uid, SEARCH_UIDSET, 0, NULL },
         { "UNANSWERED", key_unflag, SEARCH_FLAGS, MSG_ANSWERED, NULL },

@@ -3,6 +3,7 @@
 #define SERVER_IMAP_SEARCH_PRIVATE_H
 
 #include "server/imap/search_parse.h"
+#include "server/imap/objectid.h"
 #include "server/imap/selected.h"
 #include "store/sort_cache.h"
 #include "util/slice_sort.h"
@@ -73,6 +74,8 @@ struct search_run {
         bool in_message;
         struct msg msg;                         /* the message at hand */
         uint32_t seqno;
+        bool uses_objectids;
+        char emailid[OBJECTID_SIZE], threadid[OBJECTID_SIZE];   /* of the message that was described last */
 };
 /* In the selected mailbox: sets mbox, view and recent. */
 void search_run_selected(struct search_run *run, struct imap *imap);

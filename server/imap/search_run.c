@@ -74,6 +74,8 @@ int search_run_begin(struct search_run *run, struct uidset *among, struct err *e
         if (!run->own)
                 run->mbox = run->imap->sel->mbox;
         run->reader.mbox = run->mbox;
+        for (unsigned i = 0; i < run->program->keys_n; i++)
+                run->uses_objectids |= run->program->by_index[i]->op == SEARCH_EMAILID || run->program->by_index[i]->op == SEARCH_THREADID;
         arena_init(&run->parts);
         if (choose_messages(run, among, err) < 0) {
                 walk_deinit(&run->walk);
@@ -107,6 +109,12 @@ static struct search_message describe(struct search_run *run, struct search_read
 
         if (run->recent && run->recent->n && uidset_has(run->recent, m->uid))
                 sm.flags |= SEARCH_FLAG_RECENT;
+        if (run->uses_objectids) {
+                objectid_email(m, run->emailid);
+                objectid_thread(m, run->threadid);
+                sm.emailid = span_of(run->emailid);
+                sm.threadid = span_of(run->threadid);
+        }
         return sm;
 }
 
