@@ -48,6 +48,9 @@ static int add_message(struct mlog_batch *b, const struct append_item *item, uin
         f.size = c.size;
         f.header_size = (uint32_t)c.mime->header_size;
         memcpy(f.guid, c.guid, sizeof f.guid);
+        f.thrid = c.mime->thread;
+        for (unsigned i = 0; i < 8 && !c.mime->thread; i++)     /* it names no message: a thread of its own */
+                f.thrid = f.thrid << 8 | c.guid[i];
         f.octets_crc = c.crc;
         f.blob_number = blob_number;
         front_rest(&c, &f, &rest);

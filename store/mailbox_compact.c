@@ -2,7 +2,7 @@
  * mailbox_compact - segments of which little is still needed are rewritten. On job threads and housekeeping; nobody waits for it.
  *
  * Victims are sealed segments less than half alive. What they still mean goes into one new segment (MLOG_COMPACTED), with current states:
- * messages, states of messages that are elsewhere but were last changed in a victim, purges (an older segment may still mention those
+ * messages, states of messages that are elsewhere but were last changed in a victim, annotations that a victim mentions, purges (an older segment may still mention those
  * UIDs), moves that are not over, all keywords and the counters. Its records take a range of local sequence numbers reserved when it
  * was begun: what is written to the log meanwhile is newer and wins. It stands in the manifest just before the segment that was
  * written to at that time.
@@ -45,6 +45,7 @@ struct compaction {
         ARRAY(struct relocated) moved;
         size_t moved_in_batch;                  /* the last so many still have an offset within the batch */
         struct uidset states, purged;
+        struct annot_keys annots;               /* that victims mention */
         uint64_t deletedmodseq;
 };
 
@@ -292,8 +293,13 @@ static int keep_record(struct compaction *c, struct segment *s, const struct mlo
                 if (move_is_open(c->m, ((const struct mlog_move *)(const void *)r->front)->id, r->h.type == MLOG_MOVE_INTENT))
                         keep_raw(c, r);
                 return 0;
+        case MLOG_ANNOTATION: {                         /* rewritten as it is now: a newer one may be in a segment that stays */
+                const struct mlog_annotation *a = (const void *)r->front;
+
+                annots_note(&c->annots, r->h.flags & MLOG_RELATIVE ? s->base_uid + a->uid - 1 : a->uid, a);
+                return 0;
+        }
         case MLOG_MOVE_DONE:                            /* what it ends may be in an older segment */
-        case MLOG_ANNOTATION:
                 keep_raw(c, r);
                 return 0;
         case MLOG_KEYWORD:
@@ -360,6 +366,21 @@ static int keep_states(struct compaction *c, struct err *err)
         return rc;
 }
 
+static int keep_annotations(struct compaction *c, struct err *err)
+{
+        size_t n = annots_sort(&c->annots);
+        int rc = 0;
+
+        for (size_t at = 0; at < n && rc == 0; at += STATES_SLICE) {
+                mailbox_lock(c->m);
+                annots_add_noted(c->m, &c->annots, at, at + STATES_SLICE < n ? at + STATES_SLICE : n, &c->batch, &c->batch.body);
+                mailbox_unlock(c->m);
+                if (c->batch.body.len >= BATCH_BYTES_MAX)
+                        rc = flush(c, err);
+        }
+        return rc;
+}
+
 static int write_out(struct compaction *c, struct err *err)
 {
         struct mailbox *m = c->m;
@@ -382,7 +403,7 @@ static int write_out(struct compaction *c, struct err *err)
         for (size_t i = 0; i < c->victims.n; i++)
                 if (keep_segment(c, c->victims.v[i], err) < 0)
                         return -1;
-        if (keep_states(c, err) < 0)
+        if (keep_states(c, err) < 0 || keep_annotations(c, err) < 0)
                 return -1;
         if (!uidset_empty(&c->purged)) {
                 struct mlog_uids u = { .last_updated = clock_wall_s(), .deletedmodseq = c->deletedmodseq, .n = c->purged.n };
@@ -534,6 +555,7 @@ static void compaction_deinit(struct compaction *c, bool failed)
         ARRAY_FREE(&c->moved);
         uidset_deinit(&c->states);
         uidset_deinit(&c->purged);
+        annots_keys_deinit(&c->annots);
         mlog_batch_deinit(&c->batch);
 }
 

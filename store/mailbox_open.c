@@ -89,6 +89,7 @@ void mailbox_unload(struct mailbox *m)
         segment_unref(&m->next_active);
         manifest_deinit(&m->manifest);
         state_forget_moves(m);
+        annots_forget(m);
         index_destroy(&m->ix);
 }
 
@@ -533,6 +534,7 @@ static int load_index(struct mailbox *m, unsigned flags, uint32_t *from_r, struc
                                 err_set(&why, ERR_CORRUPT, "%s: its position is not in the log", m->index_path);
                         index_destroy(&m->ix);
                         state_forget_moves(m);
+                        annots_forget(m);
                 }
                 if (why.code == ERR_IO || why.code == ERR_NOMEM || why.code == ERR_UNSUPPORTED) {
                         err_copy(err, &why);
@@ -542,6 +544,7 @@ static int load_index(struct mailbox *m, unsigned flags, uint32_t *from_r, struc
                           atomic_load(&m->name), m->uniqueid, why.text);
         }
         m->options_seq = 0;
+        m->annots.unsettled = true;
         m->ix = index_create_empty(m->index_path, m->uniqueid);
         return 0;
 }
@@ -854,6 +857,8 @@ static int finish_load(struct mailbox *m, struct replay *r, uint32_t last, struc
         bool unclean = r->last_epoch != m->epoch, readonly = r->flags & LOAD_READONLY;
 
         kwtab_fill(&m->kw);
+        if (m->annots.unsettled && annots_settle(m, err) < 0)
+                return -1;
         m->seq = compacted_seq(m, r->max_seq) + 1;
         m->prev_crc = r->prev_crc;
         m->active = end;

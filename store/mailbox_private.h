@@ -117,6 +117,17 @@ struct private_change {
 };
 #define PRIVATE_CHANGES_MAX 32768               /* remembered in a mailbox: the older half is forgotten then */
 
+/* ---- annotations (mailbox_annot.c) ---- */
+
+#define MLOG_ANNOT_USER_MAX 255
+struct annot_row;
+struct annot_tab {
+        ARRAY(struct annot_row *) rows;         /* in order of uid (0: the mailbox's), entry, user */
+        uint64_t bytes, of_messages;            /* of those with a value; how many of them are messages' */
+        bool changed;                           /* since the last checkpoint */
+        bool unsettled;                         /* all of the log was read, perhaps not in its order */
+};
+
 struct blob_file {
         struct file *file;
         bool checked;
@@ -156,6 +167,7 @@ struct mailbox {
         uint64_t options_seq;                   /* of the record that set the options */
         bool options_dirty;                     /* recent uid and the like: go with the next batch */
         ARRAY(struct move_note *) moves;
+        struct annot_tab annots;
         struct uidset moving;                   /* UIDs on their way out: not expunged or moved by others meanwhile */
         struct commit_list commits;
         struct totals_delta pending;            /* sum of the commits' */
@@ -355,6 +367,31 @@ int carry_build(struct carry *t, struct err *err);
 int carry_commit(struct carry *t, struct commit *c, struct err *err);
 /* After that: what has to be written down about a segment built aside (blocks). */
 void carry_settle(struct carry *t);
+
+/* ---- mailbox_annot.c: as mailbox_state.c, whose part it is ---- */
+
+struct annot;
+void annots_forget(struct mailbox *m);
+void annots_apply(struct mailbox *m, uint32_t uid, uint64_t seq, uint64_t modseq, const struct mlog_annotation *a);
+void annots_purge(struct mailbox *m, const struct uidset *uids);
+int annots_settle(struct mailbox *m, struct err *err);  /* at the end of loading */
+void annots_save(struct mailbox *m);
+bool annots_load(struct mailbox *m);
+/* Lay down a record; returns where its struct mlog_annotation is in `part`. value.p NULL: none any more. */
+size_t annots_add_record(struct mlog_batch *b, struct str *part, uint32_t uid, const char *entry, const char *user, struct span value,
+                         uint64_t modseq);
+/* What is to be set on one message (0: the mailbox): records for what is different, counted in *written_r. ERR_LIMIT, ERR_QUOTA. */
+struct annot_plan {
+        int64_t bytes;                          /* by how much all that was planned so far grows the mailbox's annotations */
+};
+int annots_plan_locked(struct mailbox *m, uint32_t uid, const struct annot *set, uint32_t n, struct annot_plan *plan, struct mlog_batch *b,
+                       uint32_t *written_r, struct err *err) REQUIRES(m->lock, mailbox_class);
+/* Compaction: note what records mention; then write those from … upto as they are now. Lock held for the latter. */
+struct annot_keys { ARRAY(struct annot_row *) list; };
+void annots_note(struct annot_keys *keys, uint32_t uid, const struct mlog_annotation *a);
+size_t annots_sort(struct annot_keys *keys);            /* each once; returns how many are left */
+void annots_add_noted(struct mailbox *m, const struct annot_keys *keys, size_t from, size_t upto, struct mlog_batch *b, struct str *part);
+void annots_keys_deinit(struct annot_keys *keys);
 
 /* ---- mailbox_move.c ---- */
 

@@ -6,6 +6,7 @@
  * What the index keeps for us besides messages (index_set_blob):
  *   INDEX_KEYWORDS  u32 n, then n times u32 length and the name; u32 sets (with the empty one), then for sets 1…: u32 n, u16 ids
  *   INDEX_MOVES     u32 n, then: u32 intent, struct mlog_move, its ranges, the directory
+ *   INDEX_ANNOTATIONS   see mailbox_annot.c
  *   INDEX_EXTRA     u64 local sequence number of the record that set the options
  */
 #include <stdio.h>
@@ -428,6 +429,7 @@ static int apply_purge(struct mailbox *m, const struct mlog_uids *u, struct err 
         for (uint32_t i = 0; i < u->n; i++)
                 uidset_add_range(&uids, r[i].first, r[i].last);
         rc = index_purge(m->ix, &uids, err);
+        annots_purge(m, &uids);
         if (u->n && r[u->n - 1].last >= c->uidnext)     /* its messages may be lost to damage; the UIDs are used up */
                 c->uidnext = r[u->n - 1].last + 1;
         if (u->deletedmodseq > c->deletedmodseq)
@@ -532,6 +534,21 @@ static void end_move(struct mailbox *m, const struct mlog_move *f)
         }
 }
 
+static void apply_annotation(struct mailbox *m, const struct mlog_header *h, const struct mlog_annotation *a, const struct apply_base *base)
+{
+        uint64_t uid = a->uid, seq = h->seq, modseq = a->modseq ? a->modseq : h->modseq;
+
+        if (h->flags & MLOG_RELATIVE) {
+                if (!base || !base->adopted || uid == 0)
+                        return;
+                uid += (uint64_t)base->uid - 1;
+                seq = base->seq;
+                modseq = base->modseq;
+        }
+        if (uid < UINT32_MAX)
+                annots_apply(m, (uint32_t)uid, seq, modseq, a);
+}
+
 int state_apply(struct mailbox *m, const struct mlog_header *h, const void *front, const struct apply_base *base, struct err *err)
 {
         struct index_counters *c = index_counters(m->ix);
@@ -583,7 +600,9 @@ int state_apply(struct mailbox *m, const struct mlog_header *h, const void *fron
                         c->uidnext = a->base_uid + a->n;
                 break;                                  /* its segment is applied by the caller */
         }
-        case MLOG_ANNOTATION:                           /* carried by the log, shown from issue 3 on */
+        case MLOG_ANNOTATION:
+                apply_annotation(m, h, front, base);
+                break;
         case MLOG_TYPE_MAX:
                 break;
         }
@@ -677,6 +696,7 @@ void state_save_blobs(struct mailbox *m)
         index_set_blob(m->ix, INDEX_MOVES, s.data, m->moves.n ? s.len : 0);
         str_deinit(&s);
         index_set_blob(m->ix, INDEX_EXTRA, &m->options_seq, sizeof m->options_seq);
+        annots_save(m);
 }
 
 static bool take(struct span *s, void *to, size_t len)
@@ -758,8 +778,8 @@ int state_load_blobs(struct mailbox *m, struct err *err)
 {
         struct span extra = index_blob(m->ix, INDEX_EXTRA);
 
-        if (!load_keywords(m, index_blob(m->ix, INDEX_KEYWORDS)) || !load_moves(m, index_blob(m->ix, INDEX_MOVES)))
-                return err_set(err, ERR_CORRUPT, "%s: keywords or moves of the index cannot be", m->index_path);
+        if (!load_keywords(m, index_blob(m->ix, INDEX_KEYWORDS)) || !load_moves(m, index_blob(m->ix, INDEX_MOVES)) || !annots_load(m))
+                return err_set(err, ERR_CORRUPT, "%s: keywords, moves or annotations of the index cannot be", m->index_path);
         if (!take(&extra, &m->options_seq, sizeof m->options_seq))
                 m->options_seq = 0;
         return 0;

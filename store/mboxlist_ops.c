@@ -13,6 +13,7 @@
 #include "store/acl.h"
 #include "store/mboxlist_private.h"
 #include "store/seen_private.h"
+#include "store/server_annot.h"
 #include "store/store_private.h"
 #include "util/clock.h"
 #include "util/fs.h"
@@ -389,7 +390,8 @@ static int also_forget_user(struct db_txn *txn, void *ctx, struct err *err)
 {
         struct forget_user *f = ctx;
 
-        if (seens_rename_user(f->store, txn, f->userid, NULL, err) < 0)
+        if (seens_rename_user(f->store, txn, f->userid, NULL, err) < 0 ||
+            server_annots_rename_user(f->store, txn, f->userid, NULL, err) < 0)
                 return -1;
         return subs_rename_user(f->store, txn, f->userid, NULL, err);
 }

@@ -10,6 +10,7 @@
 #include "store/acl.h"
 #include "store/mboxlist_private.h"
 #include "store/seen_private.h"
+#include "store/server_annot.h"
 #include "store/store_private.h"
 #include "util/clock.h"
 #include "util/must.h"
@@ -98,7 +99,8 @@ static int also_subscriptions(struct db_txn *txn, void *ctx, struct err *err)
 {
         struct rename *r = ctx;
 
-        if (seens_rename_user(r->ml->store, txn, r->from_user, r->to_user, err) < 0)
+        if (seens_rename_user(r->ml->store, txn, r->from_user, r->to_user, err) < 0 ||
+            server_annots_rename_user(r->ml->store, txn, r->from_user, r->to_user, err) < 0)
                 return -1;
         return subs_rename_user(r->ml->store, txn, r->from_user, r->to_user, err);
 }

@@ -81,6 +81,8 @@ struct mime_result {
         uint64_t lines;                         /* LFs in the whole message */
         int64_t sentdate;                       /* Unix seconds, from Date: */
         bool has_sentdate;                      /* there is a Date: that could be understood */
+        uint64_t thread;                        /* a number made of the first message id of References, else In-Reply-To, else Message-ID;
+                                                 * 0: there is none */
         bool has_8bit, has_nul, has_bare_cr, has_bare_lf;       /* anywhere in the message */
 };
 

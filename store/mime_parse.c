@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "util/array.h"
+#include "util/hash.h"
 #include "util/must.h"
 
 #define PREFIX_MAX (MIME_BOUNDARY_MAX + 2 + 2 + 64)     /* "--", boundary, "--", and some blanks */
@@ -41,6 +42,7 @@ struct mime_parser {
         uint32_t addresses_left;
         struct mime_date date;
         bool has_date;
+        uint64_t thread;
         bool has_8bit, has_nul, has_bare_cr, has_bare_lf;
 };
 
@@ -48,6 +50,7 @@ static const struct { const char *name; enum field_id id; } field_names[] = {
         { "Date", FIELD_DATE }, { "Subject", FIELD_SUBJECT }, { "From", FIELD_FROM }, { "Sender", FIELD_SENDER },
         { "Reply-To", FIELD_REPLY_TO }, { "To", FIELD_TO }, { "Cc", FIELD_CC }, { "Bcc", FIELD_BCC },
         { "In-Reply-To", FIELD_IN_REPLY_TO }, { "Message-ID", FIELD_MESSAGE_ID },
+        { "References", FIELD_REFERENCES },
         { "Content-Type", FIELD_TYPE }, { "Content-Transfer-Encoding", FIELD_ENCODING }, { "Content-ID", FIELD_ID },
         { "Content-Description", FIELD_DESCRIPTION }, { "Content-MD5", FIELD_MD5 }, { "Content-Disposition", FIELD_DISPOSITION },
         { "Content-Language", FIELD_LANGUAGE }, { "Content-Location", FIELD_LOCATION },
@@ -231,11 +234,53 @@ static void push_level(struct mime_parser *p, const struct content *c)
         str_append_span(&level->boundary, s);
 }
 
+/* The first <message id> of a field, without regard to blanks in it; else, of a Message-ID, all of it. */
+static bool first_id(struct span field, bool whole, struct str *id)
+{
+        size_t from = span_index(field, '<'), len;
+
+        str_clear(id);
+        if (from == field.len) {
+                if (whole)
+                        str_append_span(id, span_trim(field));
+                return id->len > 0;
+        }
+        field = (struct span){ field.p + from + 1, field.len - from - 1 };
+        len = span_index(field, '>');
+        for (size_t i = 0; i < len; i++)
+                if (!memchr(" \t\r\n", field.p[i], 4))
+                        str_append_c(id, field.p[i]);
+        return id->len > 0;
+}
+
+static uint64_t thread_of(struct mime_parser *p)
+{
+        struct str id = STR_INIT;
+        uint8_t guid[GUID_SIZE];
+        struct digest h;
+        uint64_t thread = 0;
+
+        if (first_id(str_span(&p->fields.v[FIELD_REFERENCES].value), false, &id) ||
+            first_id(str_span(&p->fields.v[FIELD_IN_REPLY_TO].value), false, &id) ||
+            first_id(str_span(&p->fields.v[FIELD_MESSAGE_ID].value), true, &id)) {
+                digest_init(&h);
+                digest_update(&h, id.data, id.len);
+                digest_final(&h, guid);
+                for (unsigned i = 0; i < 8; i++)
+                        thread = thread << 8 | guid[i];
+                thread += thread == 0;
+        }
+        str_deinit(&id);
+        return thread;
+}
+
 static void envelope_end(struct mime_parser *p)
 {
         struct node *n = &p->nodes.v[p->at];
 
         render_envelope(&n->envelope, &p->fields, &p->addresses_left);
+        if (p->at == 0)
+                p->thread = thread_of(p);
         if (p->at == 0)
                 p->has_date = mime_date_parse(str_span(&p->fields.v[FIELD_DATE].value), &p->date);
 }
@@ -666,6 +711,7 @@ void mime_parser_finish(struct mime_parser *p, struct mime_result *r)
         r->lines = p->lf_count;
         r->sentdate = p->has_date ? p->date.unix_s : 0;
         r->has_sentdate = p->has_date;
+        r->thread = p->thread;
         r->has_8bit = p->has_8bit;
         r->has_nul = p->has_nul;
         r->has_bare_cr = p->has_bare_cr || (p->any_octet && p->last_octet == '\r');

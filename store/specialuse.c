@@ -19,7 +19,7 @@ static bool next_word(struct span *rest, struct span *word_r)
         return n > 0;
 }
 
-const char *specialuse_known(struct conf *conf, const char *service, struct span attribute, struct arena *arena)
+const char *specialuse_known(const struct conf *conf, const char *service, struct span attribute, struct arena *arena)
 {
         const char *extra = conf_str(conf, service, "specialuse_extra");
         struct span rest = span_of(extra ? extra : ""), word;

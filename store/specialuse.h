@@ -13,7 +13,7 @@
 #include "util/str.h"
 
 /* The attribute as we write it ("\\Sent" of "\\sent"), in the arena or static; NULL: not one of ours. `service` may be NULL. */
-const char *specialuse_known(struct conf *conf, const char *service, struct span attribute, struct arena *arena);
+const char *specialuse_known(const struct conf *conf, const char *service, struct span attribute, struct arena *arena);
 /* Blank-separated attributes, as we write them. Returns 0 and *uses_r (in the arena, "" for none), or -1: ERR_UNSUPPORTED. */
 int specialuse_check(struct conf *conf, const char *text, struct arena *arena, const char **uses_r, struct err *err);
 /* Does the user whose mailbox `name` is have another mailbox with one of these uses? It is found by that use, so there is to be one.

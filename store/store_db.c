@@ -129,7 +129,9 @@ static int open_all(struct store *store, const char *dir, bool from_backup, stru
 
         if (db_env_open(&options, &store->env, err) < 0 || open_table(store, "mailboxes.db", &store->mailboxes_db, err) < 0 ||
             open_table(store, "subscriptions.db", &store->subscriptions_db, err) < 0 ||
-            open_table(store, "removals.db", &store->removals_db, err) < 0 || open_table(store, "seen.db", &store->seen_db, err) < 0)
+            open_table(store, "removals.db", &store->removals_db, err) < 0 || open_table(store, "seen.db", &store->seen_db, err) < 0 ||
+            open_table(store, "annotations.db", &store->annotations_db, err) < 0 ||
+            open_table(store, "urlkeys.db", &store->urlkeys_db, err) < 0)
                 return -1;
         return 0;
 }
@@ -315,6 +317,8 @@ void store_close_databases(struct store *store)
         db_close(&store->subscriptions_db);
         db_close(&store->removals_db);
         db_close(&store->seen_db);
+        db_close(&store->annotations_db);
+        db_close(&store->urlkeys_db);
         db_env_close(&store->env);
 }
 
@@ -339,7 +343,7 @@ static int dump(struct store *store, struct db *db, const char *table, struct er
 /* The new copies change places with the last ones (atomically), and only then may log files go. */
 static int back_up(struct store *store, struct err *err)
 {
-        static const char *const names[] = { "mailboxes.db", "subscriptions.db", "removals.db", "seen.db", NULL };
+        static const char *const names[] = { "mailboxes.db", "subscriptions.db", "removals.db", "seen.db", "annotations.db", "urlkeys.db", NULL };
         struct str fresh = STR_INIT, place = STR_INIT, parent = STR_INIT;
         uint32_t log = 0;
         int rc;
@@ -389,6 +393,10 @@ int store_db_checkpoint(struct store *store, struct err *err)
                         rc = dump(store, store->subscriptions_db, "subscriptions.db", err);
                 if (rc == 0)
                         rc = dump(store, store->seen_db, "seen.db", err);
+                if (rc == 0)
+                        rc = dump(store, store->annotations_db, "annotations.db", err);
+                if (rc == 0)
+                        rc = dump(store, store->urlkeys_db, "urlkeys.db", err);
                 if (rc == 0)
                         rc = back_up(store, err);
                 if (rc == 0)

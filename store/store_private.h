@@ -42,7 +42,7 @@ struct store {
         struct store_conf *_Atomic conf;
         struct store_partition *_Atomic partitions;
         struct db_env *env;
-        struct db *mailboxes_db, *subscriptions_db, *removals_db, *seen_db;
+        struct db *mailboxes_db, *subscriptions_db, *removals_db, *seen_db, *annotations_db, *urlkeys_db;
         uint64_t dumped_commits;                /* db_env_stats() at the last dump */
         struct mboxlist *ml;
         struct subs *subs;

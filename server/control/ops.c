@@ -26,6 +26,8 @@ static const struct ctl_op ops[] = {            /* sorted, for bsearch() */
         { "message.append", ctl_message_append, CTL_QUIET },
         { "message.guids", ctl_message_guids, CTL_READS },
         { "message.read", ctl_message_read, CTL_READS },
+        { "metadata.list", ctl_metadata_list, CTL_READS },
+        { "metadata.set", ctl_metadata_set, 0 },
         { "reconstruct", ctl_reconstruct, 0 },
         { "sessions", ctl_sessions, CTL_NEEDS_DAEMON },
         { "sessions.kick", ctl_sessions_kick, CTL_NEEDS_DAEMON },

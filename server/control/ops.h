@@ -77,5 +77,7 @@ int ctl_user_rename(struct ctl_call *call, struct err *err);
 int ctl_check(struct ctl_call *call, struct err *err);                  /* ops_check.c */
 int ctl_reconstruct(struct ctl_call *call, struct err *err);
 int ctl_expire(struct ctl_call *call, struct err *err);                 /* ops_expire.c */
+int ctl_metadata_list(struct ctl_call *call, struct err *err);          /* ops_metadata.c */
+int ctl_metadata_set(struct ctl_call *call, struct err *err);
 
 #endif

@@ -69,20 +69,31 @@ static const struct capability {
         { "CHILDREN",           AFTER,  NULL },                 /* RFC 3348 */
         { "COMPRESS=DEFLATE",   AFTER,  not_compressed },       /* RFC 4978 */
         { "CONDSTORE",          AFTER,  NULL },                 /* RFC 7162 */
+        { "CONTEXT=SEARCH",     AFTER,  NULL },                 /* RFC 5267 4 */
+        { "CONTEXT=SORT",       AFTER,  NULL },
         { "CREATE-SPECIAL-USE", AFTER,  NULL },                 /* RFC 6154 */
         { "ESEARCH",            AFTER,  NULL },                 /* RFC 4731 */
         { "ESORT",              AFTER,  NULL },                 /* RFC 5267 3 */
+        { "I18NLEVEL=1",        AFTER,  NULL },                 /* RFC 5255 4 */
         { "IDLE",               AFTER,  idle },                 /* RFC 2177 */
+        { "INPROGRESS",         AFTER,  NULL },                 /* RFC 9585 */
         { "LIST-EXTENDED",      AFTER,  NULL },                 /* RFC 5258 */
+        { "LIST-METADATA",      AFTER,  NULL },                 /* RFC 9590 */
         { "LIST-MYRIGHTS",      AFTER,  NULL },                 /* RFC 8440 */
         { "LIST-STATUS",        AFTER,  NULL },                 /* RFC 5819 */
         { "MAILBOX-REFERRALS",  AFTER,  referrals },            /* RFC 2193 */
+        { "METADATA",           ALWAYS, NULL },                 /* RFC 5464; cyradm only looks before it logs in */
         { "MOVE",               AFTER,  NULL },                 /* RFC 6851 */
         { "MULTIAPPEND",        AFTER,  NULL },                 /* RFC 3502 */
+        { "MULTISEARCH",        AFTER,  NULL },                 /* RFC 7377 */
         { "NAMESPACE",          AFTER,  NULL },                 /* RFC 2342 */
+        { "OBJECTID",           AFTER,  NULL },                 /* RFC 8474 */
         { "QRESYNC",            AFTER,  NULL },                 /* RFC 7162 3.2 */
         { "PREVIEW",            AFTER,  NULL },                 /* RFC 8970 */
         { "REPLACE",            AFTER,  NULL },                 /* RFC 8508 */
+        { "PARTIAL",            AFTER,  NULL },                 /* RFC 9394 */
+        { "SAVEDATE",           AFTER,  NULL },                 /* RFC 8514 */
+        { "SEARCH=FUZZY",       AFTER,  NULL },                 /* RFC 6203 */
         { "SEARCHRES",          AFTER,  NULL },                 /* RFC 5182 */
         { "SORT",               AFTER,  NULL },                 /* RFC 5256 */
         { "SORT=DISPLAY",       AFTER,  NULL },                 /* RFC 5957 */
@@ -97,6 +108,9 @@ static const struct capability {
         { "UNSELECT",           AFTER,  NULL },                 /* RFC 3691 */
         { "UTF8=ACCEPT",        AFTER,  NULL },                 /* RFC 9755 */
         { "XLIST",              AFTER,  NULL },
+        { "URL-PARTIAL",        AFTER,  NULL },                 /* RFC 5550 */
+        { "URLAUTH",            AFTER,  NULL },                 /* RFC 4467 */
+        { "WITHIN",             AFTER,  NULL },                 /* RFC 5032 */
 };
 
 bool imap_suppressed(struct imap *imap, const char *capability)

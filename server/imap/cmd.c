@@ -12,6 +12,7 @@
 const struct imap_cmd imap_cmds[] = {
         { "APPEND",       cmd_append,       S_AUTH,     CMD_POLL | CMD_LITERAL_STREAM },          /* RFC 9051 6.3.12, 4315 */
         { "AUTHENTICATE", cmd_authenticate, S_NOT_AUTH, CMD_NO_LITERALS | CMD_SLOW_ON_FAIL },     /* RFC 9051 6.2.2, 4959 */
+        { "CANCELUPDATE", cmd_cancelupdate, S_SELECTED, CMD_POLL | CMD_NO_LITERALS },             /* RFC 5267 4.3.5 */
         { "CAPABILITY",   cmd_capability,   S_ANY,      CMD_POLL | CMD_NO_LITERALS },             /* RFC 9051 6.1.1 */
         { "CHECK",        cmd_check,        S_SELECTED, CMD_POLL | CMD_NO_LITERALS },             /* RFC 3501 6.4.1 */
         { "CLOSE",        cmd_close,        S_SELECTED, CMD_NO_LITERALS },                        /* RFC 9051 6.4.1 */
@@ -21,10 +22,13 @@ const struct imap_cmd imap_cmds[] = {
         { "DELETE",       cmd_delete,       S_AUTH,     CMD_POLL | CMD_LOGGED },                  /* RFC 9051 6.3.5 */
         { "DELETEACL",    cmd_deleteacl,    S_AUTH,     CMD_POLL | CMD_LOGGED },                  /* RFC 4314 3.2 */
         { "ENABLE",       cmd_enable,       S_AUTH,     CMD_POLL },                               /* RFC 9051 6.3.1, 5161 */
+        { "ESEARCH",      cmd_esearch,      S_AUTH,     CMD_POLL },                               /* RFC 7377 */
         { "EXAMINE",      cmd_examine,      S_AUTH,     0 },                                      /* RFC 9051 6.3.3 */
         { "EXPUNGE",      cmd_expunge,      S_SELECTED, CMD_POLL | CMD_UID_FORM | CMD_WRITES },   /* RFC 9051 6.4.3, 6.4.9 */
         { "FETCH",        cmd_fetch,        S_SELECTED, CMD_POLL | CMD_SEQNO | CMD_UID_FORM },    /* RFC 9051 6.4.5, 7162 */
+        { "GENURLAUTH",   cmd_genurlauth,  S_AUTH,     CMD_POLL },                               /* RFC 4467 */
         { "GETACL",       cmd_getacl,       S_AUTH,     CMD_POLL },                               /* RFC 4314 3.3 */
+        { "GETMETADATA",  cmd_getmetadata,  S_AUTH,     CMD_POLL },                               /* RFC 5464 4.2 */
         { "ID",           cmd_id,           S_ANY,      CMD_POLL },                               /* RFC 2971 */
         { "IDLE",         cmd_idle,         S_AUTH,     CMD_POLL | CMD_NO_LITERALS },             /* RFC 9051 6.3.13, 2177 */
         { "LIST",         cmd_list,         S_AUTH,     CMD_POLL },                               /* RFC 9051 6.3.9, 5258, 5819, 6154 */
@@ -38,11 +42,13 @@ const struct imap_cmd imap_cmds[] = {
         { "NOOP",         cmd_noop,         S_ANY,      CMD_POLL | CMD_NO_LITERALS },             /* RFC 9051 6.1.2 */
         { "RENAME",       cmd_rename,       S_AUTH,     CMD_POLL | CMD_LOGGED },                  /* RFC 9051 6.3.6 */
         { "REPLACE",      cmd_replace,      S_SELECTED, CMD_POLL | CMD_UID_FORM | CMD_WRITES | CMD_LITERAL_STREAM },     /* RFC 8508 */
+        { "RESETKEY",     cmd_resetkey,    S_AUTH,     CMD_POLL },                               /* RFC 4467 */
         { "RLIST",        cmd_rlist,        S_AUTH,     CMD_POLL },                               /* RFC 2193 5.1 */
         { "RLSUB",        cmd_rlsub,        S_AUTH,     CMD_POLL },                               /* RFC 2193 5.2 */
         { "SEARCH",       cmd_search,       S_SELECTED, CMD_POLL | CMD_SEQNO | CMD_UID_FORM },    /* RFC 9051 6.4.4, 4731, 5182 */
         { "SELECT",       cmd_select,       S_AUTH,     0 },                                      /* RFC 9051 6.3.2 */
         { "SETACL",       cmd_setacl,       S_AUTH,     CMD_POLL | CMD_LOGGED },                  /* RFC 4314 3.1 */
+        { "SETMETADATA",  cmd_setmetadata,  S_AUTH,     CMD_POLL | CMD_LOGGED },                  /* RFC 5464 4.3 */
         { "SORT",         cmd_sort,         S_SELECTED, CMD_POLL | CMD_SEQNO | CMD_UID_FORM },    /* RFC 5256, 5267 3, 5957 */
         { "STARTTLS",     cmd_starttls,     S_NOT_AUTH, CMD_NO_LITERALS },                        /* RFC 9051 6.2.1 */
         { "STATUS",       cmd_status,       S_AUTH,     CMD_POLL },                               /* RFC 9051 6.3.11, 8438, 7162 3.1.7 */
@@ -52,6 +58,7 @@ const struct imap_cmd imap_cmds[] = {
         { "UNAUTHENTICATE", cmd_unauthenticate, S_AUTH, CMD_NO_LITERALS },                        /* RFC 8437 */
         { "UNSELECT",     cmd_unselect,     S_SELECTED, CMD_NO_LITERALS },                        /* RFC 9051 6.4.2, 3691 */
         { "UNSUBSCRIBE",  cmd_unsubscribe,  S_AUTH,     CMD_POLL },                               /* RFC 9051 6.3.8 */
+        { "URLFETCH",     cmd_urlfetch,    S_AUTH,     CMD_POLL },                               /* RFC 4467 */
         { "XLIST",        cmd_xlist,        S_AUTH,     CMD_POLL },
 };
 const size_t imap_cmds_n = ARRAY_LEN(imap_cmds);

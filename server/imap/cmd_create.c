@@ -10,6 +10,7 @@ struct create_state {
         struct imap *imap;
         struct mbox_create what;
         struct span given;                      /* as the client wrote it, without the separator at the end */
+        const struct mbentry *made;             /* reference */
         bool taken;                             /* another mailbox of the user has the special use */
         struct err err;
 };
@@ -18,6 +19,14 @@ struct create_params {
         const char *specialuse, *partition;     /* NULL: not given */
         bool unknown_use;
 };
+
+static void cleanup(struct imap *imap)
+{
+        struct create_state *st = imap->cmd.state;
+
+        if (st->made)
+                mbentry_unref(&st->made);
+}
 
 /* SP "(" [use-attr *(SP use-attr)] ")" */
 static int parse_use(struct imap *imap, struct create_params *params)
@@ -145,11 +154,10 @@ static void job(void *arg)
 {
         struct create_state *st = arg;
         struct mboxlist *ml = store_mboxlist(st->imap->store);
-        const struct mbentry *entry = NULL;
 
         st->taken = st->what.specialuse && specialuse_taken(ml, st->what.name, st->what.specialuse);
-        if (!st->taken && mboxlist_create(ml, &st->what, &entry, &st->err) == 0)
-                mbentry_unref(&entry);
+        if (!st->taken)
+                mboxlist_create(ml, &st->what, &st->made, &st->err);
 }
 
 static enum cmd_result begin(struct imap *imap)
@@ -173,6 +181,7 @@ static enum cmd_result begin(struct imap *imap)
         if (!may_create(imap, internal, params.specialuse))
                 return CMD_DONE;
         imap->cmd.state = st = ARENA_NEW(&imap->s->arena, struct create_state);
+        imap->cmd.cleanup = cleanup;
         st->imap = imap;
         st->given = name;
         st->what.name = internal;
@@ -210,5 +219,5 @@ enum cmd_result cmd_create(struct imap *imap)
         if (st->err.code)
                 return imap_fail(imap, &st->err);
         tell_new_name(imap, st);
-        return imap_ok(imap, NULL, "Completed");
+        return imap_ok(imap, arena_printf(&imap->s->arena, "MAILBOXID (%s)", st->made->uniqueid), "Completed");        /* RFC 8474 4.1 */
 }

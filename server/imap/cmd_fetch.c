@@ -6,6 +6,7 @@
  * carry the new flags. A message that someone expunged meanwhile is still fetched while its octets are there (RFC 2180 4.1.1).
  */
 #include "server/imap/fetch_private.h"
+#include "server/imap/search_private.h"
 
 #include <inttypes.h>
 
@@ -97,6 +98,23 @@ static bool begin_vanished(struct imap *imap, struct fetch_state *st, struct ima
         return true;
 }
 
+/* PARTIAL: so many from the beginning or the end, before CHANGEDSINCE has its say (RFC 9394 3.3, 3.4). */
+static bool cut_to_range(struct imap *imap, const struct search_partial *range, struct uidset *uids)
+{
+        struct uidset some = UIDSET_INIT;
+        size_t from, to;
+
+        if (!imap->cmd.uid) {
+                imap_bad(imap, "PARTIAL is for UID FETCH");
+                return false;
+        }
+        search_partial_range(range, uidset_count(uids), &from, &to);
+        search_slice(uids, from, to, &some);
+        uidset_deinit(uids);
+        *uids = some;
+        return true;
+}
+
 /* Parse everything. False: the tagged reply was sent. */
 static bool begin(struct imap *imap)
 {
@@ -119,6 +137,8 @@ static bool begin(struct imap *imap)
                 imap_bad(imap, "%s", ip->err.text);
                 goto out;
         }
+        if (st->req.partial && !cut_to_range(imap, &st->req.range, &uids))
+                goto out;
         if (st->req.vanished && !begin_vanished(imap, st, &set))
                 goto out;
         if (st->req.items & FETCH_MODSEQ)
@@ -241,7 +261,8 @@ static void begin_message(struct imap *imap, struct fetch_state *st, const struc
                 items |= FETCH_MODSEQ;                          /* RFC 7162 3.1: every FETCH that tells of flags */
         opened = (!st->front_want && !st->req.sections) || open_message(imap, st);
         if (!opened) {                                          /* what is left: what the client must know of its flags */
-                items &= FETCH_UID | FETCH_FLAGS | FETCH_MODSEQ | FETCH_INTERNALDATE | FETCH_SIZE;
+                items &= FETCH_UID | FETCH_FLAGS | FETCH_MODSEQ | FETCH_INTERNALDATE | FETCH_SAVEDATE | FETCH_SIZE | FETCH_EMAILID |
+                         FETCH_THREADID;
                 if (!(items & ~(unsigned)FETCH_UID)) {
                         end_message(st);
                         return;

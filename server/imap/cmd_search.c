@@ -1,17 +1,20 @@
 /*
- * SEARCH and UID SEARCH (RFC 9051 6.4.4, RFC 3501 6.4.4; ESEARCH: RFC 4731; SEARCHRES: RFC 5182; MODSEQ: RFC 7162 3.1.5, 3.1.10).
+ * SEARCH and UID SEARCH (RFC 9051 6.4.4, RFC 3501 6.4.4; ESEARCH: RFC 4731; SEARCHRES: RFC 5182; MODSEQ: RFC 7162 3.1.5, 3.1.10;
+ * PARTIAL: RFC 9394; RELEVANCY: RFC 6203).
  * The search itself is search_run.c's.
  */
-#include "server/imap/search_private.h"
+#include "server/imap/search_context.h"
 
 #include <inttypes.h>
 
 struct search_state {
         struct search_request req;
         struct search_run run;
+        struct search_context *context;         /* UPDATE; NULL: none, or refused */
+        struct sort_set set;                    /* RELEVANCY: the found ones */
         struct uidset found;                    /* UIDs; when answering: as the client counts */
         uint64_t modseq_first, modseq_last, modseq_highest;     /* of the found ones */
-        bool answering;
+        bool searched, answering;
         struct uidset_iter at;
 };
 
@@ -20,7 +23,9 @@ static void cleanup(struct imap *imap)
         struct search_state *st = imap->cmd.state;
 
         search_run_end(&st->run);
+        search_context_destroy(&st->context);
         uidset_deinit(&st->found);
+        sort_set_deinit(&st->set);
 }
 
 /* ---- the request ---- */
@@ -36,7 +41,8 @@ static void found(void *ctx, const struct msg *m, uint32_t seqno)
 {
         struct search_state *st = ctx;
 
-        (void)seqno;
+        if (st->req.returns & SEARCH_RETURN_RELEVANCY)
+                sort_set_found(&st->set, m, seqno);
         if (uidset_empty(&st->found))
                 st->modseq_first = m->modseq;
         st->modseq_last = m->modseq;
@@ -54,14 +60,19 @@ static bool has_first(void *ctx)
 static bool begin(struct imap *imap)
 {
         struct search_state *st = imap->cmd.state = ARENA_NEW(&imap->s->arena, struct search_state);
+        struct imap_parser *ip = &imap->cmd.args;
         struct search_sets sets;
+        struct span text;
         struct err err = ERR_INIT;
+        int rc;
 
         imap->cmd.cleanup = cleanup;
         if (!imap_selected_readable(imap))
                 return false;
         sets = search_sets_selected(imap);
-        if (imap_sp(&imap->cmd.args) < 0 || search_parse(&imap->cmd.args, &sets, &st->req) < 0) {
+        rc = imap_sp(ip);
+        text = (struct span){ ip->p, (size_t)(ip->end - ip->p) };
+        if (rc < 0 || search_parse(ip, &sets, &st->req) < 0) {
                 if (imap->cmd.args.err.code == ERR_CHARSET)
                         forget_saved(imap, st);
                 search_parse_failed(imap);
@@ -74,13 +85,15 @@ static bool begin(struct imap *imap)
                 imap_bad(imap, "No CHARSET with UTF8=ACCEPT");
                 return false;
         }
+        if ((st->req.returns & SEARCH_RETURN_UPDATE) && !search_context_create(imap, text, false, &st->context))
+                return false;
         if (st->req.program->uses_modseq)
                 imap_enable_condstore(imap);
         search_run_selected(&st->run, imap);
         st->run.program = st->req.program;
         st->run.found = found;
         st->run.ctx = st;
-        if (st->req.extended && (st->req.returns & ~(unsigned)SEARCH_RETURN_SAVE) == SEARCH_RETURN_MIN)
+        if (st->req.extended && (st->req.returns & ~(unsigned)(SEARCH_RETURN_SAVE | SEARCH_RETURN_CONTEXT)) == SEARCH_RETURN_MIN)
                 st->run.enough = has_first;
         if (search_run_begin(&st->run, NULL, &err) < 0) {
                 forget_saved(imap, st);
@@ -92,65 +105,10 @@ static bool begin(struct imap *imap)
 
 /* ---- the answer ---- */
 
-static uint32_t lowest(const struct uidset *s)
-{
-        return s->ranges[0].first;
-}
-
-static uint32_t highest(const struct uidset *s)
-{
-        return s->ranges[s->n - 1].last;
-}
-
-static void partial_of(const struct search_state *st, const struct uidset *set, struct uidset *out)
-{
-        size_t from, to;
-
-        search_partial_range(&st->req.partial, uidset_count(set), &from, &to);
-        search_slice(set, from, to, out);
-}
-
-/* `$` is what was found – only its ends, if MIN or MAX alone were wanted (RFC 5182 2.4), or a part of it (RFC 9394 3.2). */
-static void save(struct imap *imap, const struct search_state *st)
-{
-        struct uidset *saved = &imap->sel->saved;
-        unsigned parts = st->req.returns & (SEARCH_RETURN_MIN | SEARCH_RETURN_MAX | SEARCH_RETURN_PARTIAL);
-
-        uidset_clear(saved);
-        if (!parts || (st->req.returns & (SEARCH_RETURN_ALL | SEARCH_RETURN_COUNT))) {
-                uidset_copy(saved, &st->found);
-                return;
-        }
-        if (uidset_empty(&st->found))
-                return;
-        if (parts & SEARCH_RETURN_PARTIAL)
-                partial_of(st, &st->found, saved);
-        if (parts & SEARCH_RETURN_MIN)
-                uidset_add(saved, lowest(&st->found));
-        if (parts & SEARCH_RETURN_MAX)
-                uidset_add(saved, highest(&st->found));
-}
-
-static void append_partial(const struct search_state *st, const struct uidset *numbers, struct str *out)
-{
-        struct uidset part = UIDSET_INIT;
-
-        partial_of(st, numbers, &part);
-        str_append_str(out, " PARTIAL (");
-        str_append_span(out, st->req.partial.text);
-        str_append_c(out, ' ');
-        if (part.n)
-                uidset_append(&part, out);
-        else
-                str_append_str(out, "NIL");
-        str_append_c(out, ')');
-        uidset_deinit(&part);
-}
-
 /* RFC 4731 3.2, RFC 7162 3.1.10: of the messages that are returned. */
 static uint64_t modseq_of_answer(const struct search_state *st)
 {
-        switch (st->req.extended ? st->req.returns & ~(unsigned)SEARCH_RETURN_SAVE : (unsigned)SEARCH_RETURN_ALL) {
+        switch (st->req.extended ? st->req.returns & ~(unsigned)SEARCH_RETURN_NO_DATA : (unsigned)SEARCH_RETURN_ALL) {
         case SEARCH_RETURN_MIN:
                 return st->modseq_first;
         case SEARCH_RETURN_MAX:
@@ -168,18 +126,14 @@ static void put_esearch(struct imap *imap, const struct search_state *st, const 
         struct str out = STR_INIT;
 
         search_put_esearch(imap, &out);
-        if (numbers->n && (returns & SEARCH_RETURN_MIN))
-                str_printf(&out, " MIN %" PRIu32, lowest(numbers));
-        if (numbers->n && (returns & SEARCH_RETURN_MAX))
-                str_printf(&out, " MAX %" PRIu32, highest(numbers));
-        if (returns & SEARCH_RETURN_COUNT)
-                str_printf(&out, " COUNT %" PRIu64, uidset_count(numbers));
-        if (numbers->n && (returns & SEARCH_RETURN_ALL)) {
-                str_append_str(&out, " ALL ");
-                uidset_append(numbers, &out);
+        search_append_results(&st->req, numbers, &out);
+        if (returns & SEARCH_RETURN_RELEVANCY) {
+                size_t from = 0, to = st->set.n;
+
+                if (returns & SEARCH_RETURN_PARTIAL)
+                        search_partial_range(&st->req.partial, st->set.n, &from, &to);
+                sort_set_append_relevancy(&st->set, NULL, from, to, &out);
         }
-        if (returns & SEARCH_RETURN_PARTIAL)
-                append_partial(st, numbers, &out);
         if (numbers->n && st->req.program->uses_modseq)
                 str_printf(&out, " MODSEQ %" PRIu64, modseq_of_answer(st));
         str_append_str(&out, "\r\n");
@@ -212,7 +166,8 @@ static void begin_answer(struct imap *imap, struct search_state *st)
         struct uidset seqnos;
 
         if (st->req.returns & SEARCH_RETURN_SAVE)
-                save(imap, st);
+                search_save(imap, &st->req, &st->found);
+        search_context_keep(imap, &st->context, &st->found, NULL, 0);
         if (!imap->cmd.uid) {
                 imap_uids_to_seqnos(imap, &st->found, &seqnos);
                 uidset_deinit(&st->found);
@@ -258,9 +213,15 @@ enum cmd_result cmd_search(struct imap *imap)
                 return CMD_DONE;
         st = imap->cmd.state;
         if (!st->answering) {
-                result = search_run_step(&st->run);
-                if (result != CMD_DONE)
-                        return result;
+                if (!st->searched) {
+                        result = search_run_step(&st->run);
+                        if (result != CMD_DONE)
+                                return result;
+                        st->searched = true;
+                }
+                if ((st->req.returns & SEARCH_RETURN_RELEVANCY) &&
+                    (!sort_set_load(&st->set, imap->sel->mbox, imap->s) || !sort_set_score(&st->set, &st->req, imap->s)))
+                        return CMD_AGAIN;
         }
         return answer(imap, st);
 }

@@ -118,6 +118,8 @@ static void reply(struct imap *imap)
         imap_untagged(imap, "OK [UIDVALIDITY %" PRIu32 "] UIDs valid", status.uidvalidity);
         imap_untagged(imap, "OK [UIDNEXT %" PRIu32 "] Predicted next UID", view_uidnext(sel->view));
         imap_untagged(imap, "OK [HIGHESTMODSEQ %" PRIu64 "] Highest", sel->told_modseq);
+        imap_untagged(imap, "OK [URLMECH INTERNAL] Mechanisms of URLAUTH");
+        imap_untagged(imap, "OK [MAILBOXID (%s)] Ok", sel->entry->uniqueid);            /* RFC 8474 4.2 */
         if (imap->rev2) {                                       /* RFC 9051 6.3.2 */
                 char sep[2] = { namespace_separator(imap->ns), '\0' };
 

@@ -2,7 +2,7 @@
  * SORT and UID SORT (RFC 5256; DISPLAYFROM, DISPLAYTO: RFC 5957; RETURN: RFC 5267 3, RFC 9394; MODSEQ: RFC 7162 3.1.5).
  * Search, learn what the criteria need, sort, answer: each in slices.
  */
-#include "server/imap/search_private.h"
+#include "server/imap/search_context.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -15,6 +15,8 @@ struct sort_state {
         struct search_request req;
         struct sort_criteria criteria;
         struct search_run run;
+        struct span text;                       /* from RETURN on */
+        struct search_context *context;         /* UPDATE; NULL: none, or refused */
         struct sort_set set;
         struct sort_order order;
         enum { SORT_SEARCH, SORT_LOAD, SORT_ORDER, SORT_ANSWER } at;
@@ -27,9 +29,19 @@ static void cleanup(struct imap *imap)
         struct sort_state *st = imap->cmd.state;
 
         search_run_end(&st->run);
+        search_context_destroy(&st->context);
         sort_order_deinit(&st->order);
         sort_set_deinit(&st->set);
         free(st->numbers);
+}
+
+static bool wants_scores(const struct sort_state *st)
+{
+        bool wants = st->req.returns & SEARCH_RETURN_RELEVANCY;
+
+        for (unsigned i = 0; i < st->criteria.n; i++)
+                wants |= st->criteria.v[i].by == SORT_RELEVANCY;
+        return wants;
 }
 
 static bool parse(struct imap *imap, struct sort_state *st)
@@ -37,8 +49,17 @@ static bool parse(struct imap *imap, struct sort_state *st)
         struct imap_parser *ip = &imap->cmd.args;
         struct search_sets sets = search_sets_selected(imap);
 
-        return imap_sp(ip) == 0 && search_parse_return(ip, &st->req) == 0 && sort_criteria_parse(ip, &st->criteria) == 0 &&
-               imap_sp(ip) == 0 && search_parse_charset_keys(ip, &sets, &st->req) == 0;
+        if (imap_sp(ip) < 0)
+                return false;
+        st->text = (struct span){ ip->p, (size_t)(ip->end - ip->p) };
+        if (search_parse_return(ip, &st->req) < 0 || sort_criteria_parse(ip, &st->criteria) < 0 ||
+            imap_sp(ip) < 0 || search_parse_charset_keys(ip, &sets, &st->req) < 0)
+                return false;
+        if (!st->req.fuzzy && wants_scores(st)) {
+                err_set(&ip->err, ERR_SYNTAX, "RELEVANCY needs a FUZZY key");           /* RFC 6203 6 */
+                return false;
+        }
+        return true;
 }
 
 static bool begin(struct imap *imap)
@@ -55,6 +76,8 @@ static bool begin(struct imap *imap)
         }
         imap->cmd.seqnos = st->req.program->uses_seqnos;
         if (!imap_numbers_allowed(imap))
+                return false;
+        if ((st->req.returns & SEARCH_RETURN_UPDATE) && !search_context_create(imap, st->text, true, &st->context))
                 return false;
         if (st->req.program->uses_modseq)
                 imap_enable_condstore(imap);
@@ -74,7 +97,7 @@ static bool begin(struct imap *imap)
 /* RFC 4731 3.2: of the messages that are returned. */
 static uint64_t modseq_of_answer(const struct sort_state *st)
 {
-        unsigned returns = st->req.extended ? st->req.returns & ~(unsigned)SEARCH_RETURN_SAVE : (unsigned)SEARCH_RETURN_ALL;
+        unsigned returns = st->req.extended ? st->req.returns & ~(unsigned)SEARCH_RETURN_NO_DATA : (unsigned)SEARCH_RETURN_ALL;
         const unsigned ends = SEARCH_RETURN_MIN | SEARCH_RETURN_MAX;
         uint64_t highest = 0;
 
@@ -137,11 +160,36 @@ static void put_esearch(struct imap *imap, const struct sort_state *st)
         }
         if (st->req.returns & SEARCH_RETURN_PARTIAL)
                 search_append_partial(&st->req.partial, numbers, n, &out);
+        if (st->req.returns & SEARCH_RETURN_RELEVANCY) {
+                size_t from = 0, to = n;
+
+                if (st->req.returns & SEARCH_RETURN_PARTIAL)
+                        search_partial_range(&st->req.partial, n, &from, &to);
+                sort_set_append_relevancy(&st->set, &st->order, from, to, &out);
+        }
         if (n && st->req.program->uses_modseq)
                 str_printf(&out, " MODSEQ %" PRIu64, modseq_of_answer(st));
         str_append_str(&out, "\r\n");
         rope_append_span(&imap->s->out, str_span(&out));
         str_deinit(&out);
+}
+
+/* The context wants UIDs, whatever the client counts by. */
+static void keep_context(struct imap *imap, struct sort_state *st)
+{
+        struct uidset found = UIDSET_INIT;
+        uint32_t *order;
+
+        if (!st->context)
+                return;
+        order = xcalloc(st->set.n ? st->set.n : 1, sizeof *order);
+        for (uint32_t i = 0; i < st->set.n; i++) {
+                order[i] = st->set.v[st->order.items[i].at].uid;
+                uidset_add(&found, st->set.v[i].uid);
+        }
+        search_context_keep(imap, &st->context, &found, order, st->set.n);
+        uidset_deinit(&found);
+        free(order);
 }
 
 static void begin_answer(struct imap *imap, struct sort_state *st)
@@ -154,6 +202,7 @@ static void begin_answer(struct imap *imap, struct sort_state *st)
         }
         if (st->req.returns & SEARCH_RETURN_SAVE)
                 save(imap, st);
+        keep_context(imap, st);
         if (!st->req.extended)
                 imap_put(imap, "* SORT");
         else if (st->req.returns & ~(unsigned)SEARCH_RETURN_SAVE)
@@ -209,7 +258,9 @@ enum cmd_result cmd_sort(struct imap *imap)
                 st->at = SORT_LOAD;
                 /* fall through */
         case SORT_LOAD:
-                if (st->criteria.uses_facts && !sort_set_load(&st->set, imap->sel->mbox, imap->s))
+                if ((st->criteria.uses_facts || wants_scores(st)) && !sort_set_load(&st->set, imap->sel->mbox, imap->s))
+                        return CMD_AGAIN;
+                if (wants_scores(st) && !sort_set_score(&st->set, &st->req, imap->s))
                         return CMD_AGAIN;
                 sort_order_init(&st->order, &st->criteria, &st->set);
                 st->at = SORT_ORDER;

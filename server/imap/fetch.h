@@ -6,6 +6,7 @@
 #define SERVER_IMAP_FETCH_H
 
 #include "server/imap/parse.h"
+#include "server/imap/search_parse.h"
 #include "store/mailbox.h"
 #include "store/mime.h"
 
@@ -22,6 +23,9 @@ enum fetch_item {
         FETCH_ENVELOPE          = 1u << 5,
         FETCH_BODY              = 1u << 6,
         FETCH_BODYSTRUCTURE     = 1u << 7,
+        FETCH_SAVEDATE          = 1u << 8,      /* RFC 8514 */
+        FETCH_EMAILID           = 1u << 21,     /* RFC 8474 */
+        FETCH_THREADID          = 1u << 22,
         FETCH_PREVIEW           = 1u << 20,     /* RFC 8970 */
 };
 
@@ -53,6 +57,8 @@ struct fetch_request {
         bool sets_seen;                         /* \Seen is implied */
         bool changedsince, vanished;            /* modifiers (RFC 7162 3.1.4.1, 3.2.6) */
         uint64_t since;
+        bool partial;                           /* modifier PARTIAL (RFC 9394 3.3): for UID FETCH only, the caller's to check */
+        struct search_partial range;
 };
 
 /*

@@ -1,6 +1,7 @@
 /* fetch_items - FETCH items that are kept with the message: no octets of its own are read; see fetch.h */
 #include "server/imap/fetch_private.h"
 
+#include "server/imap/objectid.h"
 #include "store/preview.h"
 #include "util/clock.h"
 
@@ -24,6 +25,37 @@ static void put_internaldate(struct imap *imap, struct fetch_state *st)
         clock_format_imap(date, st->msg.internaldate);
         str_append(&st->line, "INTERNALDATE ", 13);
         str_append(&st->line, date, CLOCK_IMAP_DATE_LEN);
+}
+
+static void put_savedate(struct imap *imap, struct fetch_state *st)
+{
+        char date[CLOCK_IMAP_DATE_LEN + 1];
+
+        (void)imap;
+        clock_format_imap(date, st->msg.savedate);
+        str_append(&st->line, "SAVEDATE ", 9);
+        str_append(&st->line, date, CLOCK_IMAP_DATE_LEN);
+}
+
+static void put_emailid(struct imap *imap, struct fetch_state *st)
+{
+        char id[OBJECTID_SIZE];
+
+        (void)imap;
+        objectid_email(&st->msg, id);
+        str_printf(&st->line, "EMAILID (%s)", id);
+}
+
+static void put_threadid(struct imap *imap, struct fetch_state *st)
+{
+        char id[OBJECTID_SIZE];
+
+        (void)imap;
+        objectid_thread(&st->msg, id);
+        if (*id)
+                str_printf(&st->line, "THREADID (%s)", id);
+        else
+                str_append_str(&st->line, "THREADID NIL");
 }
 
 static void put_size(struct imap *imap, struct fetch_state *st)
@@ -116,6 +148,9 @@ static const struct {
         { FETCH_FLAGS, put_flags },
         { FETCH_MODSEQ, put_modseq },
         { FETCH_INTERNALDATE, put_internaldate },
+        { FETCH_SAVEDATE, put_savedate },
+        { FETCH_EMAILID, put_emailid },
+        { FETCH_THREADID, put_threadid },
         { FETCH_SIZE, put_size },
         { FETCH_ENVELOPE, put_envelope },
         { FETCH_BODY, put_body },

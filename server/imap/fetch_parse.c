@@ -231,6 +231,9 @@ static const struct {
         { "INTERNALDATE", FETCH_INTERNALDATE },
         { "RFC822.SIZE", FETCH_SIZE },
         { "MODSEQ", FETCH_MODSEQ },
+        { "SAVEDATE", FETCH_SAVEDATE },
+        { "EMAILID", FETCH_EMAILID },
+        { "THREADID", FETCH_THREADID },
         { "ENVELOPE", FETCH_ENVELOPE },
         { "BODYSTRUCTURE", FETCH_BODYSTRUCTURE },
 }, macros[] = {
@@ -354,6 +357,14 @@ static int parse_modifiers(struct imap_parser *ip, struct fetch_request *r)
                         return -1;
                 if (imap_word_is(w, "VANISHED")) {
                         r->vanished = true;
+                        continue;
+                }
+                if (imap_word_is(w, "PARTIAL")) {
+                        if (r->partial)
+                                return out_of_grammar(ip, "PARTIAL may be given once");
+                        if (imap_sp(ip) < 0 || search_parse_partial(ip, &r->range) < 0)
+                                return -1;
+                        r->partial = true;
                         continue;
                 }
                 if (!imap_word_is(w, "CHANGEDSINCE"))

@@ -24,6 +24,7 @@
 #include "store/user.h"
 
 struct imap;
+struct search_context;
 
 enum cmd_result {
         CMD_DONE,               /* the tagged reply was sent (imap_ok/no/bad) */
@@ -90,6 +91,7 @@ struct imap_selected {
         uint64_t silent_modseq;                 /* … unless changed again above this modseq */
         struct seen *seen;                      /* this user's \Seen (seen.h), reference; NULL: it is the message's flag */
         uint64_t reader;                        /* mailbox_reader_id() of the user */
+        struct search_context *contexts;        /* searches that are kept up to date (search_context.h) */
         struct uidset saved;                    /* SEARCHRES `$` (RFC 5182): UIDs; those that are gone are ignored */
 };
 

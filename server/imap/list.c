@@ -205,6 +205,7 @@ static void put_myrights(struct list *l, const struct list_row *row)
 void list_emit(struct list *l, const struct list_row *row)
 {
         struct imap *imap = l->imap;
+        uint32_t rights;
 
         if (l->special && !shows_special(l, row->entry))
                 return;
@@ -219,10 +220,31 @@ void list_emit(struct list *l, const struct list_row *row)
         imap_put(imap, "\r\n");
         if (l->return_myrights)
                 put_myrights(l, row);
-        if (!l->status_items || !row->entry || row->entry->type != MBTYPE_NORMAL || !(imap_rights(imap, row->entry) & ACL_READ))
-                return;                                 /* RFC 5819 2: no STATUS for what cannot be selected */
+        if ((!l->status_items && !l->metadata) || !row->entry || row->entry->type != MBTYPE_NORMAL)
+                return;
+        rights = imap_rights(imap, row->entry);
+        l->status_wanted = l->status_items && (rights & ACL_READ);      /* RFC 5819 2: no STATUS for what cannot be selected */
+        l->metadata_wanted = l->metadata && (!l->subscribed || row->subscribed) && (rights & ACL_LOOKUP) && (rights & METADATA_RIGHTS);
+        if (!l->status_wanted && !l->metadata_wanted)
+                return;
         must(!l->status_entry);
         l->status_entry = mbentry_ref(row->entry);
+}
+
+/* RFC 9590. Values that the store cannot give are left out; the listing goes on. */
+static void tell_metadata(struct list *l, struct mailbox *mbox)
+{
+        struct metadata_target t = { .store = l->imap->store, .conf = l->imap->conf, .userid = l->imap->userid, .entry = l->status_entry,
+                                     .mbox = mbox };
+        struct arena arena = ARENA_INIT;
+        struct metadata *list;
+        struct err err = ERR_INIT;
+        uint64_t longest;
+        uint32_t n;
+
+        if (metadata_list(&t, &arena, &list, &n, &err) == 0)
+                imap_metadata_put(l->imap, l->status_entry->name, l->metadata, list, n, &longest);
+        arena_deinit(&arena);
 }
 
 /* 1 done, 0 wait */
@@ -235,7 +257,10 @@ static int tell_status(struct list *l)
         if (rc == 0)
                 return 0;
         if (rc > 0) {                                   /* RFC 5819 2: no line for a mailbox that cannot be opened */
-                imap_status_put(l->imap, l->status_entry->name, mbox, l->status_items);
+                if (l->status_wanted)
+                        imap_status_put(l->imap, l->status_entry->name, mbox, l->status_items);
+                if (l->metadata_wanted)
+                        tell_metadata(l, mbox);
                 mailbox_unref(&mbox);
         }
         mbentry_unref(&l->status_entry);

@@ -6,6 +6,7 @@
 #define SERVER_IMAP_LIST_H
 
 #include "server/imap/imap.h"
+#include "server/imap/metadata.h"
 #include "util/hash.h"
 
 #define LIST_PATTERNS_MAX 100
@@ -22,6 +23,7 @@ struct list {
         /* return options */
         bool return_subscribed, return_special, return_myrights;
         unsigned status_items;
+        struct metadata_request *metadata;      /* RETURN (METADATA …), NULL: not asked for */
         struct span *patterns;                  /* with the reference in front */
         unsigned patterns_n, wildcards;
         size_t pattern_octets;
@@ -44,7 +46,8 @@ struct list {
         struct table *told;                     /* parents that have been told of */
 
         /* STATUS of the mailbox just listed */
-        const struct mbentry *status_entry;
+        const struct mbentry *status_entry;     /* STATUS, METADATA: of this one next; reference */
+        bool status_wanted, metadata_wanted;
         struct imap_open open;
 };
 

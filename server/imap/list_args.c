@@ -74,6 +74,11 @@ static int parse_return(struct list *l)
                 if (imap_word_is(word, "STATUS")) {
                         if (imap_sp(ip) < 0 || !(l->status_items = imap_status_parse(ip)))
                                 return -1;
+                } else if (imap_word_is(word, "METADATA")) {
+                        l->metadata = ARENA_NEW(&l->imap->s->arena, struct metadata_request);
+                        l->metadata->maxsize = UINT64_MAX;
+                        if (imap_sp(ip) < 0 || imap_metadata_entries(ip, &l->imap->s->arena, l->metadata) < 0)
+                                return -1;
                 } else if (set_option(l, returns, ARRAY_LEN(returns), word) < 0) {
                         return -1;
                 }

@@ -3,6 +3,8 @@
 
 #include <inttypes.h>
 
+#include "util/clock.h"
+
 struct search_sets search_sets_selected(struct imap *imap)
 {
         struct imap_selected *sel = imap->sel;
@@ -91,4 +93,94 @@ void search_slice(const struct uidset *set, size_t from, size_t to, struct uidse
                         uidset_add_range(out, r.first + (uint32_t)skip, r.first + (uint32_t)end - 1);
                 before += n;
         }
+}
+
+/* ---- what SEARCH and ESEARCH say of UIDs or sequence numbers in mailbox order ---- */
+
+static uint32_t lowest(const struct uidset *s)
+{
+        return s->ranges[0].first;
+}
+
+static uint32_t highest(const struct uidset *s)
+{
+        return s->ranges[s->n - 1].last;
+}
+
+static void partial_of(const struct search_request *req, const struct uidset *set, struct uidset *out)
+{
+        size_t from, to;
+
+        search_partial_range(&req->partial, uidset_count(set), &from, &to);
+        search_slice(set, from, to, out);
+}
+
+/* `$` is what was found – only its ends, if MIN or MAX alone were wanted (RFC 5182 2.4), or a part of it (RFC 9394 3.2). */
+void search_save(struct imap *imap, const struct search_request *req, const struct uidset *found)
+{
+        struct uidset *saved = &imap->sel->saved;
+        unsigned parts = req->returns & (SEARCH_RETURN_MIN | SEARCH_RETURN_MAX | SEARCH_RETURN_PARTIAL);
+
+        uidset_clear(saved);
+        if (!parts || (req->returns & (SEARCH_RETURN_ALL | SEARCH_RETURN_COUNT))) {
+                uidset_copy(saved, found);
+                return;
+        }
+        if (uidset_empty(found))
+                return;
+        if (parts & SEARCH_RETURN_PARTIAL)
+                partial_of(req, found, saved);
+        if (parts & SEARCH_RETURN_MIN)
+                uidset_add(saved, lowest(found));
+        if (parts & SEARCH_RETURN_MAX)
+                uidset_add(saved, highest(found));
+}
+
+static void append_partial(const struct search_request *req, const struct uidset *numbers, struct str *out)
+{
+        struct uidset part = UIDSET_INIT;
+
+        partial_of(req, numbers, &part);
+        str_append_str(out, " PARTIAL (");
+        str_append_span(out, req->partial.text);
+        str_append_c(out, ' ');
+        if (part.n)
+                uidset_append(&part, out);
+        else
+                str_append_str(out, "NIL");
+        str_append_c(out, ')');
+        uidset_deinit(&part);
+}
+
+void search_append_results(const struct search_request *req, const struct uidset *numbers, struct str *out)
+{
+        unsigned returns = req->extended ? req->returns : (unsigned)SEARCH_RETURN_ALL;
+
+        if (numbers->n && (returns & SEARCH_RETURN_MIN))
+                str_printf(out, " MIN %" PRIu32, lowest(numbers));
+        if (numbers->n && (returns & SEARCH_RETURN_MAX))
+                str_printf(out, " MAX %" PRIu32, highest(numbers));
+        if (returns & SEARCH_RETURN_COUNT)
+                str_printf(out, " COUNT %" PRIu64, uidset_count(numbers));
+        if (numbers->n && (returns & SEARCH_RETURN_ALL)) {
+                str_append_str(out, " ALL ");
+                uidset_append(numbers, out);
+        }
+        if (returns & SEARCH_RETURN_PARTIAL)
+                append_partial(req, numbers, out);
+}
+
+/* ---- how far it is (RFC 9585) ---- */
+
+void search_progress(struct imap *imap, uint64_t *told_us, uint64_t done, uint64_t total)
+{
+        uint64_t now = clock_mono_us(), since = *told_us > imap->cmd.started_us ? *told_us : imap->cmd.started_us;
+        int64_t interval_s = conf_duration_s(imap->conf, imap_service(imap), "imap_inprogress_interval");
+
+        if (interval_s <= 0 || now - since < (uint64_t)interval_s * 1000000)
+                return;
+        *told_us = now;
+        imap_put(imap, "* OK [INPROGRESS (");
+        imap_put_string(imap, imap->cmd.tag);
+        imap_put(imap, " %" PRIu64 " %" PRIu64 ")] Still searching\r\n", done < total ? done : total - 1, total);
 }

@@ -14,15 +14,22 @@ struct frame {
         struct search_key *parent;              /* keys are added to it */
         unsigned wanted;                        /* that many more; 0: a list, to the parenthesis or the end */
         bool paren;
+        bool fuzzy;                             /* … by FUZZY (RFC 6203), here or around */
 };
 
 struct parse {
         struct imap_parser *ip;
         const struct search_sets *sets;
         struct search_program *program;
+        struct search_request *request;
         struct span charset;
         ARRAY(struct frame) open;
 };
+
+static struct frame *top(struct parse *p)
+{
+        return &p->open.v[p->open.n - 1];
+}
 
 static int out_of_grammar(struct parse *p, const char *what)
 {
@@ -87,24 +94,86 @@ static int text_argument(struct parse *p, struct span *text_r)
         return search_text_convert(p->program, p->charset, s, text_r, &p->ip->err);
 }
 
-static int key_text(struct parse *p, struct search_key *parent, const struct key_row *row)
+/* ---- FUZZY strings (RFC 6203): every word somewhere in the text, in any order, and without its ending ---- */
+
+static bool in_word(char c)
 {
-        struct search_key *k = add(p, parent, row->op);
+        return ascii_isalpha(c) || ascii_isdigit(c) || (unsigned char)c > 0x7f;
+}
+
+/* What is looked for of a word: longer ones without the octets in which "meeting", "meetings" and "meets" differ. Characters stay whole. */
+static struct span stem(struct span w)
+{
+        size_t n = w.len > 7 ? w.len - 3 : w.len > 5 ? w.len - 2 : w.len > 4 ? w.len - 1 : w.len;
+
+        while (n < w.len && n > 0 && ((unsigned char)w.p[n] & 0xc0) == 0x80)
+                n--;
+        return (struct span){ w.p, n };
+}
+
+static void remember_word(struct search_request *r, struct span w)
+{
+        if (r->fuzzy_words_n < SEARCH_FUZZY_WORDS_MAX)
+                r->fuzzy_words[r->fuzzy_words_n++] = w;
+}
+
+static int add_text(struct parse *p, struct search_key *parent, enum search_op op, struct span field, struct span text)
+{
+        struct search_key *k = add(p, parent, op);
 
         if (!k)
                 return -1;
-        if (row->field)
-                k->field = span_of(row->field);
-        return text_argument(p, &k->text);
+        k->field = field;
+        k->text = text;
+        return 0;
+}
+
+static int add_fuzzy_text(struct parse *p, struct search_key *parent, enum search_op op, struct span field, struct span text)
+{
+        struct search_key *all = add(p, parent, SEARCH_AND);
+        unsigned words = 0;
+
+        for (size_t i = 0; all && i < text.len && words < SEARCH_FUZZY_WORDS_MAX;) {
+                size_t end = i;
+
+                while (end < text.len && in_word(text.p[end]))
+                        end++;
+                if (end > i) {
+                        struct span w = stem((struct span){ text.p + i, end - i });
+
+                        if (add_text(p, all, op, field, w) < 0)
+                                return -1;
+                        remember_word(p->request, w);
+                        words++;
+                }
+                i = end + 1;
+        }
+        if (all && !words)                                      /* nothing but punctuation */
+                return add_text(p, all, op, field, text);
+        return all ? 0 : -1;
+}
+
+static int add_string_key(struct parse *p, struct search_key *parent, enum search_op op, struct span field)
+{
+        struct span text;
+
+        if (text_argument(p, &text) < 0)
+                return -1;
+        return (top(p)->fuzzy ? add_fuzzy_text : add_text)(p, parent, op, field, text);
+}
+
+static int key_text(struct parse *p, struct search_key *parent, const struct key_row *row)
+{
+        return add_string_key(p, parent, row->op, row->field ? span_of(row->field) : SPAN(""));
 }
 
 static int key_header(struct parse *p, struct search_key *parent, const struct key_row *row)
 {
-        struct search_key *k = add(p, parent, row->op);
+        struct span field;
 
-        if (!k || imap_sp(p->ip) < 0 || imap_astring(p->ip, &k->field) < 0)
+        if (imap_sp(p->ip) < 0 || imap_astring(p->ip, &field) < 0)
                 return -1;
-        return text_argument(p, &k->text);
+        return add_string_key(p, parent, row->op, field);
 }
 
 static int key_keyword(struct parse *p, struct search_key *parent, const struct key_row *row)
@@ -115,6 +184,19 @@ static int key_keyword(struct parse *p, struct search_key *parent, const struct 
                 parent = add(p, parent, SEARCH_NOT);
         k = parent ? add(p, parent, SEARCH_KEYWORD) : NULL;
         return !k || imap_sp(p->ip) < 0 || imap_atom(p->ip, &k->text) < 0 ? -1 : 0;
+}
+
+/* RFC 8474 7: 1*255 of letters, digits, "_" and "-". */
+static int key_objectid(struct parse *p, struct search_key *parent, const struct key_row *row)
+{
+        struct search_key *k = add(p, parent, row->op);
+
+        if (!k || imap_sp(p->ip) < 0 || imap_atom(p->ip, &k->text) < 0)
+                return -1;
+        for (size_t i = 0; i < k->text.len; i++)
+                if (!ascii_isalpha(k->text.p[i]) && !ascii_isdigit(k->text.p[i]) && k->text.p[i] != '_' && k->text.p[i] != '-')
+                        return err_set(&p->ip->err, ERR_SYNTAX, "Impossible object id");
+        return k->text.len <= 255 ? 0 : err_set(&p->ip->err, ERR_SYNTAX, "Impossible object id");
 }
 
 static int key_date(struct parse *p, struct search_key *parent, const struct key_row *row)
@@ -129,6 +211,20 @@ static int key_number(struct parse *p, struct search_key *parent, const struct k
         struct search_key *k = add(p, parent, row->op);
 
         return !k || imap_sp(p->ip) < 0 || imap_number64(p->ip, &k->number) < 0 ? -1 : 0;
+}
+
+/* RFC 5032 3: OLDER and YOUNGER take an nz-number of seconds. */
+static int key_interval(struct parse *p, struct search_key *parent, const struct key_row *row)
+{
+        struct search_key *k = add(p, parent, row->op);
+        uint32_t seconds;
+
+        if (!k || imap_sp(p->ip) < 0 || imap_number(p->ip, &seconds) < 0)
+                return -1;
+        if (seconds == 0)
+                return out_of_grammar(p, "An interval is at least one second");
+        k->number = seconds;
+        return 0;
 }
 
 /* MODSEQ [entry-name entry-type-req] n; the entry does not matter where all items share one modseq (RFC 7162 3.1.5). */
@@ -150,17 +246,17 @@ static int key_modseq(struct parse *p, struct search_key *parent, const struct k
         return imap_number64(p->ip, &k->number);
 }
 
-/* Sequence numbers that are there. An empty mailbox has no `*`; what is said of it names nothing (clients send "1:*" without looking). */
+/* Numbers above the last message name nothing: that is no error in a search (RFC 7377 2), and an empty mailbox has no `*`. */
 static int parse_seqnos(struct parse *p, struct span text, struct uidset *set)
 {
-        struct err *err = &p->ip->err;
+        uint32_t count = p->sets->count;
 
-        if (p->sets->count == 0 && span_index(text, '*') < text.len)
+        if (count == 0 && span_index(text, '*') < text.len)
                 return 0;
-        if (uidset_parse(text, p->sets->count, set, err) < 0)
+        if (uidset_parse(text, count, set, &p->ip->err) < 0)
                 return -1;
-        if (set->n && set->ranges[set->n - 1].last > p->sets->count)
-                return err_set(err, ERR_SYNTAX, "There are only %u messages", p->sets->count);
+        if (count < UINT32_MAX)
+                uidset_remove_range(set, count + 1, UINT32_MAX);
         return 0;
 }
 
@@ -217,6 +313,7 @@ static const struct key_row rows[] = {
         { "CC", key_text, SEARCH_HEADER, 0, "Cc" },
         { "DELETED", key_plain, SEARCH_FLAGS, MSG_DELETED, NULL },
         { "DRAFT", key_plain, SEARCH_FLAGS, MSG_DRAFT, NULL },
+        { "EMAILID", key_objectid, SEARCH_EMAILID, 0, NULL },
         { "FLAGGED", key_plain, SEARCH_FLAGS, MSG_FLAGGED, NULL },
         { "FROM", key_text, SEARCH_HEADER, 0, "From" },
         { "HEADER", key_header, SEARCH_HEADER, 0, NULL },
@@ -225,8 +322,13 @@ static const struct key_row rows[] = {
         { "MODSEQ", key_modseq, SEARCH_MODSEQ, 0, NULL },
         { "NEW", key_new, SEARCH_AND, 0, NULL },
         { "OLD", key_unflag, SEARCH_FLAGS, SEARCH_FLAG_RECENT, NULL },
+        { "OLDER", key_interval, SEARCH_OLDER, 0, NULL },
         { "ON", key_date, SEARCH_ON, 0, NULL },
         { "RECENT", key_plain, SEARCH_FLAGS, SEARCH_FLAG_RECENT, NULL },
+        { "SAVEDATESUPPORTED", key_plain, SEARCH_ALL, 0, NULL },
+        { "SAVEDBEFORE", key_date, SEARCH_SAVEDBEFORE, 0, NULL },
+        { "SAVEDON", key_date, SEARCH_SAVEDON, 0, NULL },
+        { "SAVEDSINCE", key_date, SEARCH_SAVEDSINCE, 0, NULL },
         { "SEEN", key_plain, SEARCH_FLAGS, MSG_SEEN, NULL },
         { "SENTBEFORE", key_date, SEARCH_SENTBEFORE, 0, NULL },
         { "SENTON", key_date, SEARCH_SENTON, 0, NULL },
@@ -235,6 +337,7 @@ static const struct key_row rows[] = {
         { "SMALLER", key_number, SEARCH_SMALLER, 0, NULL },
         { "SUBJECT", key_text, SEARCH_HEADER, 0, "Subject" },
         { "TEXT", key_text, SEARCH_TEXT, 0, NULL },
+        { "THREADID", key_objectid, SEARCH_THREADID, 0, NULL },
         { "TO", key_text, SEARCH_HEADER, 0, "To" },
         { "UID", key_uid, SEARCH_UIDSET, 0, NULL },
         { "UNANSWERED", key_unflag, SEARCH_FLAGS, MSG_ANSWERED, NULL },
@@ -243,22 +346,29 @@ static const struct key_row rows[] = {
         { "UNFLAGGED", key_unflag, SEARCH_FLAGS, MSG_FLAGGED, NULL },
         { "UNKEYWORD", key_keyword, SEARCH_KEYWORD, 1, NULL },
         { "UNSEEN", key_unflag, SEARCH_FLAGS, MSG_SEEN, NULL },
+        { "YOUNGER", key_interval, SEARCH_YOUNGER, 0, NULL },
 };
 
 /* ---- the tree ---- */
 
-static struct frame *top(struct parse *p)
-{
-        return &p->open.v[p->open.n - 1];
-}
-
 static int open_frame(struct parse *p, struct search_key *parent, unsigned wanted, bool paren)
 {
+        bool fuzzy = p->open.n > 0 && top(p)->fuzzy;
+
         if (!parent)
                 return -1;
         if (p->open.n == SEARCH_KEYS_MAX)
                 return err_set(&p->ip->err, ERR_LIMIT, "Search keys are nested too deep");
-        *ARRAY_PUSH(&p->open) = (struct frame){ parent, wanted, paren };
+        *ARRAY_PUSH(&p->open) = (struct frame){ parent, wanted, paren, fuzzy };
+        return 0;
+}
+
+/* FUZZY: so is the key that comes next, with all that is in it. Keys other than strings match exactly (RFC 6203 5). */
+static int open_fuzzy(struct parse *p)
+{
+        if (imap_sp(p->ip) < 0 || open_frame(p, add(p, top(p)->parent, SEARCH_AND), 1, false) < 0)
+                return -1;
+        top(p)->fuzzy = p->request->fuzzy = true;
         return 0;
 }
 
@@ -283,6 +393,10 @@ static int parse_word(struct parse *p, bool *whole_r)
         if (imap_word_is(name, "OR") || imap_word_is(name, "NOT")) {
                 *whole_r = false;
                 return open_operator(p, imap_word_is(name, "OR"));
+        }
+        if (imap_word_is(name, "FUZZY")) {
+                *whole_r = false;
+                return open_fuzzy(p);
         }
         for (size_t i = 0; i < ARRAY_LEN(rows); i++)
                 if (imap_word_is(name, rows[i].name))
@@ -378,6 +492,7 @@ static int parse_option(struct imap_parser *ip, struct search_request *r)
         static const struct { const char *name; unsigned bit; } options[] = {
                 { "MIN", SEARCH_RETURN_MIN }, { "MAX", SEARCH_RETURN_MAX }, { "ALL", SEARCH_RETURN_ALL },
                 { "COUNT", SEARCH_RETURN_COUNT }, { "SAVE", SEARCH_RETURN_SAVE }, { "PARTIAL", SEARCH_RETURN_PARTIAL },
+                { "RELEVANCY", SEARCH_RETURN_RELEVANCY }, { "UPDATE", SEARCH_RETURN_UPDATE }, { "CONTEXT", SEARCH_RETURN_CONTEXT },
         };
         const unsigned one_of = SEARCH_RETURN_ALL | SEARCH_RETURN_PARTIAL;
         struct span w;
@@ -435,12 +550,14 @@ static int parse_charset(struct parse *p)
 /* The last part of every command that searches. */
 static int parse_program(struct imap_parser *ip, const struct search_sets *sets, struct search_request *r, int (*charset)(struct parse *p))
 {
-        struct parse p = { .ip = ip, .sets = sets, .program = search_program_create(ip->arena) };
+        struct parse p = { .ip = ip, .sets = sets, .program = search_program_create(ip->arena), .request = r };
         int ret = -1;
 
         r->program = p.program;
         if (charset(&p) == 0 && parse_keys(&p) == 0)
                 ret = search_program_finish(r->program, &ip->err);
+        if (ret == 0 && (r->returns & SEARCH_RETURN_RELEVANCY) && !r->fuzzy)
+                ret = err_set(&ip->err, ERR_SYNTAX, "RELEVANCY needs a FUZZY key");             /* RFC 6203 4 */
         ARRAY_FREE(&p.open);
         return ret;
 }
@@ -465,7 +582,8 @@ static int parse_criterion(struct imap_parser *ip, struct sort_criteria *c)
 {
         static const struct { const char *name; enum sort_criterion by; } known[] = {
                 { "ARRIVAL", SORT_ARRIVAL }, { "CC", SORT_CC }, { "DATE", SORT_DATE }, { "DISPLAYFROM", SORT_DISPLAYFROM },
-                { "DISPLAYTO", SORT_DISPLAYTO }, { "FROM", SORT_FROM }, { "SIZE", SORT_SIZE }, { "SUBJECT", SORT_SUBJECT }, { "TO", SORT_TO },
+                { "DISPLAYTO", SORT_DISPLAYTO }, { "FROM", SORT_FROM }, { "RELEVANCY", SORT_RELEVANCY }, { "SIZE", SORT_SIZE },
+                { "SUBJECT", SORT_SUBJECT }, { "TO", SORT_TO },
         };
         bool reverse = skip_word(ip, "REVERSE");
         struct span w;

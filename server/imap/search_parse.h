@@ -1,6 +1,6 @@
 /*
  * search_parse - the grammar of SEARCH (RFC 9051 6.4.4, RFC 3501 6.4.4; RETURN: RFC 4731, SAVE and `$`: RFC 5182; MODSEQ: RFC 7162
- * 3.1.5) → a program of store/search.h. Works, and fuzzes, without a session.
+ * 3.1.5; WITHIN: RFC 5032; SAVED…: RFC 8514; FUZZY: RFC 6203; PARTIAL: RFC 9394) → a program of store/search.h. Works, and fuzzes, without a session.
  */
 #ifndef SERVER_IMAP_SEARCH_PARSE_H
 #define SERVER_IMAP_SEARCH_PARSE_H
@@ -18,6 +18,10 @@ enum search_return {
         SEARCH_RETURN_COUNT     = 1u << 3,
         SEARCH_RETURN_SAVE      = 1u << 4,
         SEARCH_RETURN_PARTIAL   = 1u << 5,      /* RFC 9394, RFC 5267 4.4 */
+        SEARCH_RETURN_RELEVANCY = 1u << 6,      /* RFC 6203 4 */
+        SEARCH_RETURN_UPDATE    = 1u << 7,      /* RFC 5267 4.3 */
+        SEARCH_RETURN_CONTEXT   = 1u << 8,      /* RFC 5267 4.2: a hint; nothing depends on it */
+        SEARCH_RETURN_NO_DATA   = SEARCH_RETURN_SAVE | SEARCH_RETURN_UPDATE | SEARCH_RETURN_CONTEXT,    /* say nothing of their own */
 };
 
 /* PARTIAL: results first to last, counted from 1 – from the end, if so. */
@@ -29,10 +33,12 @@ struct search_partial {
 
 /* What message sets refer to. */
 struct search_sets {
-        uint32_t count;                         /* messages: `*` as sequence number; higher numbers are ERR_SYNTAX */
+        uint32_t count;                         /* messages: `*` as sequence number; higher numbers name nothing */
         uint32_t last_uid;                      /* `*` as UID; 0: the mailbox is empty */
         const struct uidset *saved;             /* `$`: UIDs; lives as long as the program */
 };
+
+#define SEARCH_FUZZY_WORDS_MAX 32
 
 struct search_request {
         struct search_program *program;         /* finished; in ip->arena */
@@ -40,6 +46,9 @@ struct search_request {
         bool extended;                          /* RETURN was given: the answer is ESEARCH */
         unsigned returns;                       /* enum search_return; "RETURN ()" is ALL */
         struct search_partial partial;          /* with SEARCH_RETURN_PARTIAL */
+        bool fuzzy;                             /* there is a FUZZY key (RFC 6203) */
+        struct span fuzzy_words[SEARCH_FUZZY_WORDS_MAX];        /* … and these are looked for, UTF-8 */
+        unsigned fuzzy_words_n;
 };
 
 /*
@@ -59,8 +68,8 @@ int search_parse_partial(struct imap_parser *ip, struct search_partial *partial)
 
 /* ---- SORT's criteria (RFC 5256, RFC 5957) ---- */
 
-enum sort_criterion { SORT_ARRIVAL, SORT_CC, SORT_DATE, SORT_DISPLAYFROM, SORT_DISPLAYTO, SORT_FROM, SORT_SIZE, SORT_SUBJECT, SORT_TO };
-#define SORT_CRITERIA_MAX 16                    /* the same one again decides nothing and is left out */
+enum sort_criterion { SORT_ARRIVAL, SORT_CC, SORT_DATE, SORT_DISPLAYFROM, SORT_DISPLAYTO, SORT_FROM, SORT_RELEVANCY, SORT_SIZE, SORT_SUBJECT, SORT_TO };
+#define SORT_CRITERIA_MAX 16                    /* the same one again decides nothing and is left out. RELEVANCY needs request.fuzzy: the caller's to check */
 struct sort_criteria {
         struct { enum sort_criterion by; bool reverse; } v[SORT_CRITERIA_MAX];
         unsigned n;

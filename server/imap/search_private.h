@@ -3,6 +3,7 @@
 #define SERVER_IMAP_SEARCH_PRIVATE_H
 
 #include "server/imap/search_parse.h"
+#include "server/imap/objectid.h"
 #include "server/imap/selected.h"
 #include "store/sort_cache.h"
 #include "util/slice_sort.h"
@@ -57,14 +58,16 @@ struct search_run {
         const struct search_program *program;
         struct mailbox *mbox;                   /* borrowed; NULL: the selected one */
         struct view *view;                      /* borrowed; of that mailbox */
+        struct seen *seen;                      /* borrowed; of a mailbox that is not the selected one: this user's \Seen, NULL: flags */
         const struct uidset *recent;            /* \Recent there; NULL: none */
         void (*found)(void *ctx, const struct msg *m, uint32_t seqno);  /* ascending */
         bool (*enough)(void *ctx);              /* NULL: all messages are wanted */
+        bool no_wait;                           /* look at flags that are not published yet instead of waiting: no command is there to wait */
         void *ctx;
         /* ---- */
         bool missing;                           /* some were expunged meanwhile */
         struct err err;                         /* the first failure that is not just a message gone; ERR_NONE */
-        uint64_t total, looked;                 /* messages to be looked at, done: for progress */
+        uint64_t total, looked, told_us;        /* messages to be looked at, done; when progress was last told */
         bool own;                               /* not the selected mailbox */
         struct walk walk;
         struct search_eval *cheap, *deep;
@@ -73,6 +76,8 @@ struct search_run {
         bool in_message;
         struct msg msg;                         /* the message at hand */
         uint32_t seqno;
+        bool uses_objectids;
+        char emailid[OBJECTID_SIZE], threadid[OBJECTID_SIZE];   /* of the message that was described last */
 };
 /* In the selected mailbox: sets mbox, view and recent. */
 void search_run_selected(struct search_run *run, struct imap *imap);
@@ -97,6 +102,12 @@ void search_append_partial(const struct search_partial *partial, const uint32_t 
 void search_slice(const struct uidset *set, size_t from, size_t to, struct uidset *out);
 /* Which of n results PARTIAL means: [*from_r, *to_r), counted from 0. */
 void search_partial_range(const struct search_partial *partial, size_t n, size_t *from_r, size_t *to_r);
+/* " MIN n MAX n COUNT n ALL set PARTIAL (…)", as asked for, of numbers in mailbox order. */
+void search_append_results(const struct search_request *req, const struct uidset *numbers, struct str *out);
+/* `$` becomes what SAVE means with the other result options (RFC 5182 2.4, RFC 9394 3.2); `found`: UIDs. */
+void search_save(struct imap *imap, const struct search_request *req, const struct uidset *found);
+/* Say how far a long command is, when it is time to (RFC 9585). *told_us: when it was last said, 0 in the beginning. total > 0. */
+void search_progress(struct imap *imap, uint64_t *told_us, uint64_t done, uint64_t total);
 /* Numbers in any order as a sequence-set that keeps the order: ascending neighbours become ranges (RFC 5267 3.2). n > 0. */
 void search_append_ordered(const uint32_t *numbers, size_t n, struct str *out);
 
@@ -108,19 +119,26 @@ struct sort_message {
         int64_t sent;                           /* RFC 5256 2.2: the internal date when there is no sent date */
         uint64_t size, modseq;
 };
+struct sort_order;
 struct sort_set {
         struct sort_message *v;
         uint32_t n, cap;
         const struct sort_facts **facts;        /* n; NULL until sort_set_load() */
         uint32_t *uids;
         uint32_t loaded;
+        uint8_t *scores;                        /* relevancy (RFC 6203), 1 to 100; NULL until sort_set_score() */
+        uint32_t scored;
         struct sort_loader loader;
 };
 /* For struct search_run: ctx is the set. */
 void sort_set_found(void *ctx, const struct msg *m, uint32_t seqno);
 /* Learn what headers say, in slices. True: all facts are there. */
 bool sort_set_load(struct sort_set *set, struct mailbox *mbox, struct session *s);
+/* After loading: how relevant the messages are, in slices. True: done. */
+bool sort_set_score(struct sort_set *set, const struct search_request *req, struct session *s);
 void sort_set_deinit(struct sort_set *set);
+/* " RELEVANCY (…)" of the set's messages from to to - 1, in the order `o`, NULL: as they are. */
+void sort_set_append_relevancy(const struct sort_set *set, const struct sort_order *o, size_t from, size_t to, struct str *out);
 
 /* The order of a set by criteria, in slices. */
 struct sort_order {

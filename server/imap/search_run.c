@@ -57,7 +57,8 @@ static int choose_messages(struct search_run *run, struct uidset *among, struct 
         if (ret == 0)
                 ret = imap_uids_read(unreadable, err);
         run->total = uidset_count(&uids);
-        walk_init_in(&run->walk, run->own ? run->mbox : NULL, run->view, &uids);
+        walk_init_in(&run->walk, run->own ? run->mbox : NULL, run->view, run->seen, &uids);
+        run->walk.no_wait = run->no_wait;
         uidset_deinit(&all);
         uidset_deinit(&uids);
         return ret;
@@ -66,8 +67,8 @@ static int choose_messages(struct search_run *run, struct uidset *among, struct 
 void search_run_selected(struct search_run *run, struct imap *imap)
 {
         run->imap = imap;
-        run->view = imap->sel->view;
-        run->recent = &imap->sel->recent;
+        run->view = imap->sel ? imap->sel->view : NULL;
+        run->recent = imap->sel ? &imap->sel->recent : NULL;
 }
 
 int search_run_begin(struct search_run *run, struct uidset *among, struct err *err)
@@ -76,6 +77,8 @@ int search_run_begin(struct search_run *run, struct uidset *among, struct err *e
         if (!run->own)
                 run->mbox = run->imap->sel->mbox;
         run->reader.mbox = run->mbox;
+        for (unsigned i = 0; i < run->program->keys_n; i++)
+                run->uses_objectids |= run->program->by_index[i]->op == SEARCH_EMAILID || run->program->by_index[i]->op == SEARCH_THREADID;
         arena_init(&run->parts);
         if (choose_messages(run, among, err) < 0) {
                 walk_deinit(&run->walk);
@@ -109,6 +112,12 @@ static struct search_message describe(struct search_run *run, struct search_read
 
         if (run->recent && run->recent->n && uidset_has(run->recent, m->uid))
                 sm.flags |= SEARCH_FLAG_RECENT;
+        if (run->uses_objectids) {
+                objectid_email(m, run->emailid);
+                objectid_thread(m, run->threadid);
+                sm.emailid = span_of(run->emailid);
+                sm.threadid = span_of(run->threadid);
+        }
         return sm;
 }
 
@@ -255,6 +264,8 @@ enum cmd_result search_run_step(struct search_run *run)
                 search_reader_pause(&run->reader);
         else
                 search_reader_release(&run->reader);
+        if (result == CMD_AGAIN && !run->no_wait)
+                search_progress(run->imap, &run->told_us, run->looked - run->in_message, run->total);
         if (result != CMD_DONE && run->deep)
                 search_eval_idle(run->deep);
         return result;

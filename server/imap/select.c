@@ -6,6 +6,7 @@
  * over them when nothing of others lies in between, else the UIDs are noted in sel->silent.
  */
 #include "server/imap/seen.h"
+#include "server/imap/search_context.h"
 #include "server/imap/selected.h"
 
 #include <inttypes.h>
@@ -94,6 +95,7 @@ void imap_unselect(struct imap *imap)
         imap->state = IMAP_AUTH;
         if (sel->watching)
                 mailbox_unwatch(sel->mbox, &sel->watch);
+        search_contexts_end(sel);
         view_unref(&sel->view);
         seen_unref(&sel->seen);
         mailbox_unref(&sel->mbox);
@@ -373,6 +375,7 @@ static bool tell_expunged(struct imap *imap, struct view *now)
                 room = imap->s->out.bytes <= ROPE_HIGH;
                 if (!room)
                         break;
+                search_contexts_expunge(imap, &some);
                 put_expunges(imap, &some);
                 replace_view(sel, view_expunge(sel->view, &some, view_modseq(sel->view)));
         }
@@ -563,7 +566,7 @@ bool imap_poll(struct imap *imap, bool may_expunge)
         if (imap->sel->revoked)                         /* what happens there is not his to know */
                 return true;
         imap_tell_keywords(imap, false);
-        if (!tell_flags(imap))
+        if (!tell_flags(imap) || !search_contexts_poll(imap))
                 return false;
         tell_complete(imap);
         return true;

@@ -120,6 +120,8 @@ void imap_uids_to_seqnos(struct imap *imap, const struct uidset *uids, struct ui
 struct walk {
         struct mailbox *mbox;                   /* borrowed; NULL: the selected one */
         struct view *view;
+        struct seen *seen;                      /* its \Seen of this user; NULL: flags */
+        bool no_wait;                           /* never WALK_WAIT */
         struct uidset uids;
         struct uidset_iter at;                  /* handled up to here */
 };
@@ -138,7 +140,7 @@ enum walk_result {
 /* Takes the set over. The walk must stay in place. */
 void walk_init(struct walk *w, struct uidset *uids);
 /* The same in a mailbox that is not the selected one. */
-void walk_init_in(struct walk *w, struct mailbox *mbox, struct view *view, struct uidset *uids);
+void walk_init_in(struct walk *w, struct mailbox *mbox, struct view *view, struct seen *seen, struct uidset *uids);
 void walk_deinit(struct walk *w);
 enum walk_result walk_fill(struct imap *imap, struct walk *w, struct walk_batch *b, struct err *err);
 /* The first n of the batch are done. */

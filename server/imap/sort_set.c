@@ -9,6 +9,8 @@
 
 #include <stdlib.h>
 
+#include "util/array.h"
+#include "util/charset.h"
 #include "util/must.h"
 
 #define AT_ONCE 8192                            /* items, between two looks at the clock */
@@ -36,6 +38,8 @@ static bool slice_over(void *ctx)
 
 bool sort_set_load(struct sort_set *set, struct mailbox *mbox, struct session *s)
 {
+        if (set->facts && set->loaded == set->n)
+                return true;
         if (!set->facts) {
                 sort_loader_init(&set->loader, mbox);
                 set->facts = xcalloc(set->n ? set->n : 1, sizeof *set->facts);
@@ -50,6 +54,77 @@ bool sort_set_load(struct sort_set *set, struct mailbox *mbox, struct session *s
         return true;
 }
 
+/*
+ * Relevancy is where the words of FUZZY keys are found: most in the subject, then in whom it is from, then in whom it is to; that they are in
+ * what was searched is what all found messages share. Weights first, spread over 1 to 100 in the end.
+ */
+static uint8_t weigh(const struct sort_facts *f, const struct span *words, unsigned n)
+{
+        static const struct { enum sort_text where; unsigned weight; } places[] = {
+                { SORT_TEXT_SUBJECT, 60 }, { SORT_TEXT_DISPLAYFROM, 25 }, { SORT_TEXT_FROM, 15 }, { SORT_TEXT_DISPLAYTO, 10 },
+                { SORT_TEXT_CC, 5 },
+        };
+        unsigned sum = 0;
+
+        for (unsigned i = 0; i < ARRAY_LEN(places); i++) {
+                struct span text = sort_facts_text(f, places[i].where);
+
+                for (unsigned k = 0; k < n; k++)
+                        if (text.len >= words[k].len && memmem(text.p, text.len, words[k].p, words[k].len))
+                                sum += places[i].weight;
+        }
+        return (uint8_t)(n ? sum / n : 0);
+}
+
+static void spread(uint8_t *scores, uint32_t n)
+{
+        uint8_t low = UINT8_MAX, high = 0;
+
+        for (uint32_t i = 0; i < n; i++) {
+                low = scores[i] < low ? scores[i] : low;
+                high = scores[i] > high ? scores[i] : high;
+        }
+        for (uint32_t i = 0; i < n; i++)
+                scores[i] = (uint8_t)(high == low ? 100 : 1 + (scores[i] - low) * 99u / (unsigned)(high - low));
+}
+
+bool sort_set_score(struct sort_set *set, const struct search_request *req, struct session *s)
+{
+        struct span words[SEARCH_FUZZY_WORDS_MAX];
+        struct str canonical[SEARCH_FUZZY_WORDS_MAX];
+        bool done;
+
+        if (!set->scores)
+                set->scores = xcalloc(set->n ? set->n : 1, sizeof *set->scores);
+        for (unsigned i = 0; i < req->fuzzy_words_n; i++) {
+                str_init(&canonical[i]);
+                casemap_span(req->fuzzy_words[i], &canonical[i]);
+                words[i] = str_span(&canonical[i]);
+        }
+        for (; set->scored < set->n; set->scored++) {
+                if (set->scored % 1024 == 1023 && session_slice_over(s))
+                        break;
+                set->scores[set->scored] = weigh(set->facts[set->scored], words, req->fuzzy_words_n);
+        }
+        done = set->scored == set->n;
+        if (done)
+                spread(set->scores, set->n);
+        for (unsigned i = 0; i < req->fuzzy_words_n; i++)
+                str_deinit(&canonical[i]);
+        return done;
+}
+
+void sort_set_append_relevancy(const struct sort_set *set, const struct sort_order *o, size_t from, size_t to, struct str *out)
+{
+        str_append_str(out, " RELEVANCY (");
+        for (size_t i = from; i < to; i++) {
+                if (i > from)
+                        str_append_c(out, ' ');
+                str_append_u64(out, set->scores[o ? o->items[i].at : i]);
+        }
+        str_append_c(out, ')');
+}
+
 void sort_set_deinit(struct sort_set *set)
 {
         if (set->facts)
@@ -57,6 +132,7 @@ void sort_set_deinit(struct sort_set *set)
         free(set->v);
         free(set->facts);
         free(set->uids);
+        free(set->scores);
         memset(set, 0, sizeof *set);
 }
 
@@ -104,6 +180,8 @@ static uint64_t key_of(const struct sort_set *set, enum sort_criterion by, uint3
                 return signed_key(set->v[at].sent);
         case SORT_SIZE:
                 return set->v[at].size;
+        case SORT_RELEVANCY:
+                return 100u - set->scores[at];                  /* the highest first (RFC 6203 6) */
         default:
                 return text_key(sort_facts_text(set->facts[at], text_of(by)));
         }
@@ -121,7 +199,7 @@ static int compare_by(const struct sort_set *set, enum sort_criterion by, uint32
 {
         uint64_t ka, kb;
 
-        if (by != SORT_ARRIVAL && by != SORT_DATE && by != SORT_SIZE)
+        if (by != SORT_ARRIVAL && by != SORT_DATE && by != SORT_SIZE && by != SORT_RELEVANCY)
                 return compare_texts(sort_facts_text(set->facts[a], text_of(by)), sort_facts_text(set->facts[b], text_of(by)));
         ka = key_of(set, by, a);
         kb = key_of(set, by, b);

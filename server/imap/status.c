@@ -30,7 +30,9 @@ static const struct item {
         { "SIZE", size },                               /* RFC 8438 */
         { "HIGHESTMODSEQ", highestmodseq },             /* RFC 7162 3.1.7 */
         { "APPENDLIMIT", NULL },                        /* RFC 7889 3.1 */
+        { "MAILBOXID", NULL },                          /* RFC 8474 4.3 */
 };
+#define ITEM_MAILBOXID (1u << 9)
 #define ITEM_UNSEEN (1u << 4)
 #define ITEM_HIGHESTMODSEQ (1u << 7)
 
@@ -90,6 +92,11 @@ void imap_status_put(struct imap *imap, const char *internal, struct mailbox *mb
         for (size_t i = 0; i < ARRAY_LEN(items_table); i++) {
                 if (!(items & (1u << i)))
                         continue;
+                if (1u << i == ITEM_MAILBOXID) {
+                        imap_put(imap, "%s%s (%s)", space, items_table[i].name, mailbox_uniqueid(mbox));
+                        space = " ";
+                        continue;
+                }
                 imap_put(imap, "%s%s %" PRIu64, space, items_table[i].name,
                          is_append_limit(&items_table[i]) ? imap_append_limit(imap) : items_table[i].value(&status));
                 space = " ";

@@ -86,6 +86,7 @@ static uint32_t rights_of(struct imap *imap, const struct mbentry *entry, const 
         return acl_rights(entry->acl, &identity);
 }
 
+/* Absolute URLs name a user's mailbox whatever is selected. */
 bool url_part_begin(struct url_part *p, struct imap *imap, const struct url_identity *who)
 {
         struct namer namer = { .ns = imap->ns, .userid = who->userid, .is_admin = who->is_admin, .utf8 = true };
@@ -142,6 +143,7 @@ static int locate_in(struct url_part *p, struct mailbox *mbox, struct err *err)
                 goto out;
         }
         if (!fetch_locate(&msg, &front, p->section, &p->off, &p->len, &part)) {
+                p->no_section = true;
                 err_set(err, ERR_NOTFOUND, "no such section");
                 goto out;
         }

@@ -27,6 +27,7 @@ struct url_part {
         uint64_t off, len;                      /* the octets, within the message */
         struct str made;                        /* HEADER.FIELDS: made here instead */
         bool is_made;
+        bool no_section;                        /* ERR_NOTFOUND: the message is there, the section is not */
         enum transfer_encoding encoding;        /* of the part, where it has one of its own */
 };
 

@@ -95,13 +95,15 @@ void imap_uids_to_seqnos(struct imap *imap, const struct uidset *uids, struct ui
 
 void walk_init(struct walk *w, struct uidset *uids)
 {
-        walk_init_in(w, NULL, NULL, uids);
+        walk_init_in(w, NULL, NULL, NULL, uids);
 }
 
-void walk_init_in(struct walk *w, struct mailbox *mbox, struct view *view, struct uidset *uids)
+void walk_init_in(struct walk *w, struct mailbox *mbox, struct view *view, struct seen *seen, struct uidset *uids)
 {
         w->mbox = mbox;
         w->view = view;
+        w->seen = seen;
+        w->no_wait = false;
         w->uids = *uids;
         uidset_init(uids);
         w->at = uidset_iter(&w->uids);
@@ -130,6 +132,17 @@ static void number(struct view *view, struct walk_batch *b)
         }
 }
 
+static int read_batch(struct imap *imap, struct walk *w, struct walk_batch *b, struct err *err)
+{
+        if (!w->mbox)
+                return imap_messages(imap, b->uid, b->n, b->msg, err);
+        if (mailbox_messages(w->mbox, b->uid, b->n, b->msg, err) < 0)
+                return -1;
+        if (w->seen)
+                seen_overlay(w->seen, b->msg, b->n);
+        return 0;
+}
+
 enum walk_result walk_fill(struct imap *imap, struct walk *w, struct walk_batch *b, struct err *err)
 {
         struct mailbox *mbox = w->mbox ? w->mbox : imap->sel->mbox;
@@ -141,10 +154,10 @@ enum walk_result walk_fill(struct imap *imap, struct walk *w, struct walk_batch 
                 b->n++;
         if (b->n == 0)
                 return WALK_END;
-        if (imap_messages(imap, b->uid, b->n, b->msg, err) < 0)
+        if (read_batch(imap, w, b, err) < 0)
                 return WALK_FAILED;
         published = mailbox_published_modseq(mbox);
-        for (uint32_t i = 0; i < b->n; i++) {
+        for (uint32_t i = 0; i < b->n && !w->no_wait; i++) {
                 if (b->msg[i].uid == 0 || (b->msg[i].flags & MSG_EXPUNGED) || b->msg[i].modseq <= published)
                         continue;
                 if (i > 0) {                                    /* those before it need not wait */

@@ -8,7 +8,7 @@
  * Notes, words separated by blanks; new messages are named by their GUID, others by their UID:
  *   create NAME | delete NAME | rename NAME TO | append NAME FLAGS GUID… | flags NAME UID FLAGS | copy NAME TO UID… |
  *   move NAME TO UID… | expunge NAME UID… | replace NAME TO UID GUID |
- *   seen NAME UID 0|1 (another user's \Seen) | subscribe NAME | unsubscribe NAME
+ *   seen NAME UID 0|1 (another user's \Seen) | annotate NAME VALUE (of the mailbox's /comment) | subscribe NAME | unsubscribe NAME
  * "E" lines: "E <thread> <uidnext> <modseq> <first uid of new messages or 0> <uidvalidity>", of the mailbox that changed.
  * The store's own: opening, closed (a clean stop); dump, dumped (a checkpoint of the databases); second (a second partition is in use);
  * damage, repaired (the load has damaged the databases; the store came back).
@@ -26,6 +26,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "store/annot.h"
 #include "store/mailbox.h"
 #include "store/mboxlist.h"
 #include "store/seen.h"
@@ -267,6 +268,21 @@ static void op_seen(struct worker *w, struct box *b)
         ack(w, b, 0);
 }
 
+static void op_annotate(struct worker *w, struct box *b)
+{
+        char value[32];
+        struct annot a = { "/comment", "", { value, 0 }, 0 };
+        struct waiter waiter;
+        struct err err = ERR_INIT;
+
+        a.value.len = (size_t)snprintf(value, sizeof value, "%u.%u", w->number, w->counter++);
+        note("B %u annotate %s %s", w->number, b->name, value);
+        waiter_init_blocking(&waiter);
+        need(mailbox_annotate(b->mbox, &a, 1, &waiter, &err), "annotate", &err);
+        need(waiter_block(&waiter, &err), "annotate", &err);
+        ack(w, b, 0);
+}
+
 /* Some of the box's messages, with PICK_MAX the last so many: their places in *which, their UIDs as text (12 octets each) and as a set. */
 static unsigned pick(struct worker *w, struct box *b, unsigned max, unsigned *which, char *text, struct uidset *uids)
 {
@@ -436,8 +452,10 @@ static void *work(void *arg)
                         op_append(w, b, rand_r(&w->seed) % 5 == 0 ? 3 : 1, 0);
                 else if (what < 55)
                         op_flags(w, b);
-                else if (what < 63)
+                else if (what < 61)
                         op_seen(w, b);
+                else if (what < 63)
+                        op_annotate(w, b);
                 else if (what < 72)
                         op_copy(w, b, &w->boxes[rand_r(&w->seed) % BOXES], false, 8);
                 else if (what < 80)

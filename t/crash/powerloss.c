@@ -30,6 +30,7 @@
 #include <unistd.h>
 
 #include "store/mailbox.h"
+#include "store/annot.h"
 #include "store/mboxlist.h"
 #include "store/seen.h"
 #include "store/store.h"
@@ -483,7 +484,7 @@ static int build_state(const char *scratch, uint32_t cut, int mode, const struct
 
 struct flag_at { uint32_t flags; uint64_t time_us; };
 struct msg_model { char guid[41]; uint32_t uid; ARRAY(struct flag_at) flags, other; };   /* other: another user's \Seen */
-struct box_model { char name[64]; ARRAY(struct msg_model) msgs; uint32_t uidnext, uidvalidity; uint64_t modseq; bool subscribed, dumping, dumped; };
+struct box_model { char name[64], comment[32]; ARRAY(struct msg_model) msgs; uint32_t uidnext, uidvalidity; uint64_t modseq; bool subscribed, dumping, dumped; };
 struct thread_model { ARRAY(struct box_model) boxes; const char *in_flight; uint64_t in_flight_us; };
 
 static void msg_deinit(struct msg_model *m)
@@ -595,6 +596,8 @@ static struct box_model *model_apply(struct thread_model *t, const char *op, uin
 
                 while ((word = strtok_r(NULL, " ", &save)))
                         model_add(b, word, first_uid ? first_uid++ : 0, flags);
+        } else if (strcmp(verb, "annotate") == 0) {
+                snprintf(b->comment, sizeof b->comment, "%s", strtok_r(NULL, " ", &save));
         } else if (strcmp(verb, "seen") == 0) {
                 struct msg_model *m = model_msg(b, strtok_r(NULL, " ", &save));
 
@@ -691,6 +694,8 @@ static int dump_mailbox(struct store *store, FILE *f, const struct mbentry *e, s
         struct mailbox_status st;
         struct view *view;
         struct seen *other;
+        struct annot *annots;
+        struct arena arena = ARENA_INIT;
         struct check_report report = { .problem = print_problem, .ctx = f };
         char user[64];
         bool subscribed = false;
@@ -702,6 +707,9 @@ static int dump_mailbox(struct store *store, FILE *f, const struct mbentry *e, s
         if (sub_has(store, user, e->name, &subscribed, err) < 0)
                 return -1;
         fprintf(f, "M %s %u %llu %u %d\n", e->name, st.uidnext, (unsigned long long)st.highestmodseq, st.uidvalidity, subscribed);
+        if (mailbox_annots(mbox, 0, &arena, &annots) > 0)
+                fprintf(f, "a %.*s\n", (int)annots[0].value.len, annots[0].value.p);
+        arena_deinit(&arena);
         if (seen_open(store, ident.uniqueid, "other", &other, err) < 0)
                 return -1;
         view = mailbox_view(mbox);
@@ -774,7 +782,7 @@ failed:
 static bool said_clean, said_dumped, said_damaged, said_second;         /* of the notes up to the cut */
 
 struct found_msg { uint32_t uid, flags, other; char guid[41]; bool used; };
-struct found_box { char name[64]; uint32_t uidnext, uidvalidity; uint64_t modseq; bool subscribed; ARRAY(struct found_msg) msgs; };
+struct found_box { char name[64], comment[32]; uint32_t uidnext, uidvalidity; uint64_t modseq; bool subscribed; ARRAY(struct found_msg) msgs; };
 struct found { ARRAY(struct found_box) boxes; char problem[600]; bool complete, unclean; };
 
 static void found_deinit(struct found *s)
@@ -798,6 +806,8 @@ static void take_line(struct found *s, char *line)
                         b->modseq = modseq;
                         b->subscribed = flag;
                 }
+        } else if (line[0] == 'a' && b) {
+                snprintf(b->comment, sizeof b->comment, "%.31s", line + 2);
         } else if (line[0] == 'm' && b) {
                 struct found_msg *m = ARRAY_PUSH(&b->msgs);
 
@@ -911,6 +921,10 @@ static bool box_equal(const struct box_model *want, struct found_box *have, uint
         }
         if (have->msgs.n != want->msgs.n) {
                 snprintf(why, size, "%s: %zu messages instead of %zu", want->name, have->msgs.n, want->msgs.n);
+                return false;
+        }
+        if (strcmp(have->comment, want->comment) != 0) {
+                snprintf(why, size, "%s: comment \"%s\" instead of \"%s\"", want->name, have->comment, want->comment);
                 return false;
         }
         if (have->uidnext < want->uidnext || have->modseq < want->modseq ||

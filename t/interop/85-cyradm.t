@@ -27,6 +27,12 @@ ok($out =~ /Permission denied/ && $out =~ m{user/carol/Groups}, 'deletemailbox w
 ok($out !~ m{carol}, 'deletemailbox') or note_lines($out);
 ($st, $out) = cyradm('admin', 'cm user/carol', 'cm user/carol', 'cm user/a%b');
 is(scalar(() = $out =~ /createmailbox: \[/g), 2, 'what is there, and a bad name, are refused') or note_lines($out);
+($st, $out) = cyradm('admin', 'cm user/dora', 'sam user/dora admin lrswa', 'setmetadata user/dora expire 30', 'mboxcfg user/dora comment hello', 'info user/dora', 'setinfo motd "Tea at five"', 'setinfo comment "our server"', 'info');
+ok($out =~ /\{user\/dora\}:/m && $out =~ /^\s+expire: 30$/m && $out =~ /^\s+comment: hello$/m && $out =~ /^\s+partition: default$/m,
+   'setmetadata, mboxconfig, info of a mailbox') or note_lines($out);
+ok($out =~ /\{Server Wide\}/m && $out =~ /^\s+motd: Tea at five$/m && $out =~ /^\s+comment: our server$/m, 'setinfo, info of the server') or note_lines($out);
+($st, $out) = cyradm('admin', 'setmetadata user/dora expire soon', 'setinfo motd none', 'info');
+ok($out =~ /cannot have this value/ && $out !~ /motd:/, 'a value that an entry cannot have is refused; none removes') or note_lines($out);
 ($st, $out) = cyradm('admin', 'version');
 ok($out =~ /name\s*: Cyrd$/m, 'version') or note_lines($out);
 ($st, $out) = cyradm('bob', 'cm "Other Users/carol/x"', 'cm Reports', 'lm');

@@ -593,3 +593,40 @@ Test(mime, part_tables_from_the_disk_are_checked)
         cr_expect_not(SPOILED(bad[0].parent = 0));
         cr_expect_not(SPOILED(bad[1].header_off = 0xfffffff0));
 }
+
+/* RFC 8474 leaves it to the server; ours is the first message of the thread, as this message names it. */
+Test(mime, a_thread_is_named_by_its_first_message)
+{
+        static const struct { const char *message; bool same; } t[] = {
+                { "Message-ID: <one@x>\r\n\r\n", true },
+                { "References: <one@x> <two@x>\r\nIn-Reply-To: <two@x>\r\nMessage-ID: <three@x>\r\n\r\n", true },
+                { "References:\r\n <one@x>\r\n <two@x>\r\n\r\n", true },
+                { "References: \r\nIn-Reply-To: your message <one@x> of today\r\n\r\n", true },
+                { "references: < one@x >\r\n\r\n", true },
+                { "Message-ID: one@x\r\n\r\n", true },
+                { "References: nonsense\r\nMessage-ID: <one@x>\r\n\r\n", true },
+                { "Message-ID: <two@x>\r\n\r\n", false },
+                { "Message-ID: <ONE@x>\r\n\r\n", false },
+                { "References: <one@x\r\nMessage-ID: <two@x>\r\n\r\n", true },
+                { "Content-Type: message/rfc822\r\nMessage-ID: <two@x>\r\n\r\nMessage-ID: <one@x>\r\n\r\n", false },
+        };
+        uint64_t thread = 0;
+
+        for (size_t i = 0; i < sizeof t / sizeof t[0]; i++) {
+                struct mime_result r;
+
+                mime_parse(span_of(t[i].message), &r);
+                cr_expect_neq(r.thread, 0);
+                if (i == 0)
+                        thread = r.thread;
+                cr_expect_eq(r.thread == thread, t[i].same, "%s", t[i].message);
+                mime_result_deinit(&r);
+        }
+        for (int i = 0; i < 2; i++) {
+                struct mime_result r;
+
+                mime_parse(span_of(i ? "Message-ID: <>\r\nReferences: <  >\r\n\r\n" : "Subject: x\r\n\r\n"), &r);
+                cr_expect_eq(r.thread, 0);
+                mime_result_deinit(&r);
+        }
+}

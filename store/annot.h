@@ -1,0 +1,55 @@
+/*
+ * annot - annotations: small named values of a mailbox (RFC 5464), of a message (RFC 5257), of the server. A name is a path ("/comment")
+ * without /shared or /private in front; `user` is "" for the shared value, else whose private value it is.
+ *
+ * Those of mailboxes and messages are records of the mailbox's log and go where it goes: renamed, deleted, checkpointed, compacted with
+ * it. The server's are in annotations.db. Names are compared without regard to case (ASCII), as both RFCs want, and kept in lower case.
+ * What an entry means, who may set it and which values it takes is the caller's business.
+ */
+#ifndef STORE_ANNOT_H
+#define STORE_ANNOT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "store/mailbox.h"
+#include "util/arena.h"
+#include "util/err.h"
+
+#define ANNOT_ENTRY_MAX 1000                    /* octets of a name */
+#define ANNOT_VALUE_MAX 65536                   /* octets of a value */
+#define ANNOT_COUNT_MAX 1000                    /* of one mailbox (apart from its messages'), of one message, of the server for one user */
+#define ANNOT_BYTES_MAX (16u << 20)             /* of all of one mailbox, its messages' included: they are in memory with it */
+
+struct annot {
+        const char *entry;                      /* "/comment" */
+        const char *user;                       /* "": shared */
+        struct span value;                      /* to be set: p NULL removes it. Any octets */
+        uint64_t modseq;                        /* of its last change; not for setting */
+};
+
+/* Is this a name? Begins with '/', no two in a row, none at the end, no '*', '%', control or 8-bit octets. The err is fit for the client. */
+int annot_check_entry(struct span entry, struct err *err);
+/* Where, in a list ordered as here: by entry, then user. */
+int annot_compare(const struct annot *a, const struct annot *b);
+
+/* ---- of a mailbox and its messages ---- */
+
+/* All of message `uid` (0: of the mailbox), in order; copied into the arena. Returns how many. */
+uint32_t mailbox_annots(struct mailbox *mbox, uint32_t uid, struct arena *arena, struct annot **list_r);
+/* Have this mailbox's messages any at all? O(1). */
+bool mailbox_has_message_annots(struct mailbox *mbox);
+/*
+ * Set annotations of the mailbox, all of them or none: durable when the waiter is done. What is the same already is not written.
+ * ERR_LIMIT: too many; ERR_QUOTA: too many octets in this mailbox. -1 as mailbox_append().
+ */
+int mailbox_annotate(struct mailbox *mbox, const struct annot *set, uint32_t n, struct waiter *waiter, struct err *err);
+
+/* ---- of the server: both read and write the database ---- */
+
+/* The shared ones and this user's, in order, in the arena. */
+int server_annots(struct store *store, const char *user, struct arena *arena, struct annot **list_r, uint32_t *n_r, struct err *err);
+/* All of them or none; durable when it returns. Blocks. */
+int server_annotate(struct store *store, const struct annot *set, uint32_t n, struct err *err);
+
+#endif

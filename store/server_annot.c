@@ -1,0 +1,148 @@
+/*
+ * server_annot - annotations of the server, see annot.h.
+ *
+ *   annotations.db   user NUL entry → value; user "" has the shared ones
+ */
+#include "store/server_annot.h"
+
+#include <stdlib.h>
+
+#include "store/annot.h"
+#include "store/change.h"
+#include "store/store_private.h"
+#include "util/array.h"
+
+static void user_prefix(const char *user, struct str *key)
+{
+        str_clear(key);
+        str_append(key, user, strlen(user) + 1);
+}
+
+struct annot_list { ARRAY(struct annot) list; };
+
+static int read_user(struct store *store, struct db_txn *txn, const char *user, struct arena *arena, struct annot_list *out, struct err *err)
+{
+        struct str prefix = STR_INIT;
+        struct db_cursor *cursor;
+        struct span key, value;
+        int rc;
+
+        user_prefix(user, &prefix);
+        rc = db_cursor_open(store->annotations_db, txn, str_span(&prefix), &cursor, err);
+        if (rc == 0) {
+                while ((rc = db_cursor_next(cursor, &key, &value, err)) > 0)
+                        *ARRAY_PUSH(&out->list) = (struct annot){ arena_strndup(arena, key.p + prefix.len, key.len - prefix.len),
+                                                                  arena_strdup(arena, user), arena_span(arena, value), 0 };
+                db_cursor_close(&cursor);
+        }
+        str_deinit(&prefix);
+        return rc;
+}
+
+static int by_order(const void *a, const void *b)
+{
+        return annot_compare(a, b);
+}
+
+int server_annots(struct store *store, const char *user, struct arena *arena, struct annot **list_r, uint32_t *n_r, struct err *err)
+{
+        struct annot_list out = { ARRAY_INIT };
+        int rc = 0;
+
+        *list_r = NULL;
+        *n_r = 0;
+        if (!store->annotations_db)
+                return 0;
+        rc = read_user(store, NULL, "", arena, &out, err);
+        if (rc == 0 && *user)
+                rc = read_user(store, NULL, user, arena, &out, err);
+        if (rc == 0 && out.list.n) {
+                qsort(out.list.v, out.list.n, sizeof *out.list.v, by_order);
+                *list_r = ARENA_ARRAY(arena, struct annot, out.list.n);
+                memcpy(*list_r, out.list.v, out.list.n * sizeof *out.list.v);
+                *n_r = (uint32_t)out.list.n;
+        }
+        ARRAY_FREE(&out.list);
+        return rc;
+}
+
+struct writing {
+        struct store *store;
+        const struct annot *set;
+        uint32_t n;
+};
+
+/* How many a user has is only looked at when one is added: that is rare. */
+static int check_room(struct writing *w, struct db_txn *txn, const char *user, struct err *err)
+{
+        struct annot_list out = { ARRAY_INIT };
+        struct arena arena = ARENA_INIT;
+        int rc = read_user(w->store, txn, user, &arena, &out, err);
+
+        if (rc == 0 && out.list.n >= ANNOT_COUNT_MAX)
+                rc = err_set(err, ERR_LIMIT, "more than %d annotations", ANNOT_COUNT_MAX);
+        ARRAY_FREE(&out.list);
+        arena_deinit(&arena);
+        return rc;
+}
+
+static int write_all(struct db_txn *txn, void *ctx, struct err *err)
+{
+        struct writing *w = ctx;
+        struct str key = STR_INIT;
+        int rc = 0;
+
+        for (uint32_t i = 0; i < w->n && rc >= 0; i++) {
+                const struct annot *a = &w->set[i];
+
+                user_prefix(a->user, &key);
+                str_append_str(&key, a->entry);
+                if (!a->value.p) {
+                        rc = db_del(w->store->annotations_db, txn, str_span(&key), err);
+                        continue;
+                }
+                rc = db_get(w->store->annotations_db, txn, str_span(&key), NULL, err);
+                if (rc == 0)
+                        rc = check_room(w, txn, a->user, err);
+                if (rc >= 0)
+                        rc = db_put(w->store->annotations_db, txn, str_span(&key), a->value, err);
+        }
+        str_deinit(&key);
+        return rc < 0 ? -1 : 0;
+}
+
+int server_annotate(struct store *store, const struct annot *set, uint32_t n, struct err *err)
+{
+        struct writing w = { store, set, n };
+        int rc;
+
+        if (store->readonly || !store->annotations_db || conf_switch(store_conf(store), NULL, "readonly"))
+                return err_set(err, ERR_READONLY, "annotations take no changes now");
+        rc = db_run(store->env, true, write_all, &w, err);
+        if (rc == 0)
+                change_publish(store, &(struct change){ .kind = CHANGE_ANNOTATION, .name = "" });
+        return rc;
+}
+
+int server_annots_rename_user(struct store *store, struct db_txn *txn, const char *from, const char *to, struct err *err)
+{
+        struct annot_list out = { ARRAY_INIT };
+        struct arena arena = ARENA_INIT;
+        struct str key = STR_INIT;
+        int rc = store->annotations_db ? read_user(store, txn, from, &arena, &out, err) : 0;
+
+        for (size_t i = 0; i < out.list.n && rc == 0; i++) {
+                user_prefix(from, &key);
+                str_append_str(&key, out.list.v[i].entry);
+                rc = db_del(store->annotations_db, txn, str_span(&key), err);
+                if (rc < 0 || !to)
+                        continue;
+                user_prefix(to, &key);
+                str_append_str(&key, out.list.v[i].entry);
+                rc = db_put(store->annotations_db, txn, str_span(&key), out.list.v[i].value, err);
+        }
+        str_deinit(&key);
+        ARRAY_FREE(&out.list);
+        arena_deinit(&arena);
+        return rc;
+}

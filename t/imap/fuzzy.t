@@ -1,0 +1,83 @@
+#!t/transcript
+# SEARCH=FUZZY (RFC 6203): words in any order, without endings; relevancy scores
+covers SEARCH=FUZZY
+a> CREATE F
+a< OK ...
+a> APPEND F {54+}
+a>= "From: bob@x\r\nSubject: weekly meeting\r\n\r\nnothing here\r\n"
+a>>
+a< OK ...
+a> APPEND F {85+}
+a>= "From: \"The Meeting Office\" <m@x>\r\nSubject: notes\r\n\r\nabout the meetings of this week\r\n"
+a>>
+a< OK ...
+a> APPEND F {47+}
+a>= "From: carl@x\r\nSubject: lunch\r\n\r\nno such thing\r\n"
+a>>
+a< OK ...
+a> APPEND F {52+}
+a>= "From: dora@x\r\nSubject: Meetings, week 3\r\n\r\nmeet me\r\n"
+a>>
+a< OK ...
+a> APPEND F {57+}
+a>= "From: eve@x\r\nSubject: other\r\n\r\nweekly: we had a meeting\r\n"
+a>>
+a< OK ...
+a> SELECT F
+a< * 5 EXISTS
+a< OK ...
+
+== every word, anywhere; without FUZZY the string as it is
+a> SEARCH FUZZY TEXT "meetings weekly"
+a< * SEARCH 1 2 4 5
+a< OK ...
+a> SEARCH TEXT "meetings weekly"
+a< * SEARCH
+a< OK ...
+a> SEARCH FUZZY SUBJECT "meeting" FROM bob
+a< * SEARCH 1
+a< OK ...
+a> SEARCH FUZZY (SUBJECT "week meeting" UNSEEN) NOT FUZZY FROM dora
+a< * SEARCH 1
+a< OK ...
+a> SEARCH FUZZY OR SUBJECT lunches BODY "weekly"
+a< * SEARCH 2 3 5
+a< OK ...
+a> SEARCH FUZZY ALL
+a< * SEARCH 1 2 3 4 5
+a< OK ...
+a> SEARCH FUZZY SUBJECT "!?"
+a< * SEARCH
+a< OK ...
+
+== scores, alone and sorted by
+a> SEARCH RETURN (RELEVANCY ALL) FUZZY TEXT "meeting"
+a< * ESEARCH (TAG ...) ALL 1:2,4:5 RELEVANCY (100 42 100 1)
+a< OK ...
+a> SORT (RELEVANCY) UTF-8 FUZZY TEXT "meeting"
+a< * SORT 1 4 2 5
+a< OK ...
+a> SORT (REVERSE RELEVANCY) UTF-8 FUZZY TEXT "meeting"
+a< * SORT 5 2 1 4
+a< OK ...
+a> UID SORT RETURN (RELEVANCY ALL) (RELEVANCY) UTF-8 FUZZY TEXT "meeting"
+a< * ESEARCH (TAG ...) UID ALL 1,4,2,5 RELEVANCY (100 100 42 1)
+a< OK ...
+a> SORT RETURN (PARTIAL 1:2 RELEVANCY) (RELEVANCY) UTF-8 FUZZY TEXT "meeting"
+a< * ESEARCH (TAG ...) PARTIAL (1:2 1,4) RELEVANCY (100 100)
+a< OK ...
+a> SEARCH RETURN (RELEVANCY) FUZZY TEXT "nowhere"
+a< * ESEARCH (TAG ...) RELEVANCY ()
+a< OK ...
+
+== RELEVANCY without FUZZY; out of grammar
+a> SEARCH RETURN (RELEVANCY ALL) TEXT meeting
+a< BAD ...
+a> SORT (RELEVANCY) UTF-8 TEXT meeting
+a< BAD ...
+a> SEARCH FUZZY
+a< BAD ...
+a> SEARCH FUZZY FOO
+a< BAD ...
+a> SEARCH FUZZY (ALL
+a< BAD ...
