@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "server/imap/search_parse.h"
 #include "store/acl.h"
 #include "store/annot.h"
 #include "store/mailname.h"
@@ -19,7 +20,7 @@
 
 enum { OF_SERVER = 1, OF_MAILBOX = 2, OF_MESSAGE = 4 };
 enum { SHARED = 1, PRIVATE = 2, BOTH = 3 };
-enum value_type { TYPE_STRING, TYPE_BOOLEAN, TYPE_UINT, TYPE_INT, TYPE_SPECIALUSE, TYPE_DATE };
+enum value_type { TYPE_STRING, TYPE_BOOLEAN, TYPE_UINT, TYPE_INT, TYPE_SPECIALUSE, TYPE_DATE, TYPE_FILTER };
 
 struct rule {
         const char *name;                       /* without /shared or /private */
@@ -141,8 +142,28 @@ const char *metadata_special_use(const struct conf *conf, struct span flag, stru
 
 /* ---- rules ---- */
 
+/* RFC 5466 3.2: filters by name, and what they are for. A name is an atom without a slash. */
+static bool find_filter(const char *name, struct rule *rule_r)
+{
+        static const struct { const char *prefix; enum value_type type; } roots[] = {
+                { "/filters/values/", TYPE_FILTER }, { "/filters/descriptions/", TYPE_STRING },
+        };
+
+        for (size_t i = 0; i < ARRAY_LEN(roots); i++) {
+                size_t n = strlen(roots[i].prefix);
+
+                if (strncmp(name, roots[i].prefix, n) != 0 || !name[n] || strpbrk(name + n, "/(){ %*\"\\]"))
+                        continue;
+                *rule_r = (struct rule){ name, OF_SERVER, BOTH, roots[i].type, false, false, 0, NULL };
+                return true;
+        }
+        return false;
+}
+
 static bool find_builtin(const char *name, unsigned scope, struct rule *rule_r)
 {
+        if ((scope & OF_SERVER) && find_filter(name, rule_r))
+                return true;
         for (size_t i = 0; i < ARRAY_LEN(rules); i++)
                 if ((rules[i].scope & scope) && strcmp(rules[i].name, name) == 0) {
                         *rule_r = rules[i];
@@ -394,6 +415,7 @@ static bool is_special_use(const struct conf *conf, struct span value)
 /* Booleans are kept in lower case: *value may be replaced. */
 static int check_value(const struct conf *conf, const struct rule *rule, struct span *value, struct err *err)
 {
+        struct err why = ERR_INIT;
         bool ok = true;
 
         if (value->len > ANNOT_VALUE_MAX)
@@ -414,6 +436,8 @@ static int check_value(const struct conf *conf, const struct rule *rule, struct 
         case TYPE_SPECIALUSE:
                 ok = is_special_use(conf, *value);
                 break;
+        case TYPE_FILTER:
+                return search_filter_check(*value, &why) < 0 ? err_set(err, ERR_SYNTAX, "This is no search: %s", why.text) : 0;
         case TYPE_STRING:
         case TYPE_DATE:
                 break;

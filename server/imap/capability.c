@@ -74,6 +74,7 @@ static const struct capability {
         { "CREATE-SPECIAL-USE", AFTER,  NULL },                 /* RFC 6154 */
         { "ESEARCH",            AFTER,  NULL },                 /* RFC 4731 */
         { "ESORT",              AFTER,  NULL },                 /* RFC 5267 3 */
+        { "FILTERS",            AFTER,  NULL },                 /* RFC 5466 */
         { "I18NLEVEL=1",        AFTER,  NULL },                 /* RFC 5255 4 */
         { "IDLE",               AFTER,  idle },                 /* RFC 2177 */
         { "INPROGRESS",         AFTER,  NULL },                 /* RFC 9585 */

@@ -25,6 +25,7 @@
 
 struct imap;
 struct search_context;
+struct search_filters;
 
 enum cmd_result {
         CMD_DONE,               /* the tagged reply was sent (imap_ok/no/bad) */
@@ -110,6 +111,7 @@ struct imap_command {
         struct offload offload;                 /* for the handler */
         bool waiting;                           /* waiter or offload is out */
         uint64_t started_us;
+        const struct search_filters *filters;   /* search_filter.c: what FILTER may name; NULL: the command has no such key */
         void (*cleanup)(struct imap *imap);     /* called when the command ends, however (also when the session dies): files, references */
 };
 
