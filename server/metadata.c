@@ -10,6 +10,7 @@
 #include "server/imap/search_parse.h"
 #include "store/acl.h"
 #include "store/annot.h"
+#include "store/change.h"
 #include "store/mailname.h"
 #include "store/store.h"
 #include "util/array.h"
@@ -545,6 +546,15 @@ static int write_annots(const struct metadata_target *t, const struct annot *ann
         return wait_for(mailbox_annotate(t->mbox, annots, n, &w, err), &w, err);
 }
 
+/* NOTIFY and others want to know which entries (RFC 5465 5.6, 5.7). */
+static void tell_changes(const struct metadata_target *t, const struct metadata *set, uint32_t n)
+{
+        for (uint32_t i = 0; i < n; i++)
+                change_publish(t->store, &(struct change){ .kind = CHANGE_ANNOTATION, .name = t->entry ? t->entry->name : "",
+                                                           .uniqueid = t->entry ? t->entry->uniqueid : "", .other = set[i].name,
+                                                           .user = is_private(set[i].name) ? t->userid : NULL });
+}
+
 int metadata_set(const struct metadata_target *t, const struct metadata *set, uint32_t n, struct err *err)
 {
         struct annot *annots = xcalloc(n ? n : 1, sizeof *annots);
@@ -580,6 +590,8 @@ int metadata_set(const struct metadata_target *t, const struct metadata *set, ui
                 if (find_builtin(bare(set[i].name), OF_SERVER, &rule) && rule.file)
                         rc = write_file(t, rule.file, set[i].value, err);
         }
+        if (rc == 0)
+                tell_changes(t, set, n);
         free(annots);
         return rc;
 }

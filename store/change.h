@@ -23,6 +23,7 @@ struct change {
         const char *name;                       /* internal mailbox name or user */
         const char *other;                      /* rename: the former name; else NULL */
         const char *uniqueid;
+        const char *user;                       /* CHANGE_ANNOTATION: whose private one it is; NULL: everybody's. Its entry is `other`. */
         uint64_t modseq;
         unsigned what;                          /* CHANGE_MAILBOX: CHANGE_ARRIVED …, 0: something else (its partition, its name) */
         /* CHANGE_NAME: borrowed for the call, NULL: there was, there is none. */

@@ -88,6 +88,7 @@ static const struct capability {
         { "MULTIAPPEND",        AFTER,  NULL },                 /* RFC 3502 */
         { "MULTISEARCH",        AFTER,  NULL },                 /* RFC 7377 */
         { "NAMESPACE",          AFTER,  NULL },                 /* RFC 2342 */
+        { "NOTIFY",             AFTER,  NULL },                 /* RFC 5465 */
         { "OBJECTID",           AFTER,  NULL },                 /* RFC 8474 */
         { "QRESYNC",            AFTER,  NULL },                 /* RFC 7162 3.2 */
         { "PREVIEW",            AFTER,  NULL },                 /* RFC 8970 */

@@ -100,6 +100,9 @@ static struct notify_watch *watch(struct imap *imap, const struct notify *n)
         struct arena arena = ARENA_INIT;
         struct notify_watch *w;
 
+        for (unsigned i = 0; i < n->groups_n; i++)
+                if (n->groups[i].events & NOTIFY_SERVER && owners_n == 1)
+                        owners[owners_n++] = "";
         for (unsigned i = 0; i < n->groups_n; i++) {
                 const struct notify_group *g = &n->groups[i];
 
@@ -342,6 +345,37 @@ static void tell_subscription(struct imap *imap, const struct notify_event *e)
                 mbentry_unref(&entry);
 }
 
+/* RFC 5465 5.6, 5.7: which entry it is; what is in it the client asks for. */
+static void tell_metadata(struct imap *imap, const struct notify_event *e)
+{
+        const struct mbentry *entry = NULL;
+        unsigned events = 0;
+        bool told = false;
+
+        if (!e->other || (e->user && strcmp(e->user, imap->userid) != 0))
+                return;
+        if (!e->name[0]) {
+                for (unsigned i = 0; i < imap->notify->groups_n; i++)
+                        events |= imap->notify->groups[i].events;
+                told = events & NOTIFY_SERVER;
+        } else if (notify_events_of(imap, imap->notify, e->name, UINT32_MAX) & NOTIFY_METADATA) {
+                entry = mboxlist_find(store_mboxlist(imap->store), e->name);
+                told = visible(imap, entry) && (imap_rights(imap, entry) & ACL_READ);
+        }
+        if (told) {
+                imap_put(imap, "* METADATA ");
+                if (entry)
+                        imap_put_mailbox(imap, e->name);
+                else
+                        imap_put(imap, "\"\"");
+                imap_put(imap, " ");
+                imap_put_astring(imap, span_of(e->other));
+                imap_put(imap, "\r\n");
+        }
+        if (entry)
+                mbentry_unref(&entry);
+}
+
 static bool tell_event(struct imap *imap, const struct notify_event *e)
 {
         struct arena commands = imap->s->arena;                 /* in IDLE it is in use, and should not grow */
@@ -352,6 +386,8 @@ static bool tell_event(struct imap *imap, const struct notify_event *e)
                 done = tell_mailbox(imap, e);
         else if (e->kind == CHANGE_NAME)
                 tell_name(imap, e);
+        else if (e->kind == CHANGE_ANNOTATION)
+                tell_metadata(imap, e);
         else
                 tell_subscription(imap, e);
         arena_deinit(&imap->s->arena);

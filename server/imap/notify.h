@@ -18,6 +18,8 @@ enum {
         NOTIFY_FLAGS            = 1u << 2,
         NOTIFY_NAME             = 1u << 3,
         NOTIFY_SUBSCRIPTION     = 1u << 4,
+        NOTIFY_METADATA         = 1u << 5,      /* of a mailbox */
+        NOTIFY_SERVER           = 1u << 6,      /* metadata of the server: whatever the mailboxes */
         NOTIFY_MESSAGES         = NOTIFY_NEW | NOTIFY_EXPUNGE | NOTIFY_FLAGS,
 };
 #define NOTIFY_GROUPS_MAX 64
@@ -38,7 +40,8 @@ struct notify_event {
         enum change_kind kind;
         unsigned what;                          /* CHANGE_MAILBOX: CHANGE_… */
         char uniqueid[32];                      /* CHANGE_MAILBOX */
-        char *name, *other;                     /* CHANGE_NAME, CHANGE_SUBSCRIPTION (name: the mailbox) */
+        char *name, *other;                     /* CHANGE_NAME, CHANGE_SUBSCRIPTION (name: the mailbox), CHANGE_ANNOTATION (other: the entry) */
+        char *user;                             /* CHANGE_ANNOTATION: of a private one */
         const struct mbentry *before, *after;   /* references */
         bool moved, follows;
 };

@@ -55,6 +55,7 @@ void notify_event_deinit(struct notify_event *e)
 {
         free(e->name);
         free(e->other);
+        free(e->user);
         if (e->before)
                 mbentry_unref(&e->before);
         if (e->after)
@@ -74,6 +75,8 @@ static bool is_wanted(const struct notify_watch *w, const struct change *c)
                 return w->events & NOTIFY_NAME && !c->follows;
         case CHANGE_SUBSCRIPTION:
                 return w->events & NOTIFY_SUBSCRIPTION;
+        case CHANGE_ANNOTATION:
+                return w->events & (c->name[0] ? NOTIFY_METADATA : NOTIFY_SERVER);
         default:
                 return false;
         }
@@ -115,8 +118,10 @@ static bool enqueue_locked(struct notify_watch *w, const struct change *c)
                 return first;
         }
         e->name = xstrdup(c->kind == CHANGE_SUBSCRIPTION ? c->other : c->name);
-        if (c->kind == CHANGE_NAME && c->other)
+        if ((c->kind == CHANGE_NAME || c->kind == CHANGE_ANNOTATION) && c->other)
                 e->other = xstrdup(c->other);
+        if (c->kind == CHANGE_ANNOTATION && c->user)
+                e->user = xstrdup(c->user);
         e->before = c->before ? mbentry_ref(c->before) : NULL;
         e->after = c->after ? mbentry_ref(c->after) : NULL;
         return first;
@@ -140,8 +145,10 @@ static void on_change(void *ctx, const struct change *c)
         (void)ctx;
         if (c->kind == CHANGE_SUBSCRIPTION)
                 owner = c->name;
-        else if (c->kind == CHANGE_MAILBOX || c->kind == CHANGE_NAME)
-                owner = mailname_owner(c->name, &arena);
+        else if (c->kind == CHANGE_ANNOTATION && !c->other)     /* some entry of the server's: another change names it */
+                return;
+        else if (c->kind == CHANGE_MAILBOX || c->kind == CHANGE_NAME || c->kind == CHANGE_ANNOTATION)
+                owner = c->name[0] ? mailname_owner(c->name, &arena) : NULL;
         else
                 return;
         feed_lock();

@@ -6,8 +6,10 @@
 static const struct { const char *name; unsigned event; } events[] = {
         { "MessageNew", NOTIFY_NEW }, { "MessageExpunge", NOTIFY_EXPUNGE }, { "FlagChange", NOTIFY_FLAGS },
         { "MailboxName", NOTIFY_NAME }, { "SubscriptionChange", NOTIFY_SUBSCRIPTION },
+        { "MailboxMetadataChange", NOTIFY_METADATA }, { "ServerMetadataChange", NOTIFY_SERVER },
 };
-const char notify_known_events[] = "MessageNew MessageExpunge FlagChange MailboxName SubscriptionChange";
+const char notify_known_events[] = "MessageNew MessageExpunge FlagChange MailboxName SubscriptionChange "
+                                   "MailboxMetadataChange ServerMetadataChange";
 
 static const struct { const char *name; enum notify_which which; } filters[] = {
         { "SELECTED", NOTIFY_SELECTED }, { "SELECTED-DELAYED", NOTIFY_SELECTED_DELAYED }, { "INBOXES", NOTIFY_INBOXES },

@@ -1,12 +1,13 @@
 #!t/transcript
 # NOTIFY (RFC 5465): SELECTED and others, STATUS, names, subscriptions, what is refused; with IDLE
-# not advertised before the metadata events are there
+covers NOTIFY
 mailbox INBOX 3 messages
 mailbox Work 2 messages
 mailbox Work/Sub 0 messages
 mailbox Quiet 1 messages
 client b as alice
 client bob as bob
+client admin as admin
 
 == out of grammar
 a> NOTIFY
@@ -34,7 +35,7 @@ a< BAD ...
 
 == an unknown event: NO with those that are known (RFC 5465 3.1)
 a> NOTIFY SET (personal (MessageNew MessageExpunge FutureEvent))
-a< NO [BADEVENT (MessageNew MessageExpunge FlagChange MailboxName SubscriptionChange)] ...
+a< NO [BADEVENT (MessageNew MessageExpunge FlagChange MailboxName SubscriptionChange MailboxMetadataChange ServerMetadataChange)] ...
 a> NOTIFY SET (selected (MessageNew MessageExpunge AnnotationChange))
 a< NO [BADEVENT ...] ...
 
@@ -283,6 +284,40 @@ b< OK ...
 bob> NOOP
 bob! * LIST (...) "/" "Other Users/alice/Hidden"
 bob< OK ...
+
+== metadata: the entry's name, private ones only to their user (RFC 5465 5.6, 5.7)
+a> NOTIFY SET (personal (MailboxMetadataChange ServerMetadataChange))
+a< OK ...
+bob> NOTIFY SET (subtree "Other Users/alice" (MailboxMetadataChange)) (personal (ServerMetadataChange))
+bob< OK ...
+b> SETMETADATA Work (/shared/comment "hello")
+b< OK ...
+a<< * METADATA Work /shared/comment
+bob<< * METADATA "Other Users/alice/Work" /shared/comment
+b> SETMETADATA Work (/private/comment "mine")
+b< OK ...
+a<< * METADATA Work /private/comment
+b> SETMETADATA Work (/shared/comment NIL)
+b< OK ...
+a<< * METADATA Work /shared/comment
+b> SETMETADATA Quiet (/shared/comment "hidden from him")
+b< OK ...
+a<< * METADATA Quiet /shared/comment
+bob> NOOP
+bob< * METADATA "Other Users/alice/Work" /shared/comment
+bob! * METADATA ... /private/comment
+bob! * METADATA "Other Users/alice/Quiet" ...
+bob< OK ...
+admin> SETMETADATA "" (/shared/comment "the server")
+admin< OK ...
+a<< * METADATA "" /shared/comment
+bob<< * METADATA "" /shared/comment
+a> SETMETADATA Work (/shared/comment "own")
+a! * METADATA ...
+a< OK ...
+a> NOOP
+a! * METADATA ...
+a< OK ...
 
 == too much at once: notifications are switched off, and said to be (RFC 5465 5.8)
 a> NOTIFY SET (personal (MailboxName))
