@@ -13,11 +13,12 @@ extern struct lock_class services_class ACQUIRED_AFTER(names_class);    /* servi
 extern struct lock_class listeners_class ACQUIRED_AFTER(services_class);        /* listening sockets, while one accepts */
 extern struct lock_class service_class ACQUIRED_AFTER(listeners_class); /* one service's TLS context and timeouts */
 extern struct lock_class slots_class ACQUIRED_AFTER(listeners_class);   /* the free slots of the session table */
+extern struct lock_class notify_class ACQUIRED_AFTER(change_class);     /* who wants to hear of changes, and what is queued for them */
 extern struct lock_class info_class ACQUIRED_AFTER(slots_class);        /* a session's texts for status; that it is not freed meanwhile */
 extern struct lock_class limits_class ACQUIRED_AFTER(info_class);       /* counts by address and user */
 extern struct lock_class timers_class ACQUIRED_AFTER(limits_class, change_class);       /* the timer wheel: a leaf */
 extern struct lock_class offload_class ACQUIRED_AFTER(limits_class, change_class);      /* a queue of blocking calls: a leaf */
-extern struct lock_class pool_class ACQUIRED_AFTER(limits_class, change_class, index_class, sync_class, quota_class);   /* the run
+extern struct lock_class pool_class ACQUIRED_AFTER(limits_class, change_class, notify_class, index_class, sync_class, quota_class);   /* the run
                                                                          * queue: a leaf, taken by every wake */
 
 #endif

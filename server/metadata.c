@@ -9,8 +9,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "server/imap/search_parse.h"
 #include "store/acl.h"
 #include "store/annot.h"
+#include "store/change.h"
 #include "store/mailname.h"
 #include "store/store.h"
 #include "util/array.h"
@@ -21,7 +23,7 @@
 
 enum { OF_SERVER = 1, OF_MAILBOX = 2, OF_MESSAGE = 4 };
 enum { SHARED = 1, PRIVATE = 2, BOTH = 3 };
-enum value_type { TYPE_STRING, TYPE_BOOLEAN, TYPE_UINT, TYPE_INT, TYPE_SPECIALUSE, TYPE_DATE };
+enum value_type { TYPE_STRING, TYPE_BOOLEAN, TYPE_UINT, TYPE_INT, TYPE_SPECIALUSE, TYPE_DATE, TYPE_FILTER };
 
 struct rule {
         const char *name;                       /* without /shared or /private */
@@ -131,8 +133,28 @@ bool metadata_matches(const char *asked, const char *name, enum metadata_depth d
 
 /* ---- rules ---- */
 
+/* RFC 5466 3.2: filters by name, and what they are for. A name is an atom without a slash. */
+static bool find_filter(const char *name, struct rule *rule_r)
+{
+        static const struct { const char *prefix; enum value_type type; } roots[] = {
+                { "/filters/values/", TYPE_FILTER }, { "/filters/descriptions/", TYPE_STRING },
+        };
+
+        for (size_t i = 0; i < ARRAY_LEN(roots); i++) {
+                size_t n = strlen(roots[i].prefix);
+
+                if (strncmp(name, roots[i].prefix, n) != 0 || !name[n] || strpbrk(name + n, "/(){ %*\"\\]"))
+                        continue;
+                *rule_r = (struct rule){ name, OF_SERVER, BOTH, roots[i].type, false, false, 0, NULL };
+                return true;
+        }
+        return false;
+}
+
 static bool find_builtin(const char *name, unsigned scope, struct rule *rule_r)
 {
+        if ((scope & OF_SERVER) && find_filter(name, rule_r))
+                return true;
         for (size_t i = 0; i < ARRAY_LEN(rules); i++)
                 if ((rules[i].scope & scope) && strcmp(rules[i].name, name) == 0) {
                         *rule_r = rules[i];
@@ -384,6 +406,7 @@ static bool is_special_use(const struct conf *conf, struct span value)
 /* Booleans are kept in lower case: *value may be replaced. */
 static int check_value(const struct conf *conf, const struct rule *rule, struct span *value, struct err *err)
 {
+        struct err why = ERR_INIT;
         bool ok = true;
 
         if (value->len > ANNOT_VALUE_MAX)
@@ -404,6 +427,8 @@ static int check_value(const struct conf *conf, const struct rule *rule, struct 
         case TYPE_SPECIALUSE:
                 ok = is_special_use(conf, *value);
                 break;
+        case TYPE_FILTER:
+                return search_filter_check(*value, &why) < 0 ? err_set(err, ERR_SYNTAX, "This is no search: %s", why.text) : 0;
         case TYPE_STRING:
         case TYPE_DATE:
                 break;
@@ -511,6 +536,15 @@ static int write_annots(const struct metadata_target *t, const struct annot *ann
         return wait_for(mailbox_annotate(t->mbox, annots, n, &w, err), &w, err);
 }
 
+/* NOTIFY and others want to know which entries (RFC 5465 5.6, 5.7). */
+static void tell_changes(const struct metadata_target *t, const struct metadata *set, uint32_t n)
+{
+        for (uint32_t i = 0; i < n; i++)
+                change_publish(t->store, &(struct change){ .kind = CHANGE_ANNOTATION, .name = t->entry ? t->entry->name : "",
+                                                           .uniqueid = t->entry ? t->entry->uniqueid : "", .other = set[i].name,
+                                                           .user = is_private(set[i].name) ? t->userid : NULL });
+}
+
 int metadata_set(const struct metadata_target *t, const struct metadata *set, uint32_t n, struct err *err)
 {
         struct annot *annots = xcalloc(n ? n : 1, sizeof *annots);
@@ -546,6 +580,8 @@ int metadata_set(const struct metadata_target *t, const struct metadata *set, ui
                 if (find_builtin(bare(set[i].name), OF_SERVER, &rule) && rule.file)
                         rc = write_file(t, rule.file, set[i].value, err);
         }
+        if (rc == 0)
+                tell_changes(t, set, n);
         free(annots);
         return rc;
 }

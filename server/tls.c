@@ -15,6 +15,7 @@
 #include <time.h>
 
 #include "server/stream_private.h"
+#include "server/tls_certs.h"
 #include "util/clock.h"
 #include "util/fs.h"
 #include "util/hash.h"
@@ -22,15 +23,14 @@
 #include "util/must.h"
 #include "util/str.h"
 
-#define PEM_MAX ((size_t)1024 * 1024)
-#define CHAIN_MAX 16u
+#define DH_MAX ((size_t)64 * 1024)
 #define ALPN_MAX 4u
 #define HANDSHAKE_MESSAGE_MAX ((size_t)64 * 1024)       /* a client's certificate chain; GnuTLS would take 128 KiB */
 #define SELF_SIGNED_DAYS 800                    /* Apple's clients refuse longer than 825 */
 
 struct tls_context {
         atomic_uint refs;
-        gnutls_certificate_credentials_t credentials;
+        struct tls_certs *certs;
         gnutls_priority_t priorities;
         gnutls_dh_params_t dh;
         gnutls_datum_t alpn[ALPN_MAX];          /* static strings */
@@ -67,8 +67,7 @@ void tls_context_unref(struct tls_context **tp)
         *tp = NULL;
         if (!tls || atomic_fetch_sub(&tls->refs, 1) != 1)
                 return;
-        if (tls->credentials)
-                gnutls_certificate_free_credentials(tls->credentials);
+        tls_certs_free(&tls->certs);
         if (tls->priorities)
                 gnutls_priority_deinit(tls->priorities);
         if (tls->dh)
@@ -139,103 +138,19 @@ out:
         return rc;
 }
 
-/* ---- certificates --------------------------------------------------------------------------------------------------------- */
+/* ---- certificates ---------------------------------------------------------------------------------------------------------- */
 
-struct chain { gnutls_x509_crt_t *v; unsigned n; };
-
-static void chain_free(struct chain *c)
+static int trust(gnutls_certificate_credentials_t c, const char *file, const char *dir, const char *crl, struct err *err)
 {
-        for (unsigned i = 0; i < c->n; i++)
-                gnutls_x509_crt_deinit(c->v[i]);
-        gnutls_free(c->v);
-        c->v = NULL;
-        c->n = 0;
-}
+        int rc;
 
-/* A PEM file in `pem` (ended by the caller, when this worked), and as GnuTLS wants it. Whatever is wrong with it is the configuration's. */
-static int pem_read(const char *path, struct str *pem, gnutls_datum_t *d, struct err *err)
-{
-        if (fs_slurp(path, PEM_MAX, pem, err) < 0) {
-                str_deinit(pem);
-                err->code = ERR_CONFIG;
-                return -1;
-        }
-        d->data = (unsigned char *)pem->data;
-        d->size = (unsigned)pem->len;
+        if (file && (rc = gnutls_certificate_set_x509_trust_file(c, file, GNUTLS_X509_FMT_PEM)) < 0)
+                return err_set(err, ERR_CONFIG, "%s: %s", file, gnutls_strerror(rc));
+        if (dir && (rc = gnutls_certificate_set_x509_trust_dir(c, dir, GNUTLS_X509_FMT_PEM)) < 0)
+                return err_set(err, ERR_CONFIG, "%s: %s", dir, gnutls_strerror(rc));
+        if (crl && (rc = gnutls_certificate_set_x509_crl_file(c, crl, GNUTLS_X509_FMT_PEM)) < 0)
+                return err_set(err, ERR_CONFIG, "%s: %s", crl, gnutls_strerror(rc));
         return 0;
-}
-
-static int chain_load(const char *path, struct chain *c, struct err *err)
-{
-        struct str pem = STR_INIT;
-        gnutls_datum_t d;
-        int rc;
-
-        if (pem_read(path, &pem, &d, err) < 0)
-                return -1;
-        rc = gnutls_x509_crt_list_import2(&c->v, &c->n, &d, GNUTLS_X509_FMT_PEM, 0);
-        str_deinit(&pem);
-        return rc >= 0 ? 0 : err_set(err, ERR_CONFIG, "%s: %s", path, gnutls_strerror(rc));
-}
-
-static int key_load(const char *path, gnutls_x509_privkey_t *key_r, struct err *err)
-{
-        struct str pem = STR_INIT;
-        gnutls_datum_t d;
-        int rc;
-
-        if (pem_read(path, &pem, &d, err) < 0)
-                return -1;
-        rc = gnutls_x509_privkey_init(key_r);
-        if (rc == 0) {
-                rc = gnutls_x509_privkey_import2(*key_r, &d, GNUTLS_X509_FMT_PEM, NULL, 0);
-                if (rc < 0)
-                        gnutls_x509_privkey_deinit(*key_r);
-        }
-        explicit_bzero(pem.data, pem.len);
-        str_deinit(&pem);
-        return rc == 0 ? 0 : err_set(err, ERR_CONFIG, "%s: %s", path, gnutls_strerror(rc));
-}
-
-/* Which of the certificates in `more` signed `crt`? NULL: none, or it is its own. */
-static gnutls_x509_crt_t issuer_of(gnutls_x509_crt_t crt, const struct chain *more)
-{
-        if (gnutls_x509_crt_check_issuer(crt, crt))
-                return NULL;
-        for (unsigned i = 0; i < more->n; i++)
-                if (gnutls_x509_crt_check_issuer(crt, more->v[i]))
-                        return more->v[i];
-        return NULL;
-}
-
-/* The certificate, what follows it in its file, and what tls_server_ca_file adds until there is no issuer. */
-static int set_certificate(struct tls_context *tls, const char *cert_path, const char *key_path, const char *ca_path, struct err *err)
-{
-        struct chain own = { NULL, 0 }, more = { NULL, 0 };
-        gnutls_x509_crt_t list[CHAIN_MAX], next;
-        gnutls_x509_privkey_t key = NULL;
-        unsigned n = 0;
-        int rc = -1;
-
-        if (chain_load(cert_path, &own, err) < 0 || key_load(key_path, &key, err) < 0 ||
-            (ca_path && chain_load(ca_path, &more, err) < 0))
-                goto out;
-        if (own.n == 0 || own.n > CHAIN_MAX) {
-                err_set(err, ERR_CONFIG, "%s: %u certificates", cert_path, own.n);
-                goto out;
-        }
-        for (n = 0; n < own.n; n++)
-                list[n] = own.v[n];
-        while (n < CHAIN_MAX && (next = issuer_of(list[n - 1], &more)) != NULL)
-                list[n++] = next;
-        rc = gnutls_certificate_set_x509_key(tls->credentials, list, (int)n, key);
-        rc = rc >= 0 ? 0 : err_set(err, ERR_CONFIG, "%s, %s: %s", cert_path, key_path, gnutls_strerror(rc));
-out:
-        if (key)
-                gnutls_x509_privkey_deinit(key);
-        chain_free(&own);
-        chain_free(&more);
-        return rc;
 }
 
 static int set_client_certs(struct tls_context *tls, struct conf *conf, const char *service, struct err *err)
@@ -243,7 +158,7 @@ static int set_client_certs(struct tls_context *tls, struct conf *conf, const ch
         const char *mode = conf_enum(conf, service, "tls_client_certs");
         const char *file = conf_str(conf, service, "tls_client_ca_file"), *dir = conf_str(conf, service, "tls_client_ca_dir");
         const char *crl = conf_str(conf, service, "tls_crl_file");
-        int rc;
+        gnutls_certificate_credentials_t c;
 
         tls->client_certs = GNUTLS_CERT_IGNORE;
         if (strcmp(mode, "off") == 0)
@@ -253,12 +168,9 @@ static int set_client_certs(struct tls_context *tls, struct conf *conf, const ch
                         return err_set(err, ERR_CONFIG, "tls_client_certs: require needs tls_client_ca_file or tls_client_ca_dir");
                 return 0;                               /* nothing to check one against: none is asked for */
         }
-        if (file && (rc = gnutls_certificate_set_x509_trust_file(tls->credentials, file, GNUTLS_X509_FMT_PEM)) < 0)
-                return err_set(err, ERR_CONFIG, "%s: %s", file, gnutls_strerror(rc));
-        if (dir && (rc = gnutls_certificate_set_x509_trust_dir(tls->credentials, dir, GNUTLS_X509_FMT_PEM)) < 0)
-                return err_set(err, ERR_CONFIG, "%s: %s", dir, gnutls_strerror(rc));
-        if (crl && (rc = gnutls_certificate_set_x509_crl_file(tls->credentials, crl, GNUTLS_X509_FMT_PEM)) < 0)
-                return err_set(err, ERR_CONFIG, "%s: %s", crl, gnutls_strerror(rc));
+        for (size_t i = 0; (c = tls_certs_each(tls->certs, i)) != NULL; i++)
+                if (trust(c, file, dir, crl, err) < 0)
+                        return -1;
         tls->client_certs = strcmp(mode, "require") == 0 ? GNUTLS_CERT_REQUIRE : GNUTLS_CERT_REQUEST;
         return 0;
 }
@@ -266,26 +178,33 @@ static int set_client_certs(struct tls_context *tls, struct conf *conf, const ch
 static int set_dh(struct tls_context *tls, const char *path, struct err *err)
 {
         struct str pem = STR_INIT;
+        gnutls_certificate_credentials_t c;
         gnutls_datum_t d;
         int rc;
 
         if (!path)
                 return 0;                               /* the groups of RFC 7919 */
-        if (pem_read(path, &pem, &d, err) < 0)
+        if (fs_slurp(path, DH_MAX, &pem, err) < 0) {
+                str_deinit(&pem);
+                err->code = ERR_CONFIG;
                 return -1;
+        }
+        d.data = (unsigned char *)pem.data;
+        d.size = (unsigned)pem.len;
         rc = gnutls_dh_params_init(&tls->dh);
         if (rc == 0)
                 rc = gnutls_dh_params_import_pkcs3(tls->dh, &d, GNUTLS_X509_FMT_PEM);
         str_deinit(&pem);
         if (rc < 0)
                 return err_set(err, ERR_CONFIG, "%s: %s", path, gnutls_strerror(rc));
-        gnutls_certificate_set_dh_params(tls->credentials, tls->dh);
+        for (size_t i = 0; (c = tls_certs_each(tls->certs, i)) != NULL; i++)
+                gnutls_certificate_set_dh_params(c, tls->dh);
         return 0;
 }
 
 int tls_context_create(struct conf *conf, const char *service, const char *const *alpn, struct tls_context **tls_r, struct err *err)
 {
-        const char *cert = conf_str(conf, service, "tls_server_cert"), *key = conf_str(conf, service, "tls_server_key");
+        const char *cert = conf_str(conf, service, "tls_server_cert");
         struct tls_context *tls;
 
         if (!cert || !*cert || strcmp(cert, "disabled") == 0)
@@ -299,9 +218,7 @@ int tls_context_create(struct conf *conf, const char *service, const char *const
                 tls->alpn[tls->alpn_n].size = (unsigned)strlen(alpn[tls->alpn_n]);
         }
         tls->ticket_s = (uint32_t)conf_duration_s(conf, service, "tls_session_timeout");
-        must(gnutls_certificate_allocate_credentials(&tls->credentials) == 0);
-        if (set_priorities(tls, conf, service, err) < 0 ||
-            set_certificate(tls, cert, key && *key ? key : cert, conf_str(conf, service, "tls_server_ca_file"), err) < 0 ||
+        if (set_priorities(tls, conf, service, err) < 0 || tls_certs_load(conf, service, &tls->certs, err) < 0 ||
             set_client_certs(tls, conf, service, err) < 0 || set_dh(tls, conf_str(conf, service, "tls_server_dhparam"), err) < 0) {
                 tls_context_unref(&tls);
                 return -1;
@@ -316,12 +233,27 @@ bool tls_context_wants_client_cert(const struct tls_context *tls, bool *required
         return tls->client_certs != GNUTLS_CERT_IGNORE;
 }
 
+/* The client has said for which name it wants a certificate. A name that none of them has is no reason to refuse it: whoever cares
+ * checks what it is shown (RFC 6066 3). */
+static int hello_came(gnutls_session_t session)
+{
+        const struct tls_context *tls = gnutls_session_get_ptr(session);
+        char name[256];
+        size_t size = sizeof name - 1;
+        unsigned type;
+
+        if (gnutls_server_name_get(session, name, &size, &type, 0) < 0 || type != GNUTLS_NAME_DNS)
+                return 0;
+        name[size] = '\0';
+        return gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, tls_certs_for(tls->certs, name));
+}
+
 int tls_context_apply(struct tls_context *tls, gnutls_session_t session, struct err *err)
 {
         int rc = gnutls_priority_set(session, tls->priorities);
 
         if (rc == 0)
-                rc = gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, tls->credentials);
+                rc = gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, tls_certs_for(tls->certs, NULL));
         if (rc == 0 && tls->ticket_s > 0)
                 rc = gnutls_session_ticket_enable_server(session, &ticket_key);
         /* RFC 7301 3.2: a client that speaks of other protocols only is refused; one that speaks of none is fine. */
@@ -331,6 +263,8 @@ int tls_context_apply(struct tls_context *tls, gnutls_session_t session, struct 
                 return err_set(err, ERR_INTERNAL, "GnuTLS: %s", gnutls_strerror(rc));
         if (tls->ticket_s > 0)
                 gnutls_db_set_cache_expiration(session, (int)tls->ticket_s);
+        gnutls_session_set_ptr(session, tls);           /* the stream's reference lasts as long */
+        gnutls_handshake_set_post_client_hello_function(session, hello_came);
         gnutls_certificate_server_set_request(session, tls->client_certs);
         gnutls_handshake_set_max_packet_length(session, HANDSHAKE_MESSAGE_MAX);
         return 0;

@@ -5,11 +5,16 @@
 #ifndef STORE_CHANGE_H
 #define STORE_CHANGE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "store/lock_order.h"
 
 struct store;
+struct mbentry;
+
+/* What was published in a mailbox: bits of struct change.what. */
+enum { CHANGE_ARRIVED = 1, CHANGE_EXPUNGED = 2, CHANGE_FLAGS = 4 };
 
 enum change_kind { CHANGE_MAILBOX, CHANGE_NAME, CHANGE_SUBSCRIPTION, CHANGE_QUOTA, CHANGE_SEEN, CHANGE_ANNOTATION, CHANGE_SIEVE };
 
@@ -18,7 +23,13 @@ struct change {
         const char *name;                       /* internal mailbox name or user */
         const char *other;                      /* rename: the former name; else NULL */
         const char *uniqueid;
+        const char *user;                       /* CHANGE_ANNOTATION: whose private one it is; NULL: everybody's. Its entry is `other`. */
         uint64_t modseq;
+        unsigned what;                          /* CHANGE_MAILBOX: CHANGE_ARRIVED …, 0: something else (its partition, its name) */
+        /* CHANGE_NAME: borrowed for the call, NULL: there was, there is none. */
+        const struct mbentry *before, *after;
+        bool moved;                             /* CHANGE_NAME, gone: the change with this name as `other` tells where to */
+        bool follows;                           /* CHANGE_NAME, renamed or moved: because a name above it was */
 };
 
 struct change_subscriber {

@@ -143,6 +143,8 @@ static bool publish_locked(struct mailbox *m, struct commit_list *done)
                 delta_add(&m->pending, &c->delta, -1);
                 show_locked(m, c);
                 news = news || c->modseq;
+                if (c->modseq)
+                        m->published_what |= c->count ? CHANGE_ARRIVED : !uidset_empty(&c->expunged) ? CHANGE_EXPUNGED : CHANGE_FLAGS;
                 list_add(done, c);
         }
         tell_durable_locked(m, done);
@@ -154,6 +156,10 @@ void mailbox_notify(struct mailbox *m)
         struct change change = { .kind = CHANGE_MAILBOX, .name = atomic_load(&m->name), .uniqueid = m->uniqueid,
                                  .modseq = mailbox_published_modseq(m) };
 
+        mailbox_lock(m);
+        change.what = m->published_what;
+        m->published_what = 0;
+        mailbox_unlock(m);
         mutex_lock(&m->watch_lock);
         for (struct mailbox_watch *w = m->watches; w; w = w->next)
                 w->fn(w);

@@ -176,6 +176,7 @@ struct mailbox {
         struct err failure;
         struct view *view;                      /* published */
         bool view_stale;                        /* only its modseq is behind published_modseq */
+        unsigned published_what GUARDED_BY(mailbox_class);      /* CHANGE_… since the change feed was told last */
         uint64_t published_modseq;
         uint32_t published_uidnext;
         ARRAY(struct private_change) private_changes;   /* ascending by modseq, then uid */

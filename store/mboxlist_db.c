@@ -380,17 +380,43 @@ static int write_changes(struct db_txn *txn, void *ctx, struct err *err)
         return ret;
 }
 
-static void publish(struct mboxlist *ml, const struct name_change *c)
+static int string_order(const void *a, const void *b)
 {
+        return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* Is this name, n octets of it, or a name above it, one of those that were renamed in this transaction? */
+static bool was_renamed(const char *const *formers, size_t formers_n, const char *name, size_t n, struct arena *arena)
+{
+        const char *key = arena_strndup(arena, name, n);
+
+        return bsearch(&key, formers, formers_n, sizeof *formers, string_order) != NULL;
+}
+
+static bool parent_was_renamed(const char *const *formers, size_t formers_n, const char *name, struct arena *arena)
+{
+        const char *parent = mailname_parent(name, arena);
+
+        return parent && was_renamed(formers, formers_n, parent, strlen(parent), arena);
+}
+
+static void publish(struct mboxlist *ml, const struct name_change *c, const struct mbentry *before, const char *const *formers,
+                    size_t formers_n)
+{
+        struct arena arena = ARENA_INIT;
+        bool moved = !c->entry && was_renamed(formers, formers_n, c->name, strlen(c->name), &arena);
         struct change change = {
                 .kind = CHANGE_NAME,
                 .name = c->name,
                 .other = c->former,
                 .uniqueid = c->entry ? c->entry->uniqueid : c->tombstone ? c->tombstone->uniqueid : "",
                 .modseq = c->entry ? c->entry->foldermodseq : c->tombstone ? c->tombstone->foldermodseq : 0,
+                .before = before, .after = c->entry, .moved = moved,
+                .follows = (c->former || moved) && parent_was_renamed(formers, formers_n, c->former ? c->former : c->name, &arena),
         };
 
         change_publish(ml->store, &change);
+        arena_deinit(&arena);
 }
 
 /* Names in the table's order: two transactions that change many of the same pages then lock them in the same order. */
@@ -403,18 +429,33 @@ int mboxlist_commit(struct mboxlist *ml, struct name_changes *changes, struct er
 {
         struct commit commit = { ml, changes };
         struct mem_change *show;
-        size_t n = changes->list.n;
+        const struct mbentry **before;
+        const char **formers;
+        size_t n = changes->list.n, formers_n = 0;
 
         qsort(changes->list.v, n, sizeof *changes->list.v, change_by_name);
         if (db_run(ml->store->env, true, write_changes, &commit, err) < 0)
                 return -1;
         show = xcalloc(n + 1, sizeof *show);
+        before = xcalloc(n + 1, sizeof *before);
+        formers = xcalloc(n + 1, sizeof *formers);
+        for (size_t i = 0; i < n; i++) {
+                before[i] = mboxlist_find(ml, changes->list.v[i].name);
+                if (changes->list.v[i].former)
+                        formers[formers_n++] = changes->list.v[i].former;
+        }
+        qsort(formers, formers_n, sizeof *formers, string_order);
         for (size_t i = 0; i < n; i++)
                 show[i] = (struct mem_change){ changes->list.v[i].name, changes->list.v[i].entry };
         mem_apply(&ml->mem, show, n);
         free(show);
-        for (size_t i = 0; i < n; i++)
-                publish(ml, &changes->list.v[i]);
+        for (size_t i = 0; i < n; i++) {
+                publish(ml, &changes->list.v[i], before[i], formers, formers_n);
+                if (before[i])
+                        mbentry_unref(&before[i]);
+        }
+        free(before);
+        free(formers);
         return 0;
 }
 

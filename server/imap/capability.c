@@ -74,6 +74,7 @@ static const struct capability {
         { "CREATE-SPECIAL-USE", AFTER,  NULL },                 /* RFC 6154 */
         { "ESEARCH",            AFTER,  NULL },                 /* RFC 4731 */
         { "ESORT",              AFTER,  NULL },                 /* RFC 5267 3 */
+        { "FILTERS",            AFTER,  NULL },                 /* RFC 5466 */
         { "I18NLEVEL=1",        AFTER,  NULL },                 /* RFC 5255 4 */
         { "IDLE",               AFTER,  idle },                 /* RFC 2177 */
         { "INPROGRESS",         AFTER,  NULL },                 /* RFC 9585 */
@@ -87,6 +88,7 @@ static const struct capability {
         { "MULTIAPPEND",        AFTER,  NULL },                 /* RFC 3502 */
         { "MULTISEARCH",        AFTER,  NULL },                 /* RFC 7377 */
         { "NAMESPACE",          AFTER,  NULL },                 /* RFC 2342 */
+        { "NOTIFY",             AFTER,  NULL },                 /* RFC 5465 */
         { "OBJECTID",           AFTER,  NULL },                 /* RFC 8474 */
         { "QRESYNC",            AFTER,  NULL },                 /* RFC 7162 3.2 */
         { "PREVIEW",            AFTER,  NULL },                 /* RFC 8970 */

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "server/imap/imap_private.h"
+#include "server/imap/notify.h"
 #include "util/array.h"
 #include "util/clock.h"
 #include "util/log.h"
@@ -40,6 +41,7 @@ const struct imap_cmd imap_cmds[] = {
         { "MYRIGHTS",     cmd_myrights,     S_AUTH,     CMD_POLL },                               /* RFC 4314 3.5 */
         { "NAMESPACE",    cmd_namespace,    S_AUTH,     CMD_POLL | CMD_NO_LITERALS },             /* RFC 9051 6.3.10, 2342 */
         { "NOOP",         cmd_noop,         S_ANY,      CMD_POLL | CMD_NO_LITERALS },             /* RFC 9051 6.1.2 */
+        { "NOTIFY",       cmd_notify,       S_AUTH,     CMD_POLL },                               /* RFC 5465 */
         { "RENAME",       cmd_rename,       S_AUTH,     CMD_POLL | CMD_LOGGED },                  /* RFC 9051 6.3.6 */
         { "REPLACE",      cmd_replace,      S_SELECTED, CMD_POLL | CMD_UID_FORM | CMD_WRITES | CMD_LITERAL_STREAM },     /* RFC 8508 */
         { "RESETKEY",     cmd_resetkey,    S_AUTH,     CMD_POLL },                               /* RFC 4467 */
@@ -203,11 +205,19 @@ static void log_command(struct imap *imap)
                           c->cmd->name, log_quote(buf, c->name.p + c->name.len, (size_t)(c->args.end - c->name.p) - c->name.len));
 }
 
+/* Its own changes of names are not told to this client (RFC 5465 5). */
+static void forget_own_names(struct imap *imap)
+{
+        for (unsigned i = 0; i < ARRAY_LEN(imap->cmd.own_names); i++)
+                notify_forget_name(imap, imap->cmd.own_names[i]);
+}
+
 void imap_command_end(struct imap *imap)
 {
         struct imap_loop *loop = imap->loop;
         struct imap_command *c = &imap->cmd;
 
+        forget_own_names(imap);
         if (c->cleanup)
                 c->cleanup(imap);
         log_command(imap);

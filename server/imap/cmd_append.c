@@ -9,6 +9,7 @@ static enum cmd_result reply(struct imap *imap, const struct append_state *st)
         struct str code = STR_INIT;
         bool told = append_code(st, &code);
 
+        imap_own_arrivals(imap, st->target.to, st->result.first_uid, st->result.count);
         imap_ok(imap, told ? code.data : NULL, "APPEND completed");
         str_deinit(&code);
         return CMD_DONE;

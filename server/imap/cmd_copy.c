@@ -99,6 +99,7 @@ static enum cmd_result reply(struct imap *imap, const struct copy_state *st)
         struct str code = STR_INIT;
         bool told = copy_code(st, &code);
 
+        imap_own_arrivals(imap, st->to, st->result.first_uid, st->result.count);
         imap_ok(imap, told ? code.data : NULL, "%s completed", imap->cmd.uid ? "UID COPY" : "COPY");
         str_deinit(&code);
         return CMD_DONE;

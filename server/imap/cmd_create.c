@@ -184,7 +184,7 @@ static enum cmd_result begin(struct imap *imap)
         imap->cmd.cleanup = cleanup;
         st->imap = imap;
         st->given = name;
-        st->what.name = internal;
+        st->what.name = imap->cmd.own_names[0] = internal;
         st->what.specialuse = params.specialuse;
         st->what.partition = params.partition;
         st->what.with_parents = true;

@@ -92,7 +92,7 @@ static enum cmd_result begin(struct imap *imap)
                 return imap_no(imap, "HASCHILDREN", "There are mailboxes below it");
         imap->cmd.state = st = ARENA_NEW(&imap->s->arena, struct delete_state);
         st->imap = imap;
-        st->name = internal;
+        st->name = imap->cmd.own_names[0] = internal;
         st->tree = mailname_is_inbox(internal);
         st->immediately = strcmp(conf_enum(imap->conf, NULL, "delete_mode"), "immediate") == 0 ||
                           (prefix && mailname_is_deleted(internal, prefix));

@@ -101,7 +101,8 @@ static bool begin(struct imap *imap)
         struct esearch_state *st = imap->cmd.state = ARENA_NEW(&imap->s->arena, struct esearch_state);
         struct imap_parser *ip = &imap->cmd.args, copy;
         struct uidset none = UIDSET_INIT;
-        struct search_sets sets = { .count = 0, .last_uid = 0, .saved = &none };
+        struct search_sets sets = { .count = 0, .last_uid = 0, .saved = &none,
+                                    .filter = search_filter_find, .filter_ctx = imap->cmd.filters };
         struct span w;
 
         arena_init(&st->arena);
@@ -121,7 +122,7 @@ static bool begin(struct imap *imap)
         }
         st->program = *ip;
         if (search_parse(ip, &sets, &st->options) < 0) {
-                search_parse_failed(imap);
+                search_parse_failed(imap, &st->options);
                 return false;
         }
         if (!st->options.extended)
@@ -169,7 +170,8 @@ static bool begin_search(struct imap *imap, struct esearch_state *st, struct err
         static const struct uidset none = UIDSET_INIT;
         uint32_t count = view_count(st->view);
         struct search_sets sets = { .count = count, .last_uid = count ? view_uid(st->view, count) : 0,
-                                    .saved = st->mbox ? &none : &imap->sel->saved };
+                                    .saved = st->mbox ? &none : &imap->sel->saved,
+                                    .filter = search_filter_find, .filter_ctx = imap->cmd.filters };
         struct imap_parser ip = st->program;
 
         ip.arena = &st->arena;
@@ -321,8 +323,13 @@ enum cmd_result cmd_esearch(struct imap *imap)
         struct esearch_state *st;
         enum cmd_result result;
 
-        if (!imap->cmd.state && !begin(imap))
-                return CMD_DONE;
+        if (!imap->cmd.state) {
+                result = search_filters_load(imap);
+                if (result != CMD_DONE)
+                        return result == CMD_CLOSE ? search_filters_failed(imap) : result;
+                if (!begin(imap))
+                        return CMD_DONE;
+        }
         st = imap->cmd.state;
         for (;;) {
                 struct err err = ERR_INIT;

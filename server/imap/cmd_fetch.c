@@ -27,18 +27,22 @@ static void end_message(struct fetch_state *st)
         st->binary.phase = BINARY_NONE;
 }
 
-static void cleanup(struct imap *imap)
+void fetch_release(struct fetch_state *st)
 {
-        struct fetch_state *st = imap->cmd.state;
-
         end_message(st);
         arena_deinit(&st->arena);
+        arena_deinit(&st->arena_request);
         vanished_deinit(&st->vanished);
         walk_deinit(&st->walk);
         flag_text_deinit(&st->flag_text);
         str_deinit(&st->line);
         str_deinit(&st->scratch);
         uidset_deinit(&st->seen);
+}
+
+static void cleanup(struct imap *imap)
+{
+        fetch_release(imap->cmd.state);
 }
 
 /* ---- the request ---- */
@@ -74,6 +78,22 @@ static int only_changed(struct imap *imap, uint64_t since, struct uidset *uids, 
                 uidset_intersect(uids, &changed);
         uidset_deinit(&changed);
         return ret;
+}
+
+void fetch_init(struct imap *imap, struct fetch_state *st)
+{
+        st->imap = imap;
+        str_init(&st->line);
+        str_init(&st->scratch);
+        str_init(&st->flag_text.keywords);
+        arena_init(&st->arena);
+        arena_init(&st->arena_request);
+}
+
+void fetch_begin(struct fetch_state *st, struct uidset *uids)
+{
+        st->front_want = front_wanted(st);
+        walk_init(&st->walk, uids);
 }
 
 /* VANISHED: the set once more, now with what is no longer there. `*` is the highest UID that ever was. */
@@ -124,11 +144,7 @@ static bool begin(struct imap *imap)
         struct err err = ERR_INIT;
         bool ok = false;
 
-        st->imap = imap;
-        str_init(&st->line);
-        str_init(&st->scratch);
-        str_init(&st->flag_text.keywords);
-        arena_init(&st->arena);
+        fetch_init(imap, st);
         imap->cmd.cleanup = cleanup;
         uidset_init(&uids);
         if (!imap_selected_readable(imap) || !imap_arg_messages(imap, &uids))
@@ -149,8 +165,7 @@ static bool begin(struct imap *imap)
         }
         if (imap->cmd.uid && !imap->uidonly)
                 st->req.items |= FETCH_UID;                     /* RFC 9051 6.4.9 */
-        st->front_want = front_wanted(st);
-        walk_init(&st->walk, &uids);
+        fetch_begin(st, &uids);
         ok = true;
 out:
         uidset_deinit(&uids);
@@ -335,7 +350,7 @@ static enum cmd_result send_batch(struct imap *imap, struct fetch_state *st, con
         return CMD_DONE;
 }
 
-static enum cmd_result run(struct imap *imap, struct fetch_state *st)
+enum cmd_result fetch_step(struct imap *imap, struct fetch_state *st)
 {
         struct walk_batch b;
         enum cmd_result result = st->in_message ? go_on(imap, st) : CMD_DONE;
@@ -347,11 +362,13 @@ static enum cmd_result run(struct imap *imap, struct fetch_state *st)
                 switch (walk_fill(imap, &st->walk, &b, &err)) {
                 case WALK_END:
                         fetch_flush(imap, st);
-                        return finish(imap, st);
+                        return CMD_DONE;
                 case WALK_WAIT:
                         return CMD_WAIT;
                 case WALK_FAILED:
-                        return imap_fail(imap, &err);
+                        st->missing = st->unknown_cte = false;  /* this is the answer */
+                        err_copy(&st->err, &err);
+                        return CMD_DONE;
                 case WALK_BATCH:
                         if (may_set_seen(imap, st) && settle_seen(imap, st, &b))
                                 return CMD_WAIT;
@@ -380,7 +397,9 @@ enum cmd_result cmd_fetch(struct imap *imap)
                         return result;
                 st->tell_vanished = false;
         }
-        result = run(imap, st);
+        result = fetch_step(imap, st);
+        if (result == CMD_DONE)
+                finish(imap, st);
         fetch_flush(imap, st);
         str_deinit(&st->line);                                  /* nothing is held while it is parked */
         str_deinit(&st->scratch);

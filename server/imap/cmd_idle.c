@@ -6,13 +6,8 @@
 
 static void stop_watching(struct imap *imap)
 {
-        struct imap_selected *sel = imap->sel;
-
         imap->idling = false;
-        if (sel && sel->watching) {
-                mailbox_unwatch(sel->mbox, &sel->watch);
-                sel->watching = false;
-        }
+        imap_watch_selected(imap);
 }
 
 static enum cmd_result begin(struct imap *imap)
@@ -27,10 +22,7 @@ static enum cmd_result begin(struct imap *imap)
         imap_put(imap, "+ idling\r\n");
         if (!sel)
                 return CMD_CONTINUE;
-        if (!sel->vanished) {                                   /* watch first, then look: no news falls between */
-                mailbox_watch(sel->mbox, &sel->watch);
-                sel->watching = true;
-        }
+        imap_watch_selected(imap);                              /* watch first, then look: no news falls between */
         if (!imap_poll(imap, true))
                 session_wake(imap->s->id, WAKE_NEWS);           /* the rest when these are read */
         return CMD_CONTINUE;

@@ -90,6 +90,8 @@ static bool target_is_free(struct imap *imap, struct rename_state *st)
         const struct mbentry *entry;
         uint32_t rights;
 
+        imap->cmd.own_names[0] = st->from;
+        imap->cmd.own_names[1] = st->to;
         if (strcmp(st->from, st->to) == 0 && st->partition)             /* to another partition */
                 return true;
         if (mailname_check_new(st->to, imap->is_admin, &err) < 0) {

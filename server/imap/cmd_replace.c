@@ -44,6 +44,7 @@ static enum cmd_result reply(struct imap *imap, struct append_state *st)
 
         if (st->result.count == 0)
                 return imap_no(imap, "EXPUNGEISSUED", "The message no longer exists");
+        imap_own_arrivals(imap, st->target.to, st->result.first_uid, st->result.count);
         if (st->phase != APPEND_TOLD && append_code(st, &code))
                 imap_untagged(imap, "OK [%s] Replacement message ready", code.data);
         str_deinit(&code);

@@ -75,7 +75,7 @@ static bool begin(struct imap *imap)
         if (rc < 0 || search_parse(ip, &sets, &st->req) < 0) {
                 if (imap->cmd.args.err.code == ERR_CHARSET)
                         forget_saved(imap, st);
-                search_parse_failed(imap);
+                search_parse_failed(imap, &st->req);
                 return false;
         }
         imap->cmd.seqnos = st->req.program->uses_seqnos;
@@ -209,8 +209,13 @@ enum cmd_result cmd_search(struct imap *imap)
         struct search_state *st;
         enum cmd_result result;
 
-        if (!imap->cmd.state && !begin(imap))
-                return CMD_DONE;
+        if (!imap->cmd.state) {
+                result = search_filters_load(imap);
+                if (result != CMD_DONE)
+                        return result == CMD_CLOSE ? search_filters_failed(imap) : result;
+                if (!begin(imap))
+                        return CMD_DONE;
+        }
         st = imap->cmd.state;
         if (!st->answering) {
                 if (!st->searched) {

@@ -111,6 +111,7 @@ static enum cmd_result begin(struct imap *imap)
         imap->cmd.cleanup = cleanup;
         if (!parse(imap, st))
                 return CMD_DONE;
+        imap->cmd.own_names[0] = st->internal;
         if (*st->internal) {
                 st->entry = imap_find_mailbox(imap, st->internal, ACL_LOOKUP, false, &st->rights);
                 if (!st->entry)

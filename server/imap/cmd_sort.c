@@ -71,7 +71,7 @@ static bool begin(struct imap *imap)
         if (!imap_selected_readable(imap))
                 return false;
         if (!parse(imap, st)) {
-                search_parse_failed(imap);
+                search_parse_failed(imap, &st->req);
                 return false;
         }
         imap->cmd.seqnos = st->req.program->uses_seqnos;
@@ -245,8 +245,13 @@ enum cmd_result cmd_sort(struct imap *imap)
         struct sort_state *st;
         enum cmd_result result;
 
-        if (!imap->cmd.state && !begin(imap))
-                return CMD_DONE;
+        if (!imap->cmd.state) {
+                result = search_filters_load(imap);
+                if (result != CMD_DONE)
+                        return result == CMD_CLOSE ? search_filters_failed(imap) : result;
+                if (!begin(imap))
+                        return CMD_DONE;
+        }
         st = imap->cmd.state;
         switch (st->at) {
         case SORT_SEARCH:

@@ -50,7 +50,7 @@ enum cmd_result imap_subscribe_command(struct imap *imap, bool subscribed)
                 return CMD_DONE;
         imap->cmd.state = st = ARENA_NEW(&imap->s->arena, struct sub_state);
         st->imap = imap;
-        st->internal = internal;
+        st->internal = imap->cmd.own_names[0] = internal;
         st->subscribed = subscribed;
         return imap_offload(imap, OFFLOAD_DB, job, st);
 }

@@ -63,7 +63,7 @@ static bool begin(struct imap *imap)
         sets = search_sets_selected(imap);
         if (imap_sp(ip) < 0 || parse_algorithm(ip, &st->algorithm) < 0 || imap_sp(ip) < 0 ||
             search_parse_charset_keys(ip, &sets, &st->req) < 0) {
-                search_parse_failed(imap);
+                search_parse_failed(imap, &st->req);
                 return false;
         }
         imap->cmd.seqnos = st->req.program->uses_seqnos;
@@ -112,8 +112,13 @@ enum cmd_result cmd_thread(struct imap *imap)
         struct thread_state *st;
         enum cmd_result result;
 
-        if (!imap->cmd.state && !begin(imap))
-                return CMD_DONE;
+        if (!imap->cmd.state) {
+                result = search_filters_load(imap);
+                if (result != CMD_DONE)
+                        return result == CMD_CLOSE ? search_filters_failed(imap) : result;
+                if (!begin(imap))
+                        return CMD_DONE;
+        }
         st = imap->cmd.state;
         switch (st->at) {
         case THREAD_SEARCH:

@@ -36,6 +36,7 @@ enum cmd_result cmd_listrights(struct imap *imap);
 enum cmd_result cmd_lsub(struct imap *imap);
 enum cmd_result cmd_myrights(struct imap *imap);
 enum cmd_result cmd_namespace(struct imap *imap);
+enum cmd_result cmd_notify(struct imap *imap);
 enum cmd_result cmd_rename(struct imap *imap);
 enum cmd_result cmd_rlist(struct imap *imap);
 enum cmd_result cmd_rlsub(struct imap *imap);

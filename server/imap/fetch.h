@@ -66,6 +66,8 @@ struct fetch_request {
  * ip->err fit for the client.
  */
 int fetch_parse(struct imap_parser *ip, struct fetch_request *r);
+/* The items only: "(uid flags)" or one of them; what follows is left (NOTIFY, RFC 5465 8). */
+int fetch_parse_items(struct imap_parser *ip, struct fetch_request *r);
 
 /*
  * Where a section is in the message, as offsets in it. `front` needs FRONT_PARTS when the section has a part number. part_r: the part that

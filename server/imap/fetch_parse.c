@@ -378,6 +378,12 @@ static int parse_modifiers(struct imap_parser *ip, struct fetch_request *r)
         return imap_close_paren(ip);
 }
 
+int fetch_parse_items(struct imap_parser *ip, struct fetch_request *r)
+{
+        *r = (struct fetch_request){ 0 };
+        return parse_items(ip, r);
+}
+
 int fetch_parse(struct imap_parser *ip, struct fetch_request *r)
 {
         *r = (struct fetch_request){ 0 };

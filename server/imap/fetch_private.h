@@ -41,6 +41,7 @@ struct fetch_state {
         struct extent body;                     /* reference; file NULL: not open */
         struct msg_front front;
         struct arena arena;                     /* of front */
+        struct arena arena_request;             /* of the request, when it is not the command's */
         const struct fetch_section *section;    /* the next to send */
         struct fetch_binary binary;
 
@@ -48,6 +49,15 @@ struct fetch_state {
         bool missing, unknown_cte;
         struct err err;                         /* the first one that is not just a message gone */
 };
+
+/*
+ * cmd_fetch.c: a FETCH without a command. fetch_init(), fill st->req, fetch_begin() (takes the UIDs over); fetch_step() until it says
+ * CMD_DONE (CMD_AGAIN, CMD_FLUSH: call again; CMD_CLOSE: within a literal, there is no way to go on); fetch_release().
+ */
+void fetch_init(struct imap *imap, struct fetch_state *st);
+void fetch_begin(struct fetch_state *st, struct uidset *uids);
+enum cmd_result fetch_step(struct imap *imap, struct fetch_state *st);
+void fetch_release(struct fetch_state *st);
 
 /* What has been built goes out. */
 void fetch_flush(struct imap *imap, struct fetch_state *st);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "server/imap/imap_private.h"
+#include "server/imap/notify.h"
 #include "server/msgfile.h"
 #include "server/protocols.h"
 #include "server/telemetry.h"
@@ -326,6 +327,10 @@ static enum step gather(struct imap *imap)
         if (!in.len) {
                 if (imap->gather && imap_gather_idle(imap->gather))
                         imap_gather_destroy(&imap->gather);
+                if (imap->notify && !imap->gather && !notify_tell(imap))
+                        return STEP_FLUSH;
+                if (imap->notify && imap_selected_lost(imap))
+                        return bye(imap, NULL, "The selected mailbox is gone");
                 return want_input(imap);
         }
         if (!imap->gather)
@@ -399,7 +404,7 @@ static enum step take_line(struct imap *imap)
         struct span in = input(imap), line;
         size_t n = span_index(in, '\n');
 
-        if (imap->idling && imap->sel && !imap_poll(imap, true))
+        if (imap->idling && !(imap->notify ? notify_tell(imap) : imap_poll(imap, true)))        /* RFC 5465 4 */
                 return STEP_FLUSH;
         if (imap->idling && imap_selected_lost(imap))
                 return bye(imap, NULL, "The selected mailbox is gone");
@@ -636,6 +641,8 @@ static void imap_session_close(struct session *s)
                           (long long)(clock_wall_s() - s->started));
         telemetry_stop(s, &imap->telemetry);
         imap_command_end(imap);
+        notify_install(imap, NULL);
+        notify_open_release(imap);
         imap_unselect(imap);
         sasl_conn_destroy(&imap->sasl);
         namespace_unref(&imap->ns);

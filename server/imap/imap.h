@@ -25,6 +25,7 @@
 
 struct imap;
 struct search_context;
+struct search_filters;
 
 enum cmd_result {
         CMD_DONE,               /* the tagged reply was sent (imap_ok/no/bad) */
@@ -92,6 +93,7 @@ struct imap_selected {
         struct seen *seen;                      /* this user's \Seen (seen.h), reference; NULL: it is the message's flag */
         uint64_t reader;                        /* mailbox_reader_id() of the user */
         struct search_context *contexts;        /* searches that are kept up to date (search_context.h) */
+        struct uidset own;                      /* own arrivals, not yet told */
         struct uidset saved;                    /* SEARCHRES `$` (RFC 5182): UIDs; those that are gone are ignored */
 };
 
@@ -103,12 +105,14 @@ struct imap_command {
         bool seqnos;                            /* UID SEARCH with sequence numbers in it: no expunges (RFC 7162 3.2.10.2) */
         bool said_inbox;                        /* a mailbox was called INBOX; replies to an admin, who sees user/admin, say so too */
         struct imap_parser args;                /* after the command's name: the space comes first */
+        const char *own_names[2];               /* mailboxes whose names or subscriptions it changes, for NOTIFY; arena */
         struct span line;                       /* CMD_CONTINUE: the line that came (without CRLF) */
         void *state;                            /* the handler's own, arena; NULL at the first call */
         struct waiter waiter;                   /* for the handler */
         struct offload offload;                 /* for the handler */
         bool waiting;                           /* waiter or offload is out */
         uint64_t started_us;
+        const struct search_filters *filters;   /* search_filter.c: what FILTER may name; NULL: the command has no such key */
         void (*cleanup)(struct imap *imap);     /* called when the command ends, however (also when the session dies): files, references */
 };
 
@@ -135,6 +139,8 @@ struct imap {
         struct imap_command cmd;
         struct imap_gather *gather;             /* parse.h: the command being received; NULL between commands */
         bool idling;                            /* in IDLE */
+        struct notify *notify;                  /* notify.h; NULL: NOTIFY was never given */
+        struct notify_open *notify_open;
         unsigned bad_commands;                  /* in a row; too many: BYE */
         struct telemetry *telemetry;            /* server/telemetry.h */
 
@@ -201,6 +207,8 @@ struct imap_open {
         struct store *store;
 };
 int imap_open_mailbox(struct imap *imap, struct imap_open *open, const struct mbentry *entry, struct mailbox **mbox_r, struct err *err);
+/* The call that may block: arg is a struct imap_open with ident, entry and store. */
+void imap_open_job(void *open);
 /* In a handler's cleanup: release what an imap_open still holds (the mailbox was opened but never taken over). */
 void imap_open_release(struct imap_open *open);
 /* Run fn(arg) off the worker: the handler returns imap_offload(); called again when imap->cmd.waiting is false. */

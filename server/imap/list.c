@@ -1,5 +1,6 @@
 /* list - what both walks share; see list.h */
 #include "server/imap/list.h"
+#include "server/imap/notify.h"
 
 #include "server/imap/status.h"
 #include "util/must.h"
@@ -245,6 +246,23 @@ static void tell_metadata(struct list *l, struct mailbox *mbox)
         if (metadata_list(&t, &arena, &list, &n, &err) == 0)
                 imap_metadata_put(l->imap, l->status_entry->name, l->metadata, list, n, &longest);
         arena_deinit(&arena);
+}
+
+void list_put_changed(struct imap *imap, const char *internal, const struct mbentry *entry, const char *former, const char *extra)
+{
+        struct list l = { .imap = imap, .sep = namespace_separator(imap->ns), .extended = true, .return_subscribed = true };
+        struct list_row row = { .internal = internal, .entry = entry, .children = entry ? -1 : 0 };
+
+        imap_put(imap, "* LIST (");
+        put_attributes(&l, &row);
+        imap_put(imap, "%s%s) \"%c\" ", extra ? " " : "", extra ? extra : "", l.sep);
+        imap_put_mailbox(imap, internal);
+        if (former) {
+                imap_put(imap, " (\"OLDNAME\" (");
+                imap_put_mailbox(imap, former);
+                imap_put(imap, "))");
+        }
+        imap_put(imap, "\r\n");
 }
 
 /* 1 done, 0 wait */

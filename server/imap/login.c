@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "server/imap/imap_private.h"
+#include "server/imap/notify.h"
 #include "server/msgfile.h"
 #include "server/telemetry.h"
 #include "util/log.h"
@@ -247,6 +248,7 @@ void imap_leave_authenticated(struct imap *imap)
         char user[LOG_QUOTE_MAX];
 
         log_event(LOG_NOTE, s->name, "imap.unauthenticate", "user=%s", log_quote_str(user, imap->userid));
+        notify_install(imap, NULL);
         telemetry_stop(s, &imap->telemetry);
         for (char **g = imap->groups; g && *g; g++)
                 free(*g);

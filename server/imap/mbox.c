@@ -145,7 +145,7 @@ void imap_waiter_cancel(struct imap *imap)
 
 /* ---- opening ---- */
 
-static void open_job(void *arg)
+void imap_open_job(void *arg)
 {
         struct imap_open *open = arg;
 
@@ -183,6 +183,6 @@ int imap_open_mailbox(struct imap *imap, struct imap_open *open, const struct mb
         open->entry = mbentry_ref(entry);               /* the ident borrows from it */
         open->store = imap->store;
         open->started = true;
-        imap_offload(imap, OFFLOAD_DISK, open_job, open);
+        imap_offload(imap, OFFLOAD_DISK, imap_open_job, open);
         return 0;
 }

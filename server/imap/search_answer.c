@@ -2,6 +2,7 @@
 #include "server/imap/search_private.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 
 #include "util/clock.h"
 
@@ -10,17 +11,30 @@ struct search_sets search_sets_selected(struct imap *imap)
         struct imap_selected *sel = imap->sel;
         uint32_t count = view_count(sel->view);
 
-        return (struct search_sets){ .count = count, .last_uid = count ? view_uid(sel->view, count) : 0, .saved = &sel->saved };
+        return (struct search_sets){ .count = count, .last_uid = count ? view_uid(sel->view, count) : 0, .saved = &sel->saved,
+                                     .filter = search_filter_find, .filter_ctx = imap->cmd.filters };
 }
 
-void search_parse_failed(struct imap *imap)
+void search_parse_failed(struct imap *imap, const struct search_request *req)
 {
-        struct imap_parser *ip = &imap->cmd.args;
+        const struct err *err = &imap->cmd.args.err;
+        char code[200];
 
-        if (ip->err.code == ERR_CHARSET)
-                imap_no(imap, "BADCHARSET (US-ASCII UTF-8)", "%s", ip->err.text);
-        else
-                imap_bad(imap, "%s", ip->err.text);
+        switch (err->code) {
+        case ERR_CHARSET:
+                imap_no(imap, "BADCHARSET (US-ASCII UTF-8)", "%s", err->text);
+                break;
+        case ERR_NOTFOUND:
+                snprintf(code, sizeof code, "UNDEFINED-FILTER %.*s", (int)(req->undefined_filter.len < 150 ? req->undefined_filter.len : 150),
+                         req->undefined_filter.p);
+                imap_no(imap, code, "%s", err->text);
+                break;
+        case ERR_UNSUPPORTED:
+                imap_bad(imap, "[BADCHARSET (US-ASCII UTF-8)] %s", err->text);
+                break;
+        default:
+                imap_bad(imap, "%s", err->text);
+        }
 }
 
 enum cmd_result search_run_reply(struct imap *imap, const struct search_run *run, const char *command)

@@ -23,8 +23,10 @@ struct parse {
         struct search_program *program;
         struct search_request *request;
         struct span charset;
+        unsigned filters;                       /* FILTER within FILTER */
         ARRAY(struct frame) open;
 };
+#define FILTER_DEPTH_MAX 8                      /* RFC 5466 3.1 wants at least 3. What goes deeper goes in circles */
 
 static struct frame *top(struct parse *p)
 {
@@ -384,6 +386,43 @@ static int open_operator(struct parse *p, bool is_or)
         return open_frame(p, add(p, parent, SEARCH_NOT), 1, false);
 }
 
+static int parse_list(struct parse *p, struct search_key *parent);
+
+/*
+ * FILTER name (RFC 5466): the keys that are stored under this name, as if they stood here in parentheses. A copy of them is parsed, which
+ * lives as long as the program.
+ */
+static int parse_filter(struct parse *p)
+{
+        struct parse inner = { .sets = p->sets, .program = p->program, .request = p->request, .charset = SPAN("UTF-8"),
+                               .filters = p->filters + 1 };
+        struct search_key *parent = add(p, top(p)->parent, SEARCH_AND);
+        struct imap_parser ip;
+        struct span name, value;
+        int rc;
+
+        if (!parent || imap_sp(p->ip) < 0 || imap_atom(p->ip, &name) < 0)
+                return -1;
+        if (span_index(name, '/') < name.len)
+                return out_of_grammar(p, "Invalid name of a filter");
+        if (!span_ieq_str(p->charset, "UTF-8") && !span_ieq_str(p->charset, "US-ASCII"))
+                return err_set(&p->ip->err, ERR_UNSUPPORTED, "FILTER is for the charset UTF-8");
+        if (p->filters == FILTER_DEPTH_MAX || !p->sets->filter || !p->sets->filter(p->sets->filter_ctx, name, &value)) {
+                p->request->undefined_filter = name;
+                return err_set(&p->ip->err, ERR_NOTFOUND, "There is no such filter");
+        }
+        imap_parser_init(&ip, arena_span(p->program->arena, value), p->ip->arena, true);
+        inner.ip = &ip;
+        rc = parse_list(&inner, parent);
+        ARRAY_FREE(&inner.open);
+        if (rc == 0)
+                return 0;
+        if (ip.err.code == ERR_SYNTAX)
+                return err_set(&p->ip->err, ERR_SYNTAX, "Within a filter: %s", ip.err.text);
+        err_copy(&p->ip->err, &ip.err);
+        return -1;
+}
+
 static int parse_word(struct parse *p, bool *whole_r)
 {
         struct span name;
@@ -398,6 +437,8 @@ static int parse_word(struct parse *p, bool *whole_r)
                 *whole_r = false;
                 return open_fuzzy(p);
         }
+        if (imap_word_is(name, "FILTER"))
+                return parse_filter(p);
         for (size_t i = 0; i < ARRAY_LEN(rows); i++)
                 if (imap_word_is(name, rows[i].name))
                         return rows[i].parse(p, top(p)->parent, &rows[i]);
@@ -442,11 +483,12 @@ static int close_frames(struct parse *p, bool *more_r)
         return 0;
 }
 
-static int parse_keys(struct parse *p)
+/* Keys to the end of the text. */
+static int parse_list(struct parse *p, struct search_key *parent)
 {
         bool more = true, whole;
 
-        if (open_frame(p, p->program->root, 0, false) < 0)
+        if (open_frame(p, parent, 0, false) < 0)
                 return -1;
         while (more) {
                 if (parse_key(p, &whole) < 0)
@@ -554,7 +596,7 @@ static int parse_program(struct imap_parser *ip, const struct search_sets *sets,
         int ret = -1;
 
         r->program = p.program;
-        if (charset(&p) == 0 && parse_keys(&p) == 0)
+        if (charset(&p) == 0 && parse_list(&p, p.program->root) == 0)
                 ret = search_program_finish(r->program, &ip->err);
         if (ret == 0 && (r->returns & SEARCH_RETURN_RELEVANCY) && !r->fuzzy)
                 ret = err_set(&ip->err, ERR_SYNTAX, "RELEVANCY needs a FUZZY key");             /* RFC 6203 4 */
@@ -574,6 +616,37 @@ int search_parse(struct imap_parser *ip, const struct search_sets *sets, struct 
                 return -1;
         r->charset_given = ip->end - ip->p > 8 && imap_word_is((struct span){ ip->p, 8 }, "CHARSET ");
         return parse_program(ip, sets, r, parse_charset);
+}
+
+static bool any_filter(const void *ctx, struct span name, struct span *value_r)
+{
+        (void)ctx;
+        (void)name;
+        *value_r = SPAN("ALL");
+        return true;
+}
+
+static int utf8_charset(struct parse *p)
+{
+        p->charset = SPAN("UTF-8");
+        return 0;
+}
+
+int search_filter_check(struct span value, struct err *err)
+{
+        static const struct uidset none = UIDSET_INIT;
+        struct search_sets sets = { .count = UINT32_MAX, .last_uid = UINT32_MAX, .saved = &none, .filter = any_filter };
+        struct search_request r = { 0 };
+        struct arena arena = ARENA_INIT;
+        struct imap_parser ip;
+        int rc;
+
+        imap_parser_init(&ip, value, &arena, true);
+        rc = parse_program(&ip, &sets, &r, utf8_charset);
+        if (rc < 0)
+                err_copy(err, &ip.err);
+        arena_deinit(&arena);
+        return rc;
 }
 
 /* ---- SORT ---- */

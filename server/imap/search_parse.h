@@ -36,6 +36,9 @@ struct search_sets {
         uint32_t count;                         /* messages: `*` as sequence number; higher numbers name nothing */
         uint32_t last_uid;                      /* `*` as UID; 0: the mailbox is empty */
         const struct uidset *saved;             /* `$`: UIDs; lives as long as the program */
+        /* FILTER (RFC 5466): the value of a name; false: there is none. NULL: there are no filters. */
+        bool (*filter)(const void *ctx, struct span name, struct span *value_r);
+        const void *filter_ctx;
 };
 
 #define SEARCH_FUZZY_WORDS_MAX 32
@@ -46,6 +49,7 @@ struct search_request {
         bool extended;                          /* RETURN was given: the answer is ESEARCH */
         unsigned returns;                       /* enum search_return; "RETURN ()" is ALL */
         struct search_partial partial;          /* with SEARCH_RETURN_PARTIAL */
+        struct span undefined_filter;           /* after a failure with ERR_NOTFOUND: this FILTER does not exist, or leads in circles */
         bool fuzzy;                             /* there is a FUZZY key (RFC 6203) */
         struct span fuzzy_words[SEARCH_FUZZY_WORDS_MAX];        /* … and these are looked for, UTF-8 */
         unsigned fuzzy_words_n;
@@ -54,9 +58,14 @@ struct search_request {
 /*
  * Parse what follows "SEARCH " to the end of the command. Message sets become SEARCH_SEQSET and SEARCH_UIDSET keys; they are
  * not expanded, so the program is no larger than the command. Returns 0, or -1 with ip->err:
- * ERR_CHARSET wants NO [BADCHARSET], anything else BAD; r->returns is then what was read before.
+ * ERR_CHARSET wants NO [BADCHARSET], ERR_NOTFOUND NO [UNDEFINED-FILTER], ERR_UNSUPPORTED BAD [BADCHARSET] (FILTER with another charset than
+ * UTF-8, RFC 5466 3.1), anything else BAD; r->returns is then what was read before.
  */
 int search_parse(struct imap_parser *ip, const struct search_sets *sets, struct search_request *r);
+
+/* Is this what a filter may be: search keys, whole and correct (RFC 5466 3.2)? Other filters in it are taken for granted. The err is fit for
+ * the client. */
+int search_filter_check(struct span value, struct err *err);
 
 /* The parts of it that other commands have in another order. r is zeroed by the caller. */
 /* "RETURN (…)" and the space behind it, if it is there (RFC 4466 2.6.1). */

@@ -88,10 +88,19 @@ void search_run_end(struct search_run *run);
 
 /* ---- search_answer.c: what SEARCH, SORT and their like share in answering ---- */
 
+/*
+ * ---- search_filter.c: FILTER (RFC 5466) ----
+ * Before a search is parsed: read what FILTER keys may name. CMD_DONE: go on; CMD_WAIT: return it; CMD_CLOSE: return search_filters_failed().
+ */
+enum cmd_result search_filters_load(struct imap *imap);
+enum cmd_result search_filters_failed(struct imap *imap);
+/* For struct search_sets; ctx is imap->cmd.filters. */
+bool search_filter_find(const void *ctx, struct span name, struct span *value_r);
+
 /* What message sets of a program in the selected mailbox refer to. */
 struct search_sets search_sets_selected(struct imap *imap);
-/* Answer for a program that cannot be used: BAD, or NO [BADCHARSET …]. */
-void search_parse_failed(struct imap *imap);
+/* Answer for a program that cannot be used: BAD, NO [BADCHARSET …], NO [UNDEFINED-FILTER …]. */
+void search_parse_failed(struct imap *imap, const struct search_request *req);
 /* The tagged reply once a run is over: NO when it failed, OK otherwise. */
 enum cmd_result search_run_reply(struct imap *imap, const struct search_run *run, const char *command);
 /* "* ESEARCH (TAG "x")" and " UID". */

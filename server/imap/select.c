@@ -8,6 +8,7 @@
 #include "server/imap/seen.h"
 #include "server/imap/search_context.h"
 #include "server/imap/selected.h"
+#include "server/imap/notify.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -83,6 +84,29 @@ void imap_selected_begin(struct imap *imap, struct mailbox *mbox, const struct m
         sel->view = mailbox_view(mbox);
         sel->told_modseq = sel->complete_modseq = view_modseq(sel->view);
         add_recent(sel, after, 1);
+        imap_watch_selected(imap);
+}
+
+void imap_watch_selected(struct imap *imap)
+{
+        struct imap_selected *sel = imap->sel;
+        bool wanted = sel && !sel->vanished && (imap->idling || notify_watches_selected(imap));
+
+        if (!sel || wanted == sel->watching)
+                return;
+        sel->watching = wanted;
+        if (wanted)
+                mailbox_watch(sel->mbox, &sel->watch);
+        else
+                mailbox_unwatch(sel->mbox, &sel->watch);
+}
+
+void imap_own_arrivals(struct imap *imap, const struct mailbox *mbox, uint32_t first_uid, uint32_t count)
+{
+        struct imap_selected *sel = imap->sel;
+
+        if (sel && sel->mbox == mbox && count && imap->notify && imap->notify->fetch.len)
+                uidset_add_range(&sel->own, first_uid, first_uid + count - 1);
 }
 
 void imap_unselect(struct imap *imap)
@@ -91,6 +115,8 @@ void imap_unselect(struct imap *imap)
 
         if (!sel)
                 return;
+        notify_deselect(imap);
+        uidset_deinit(&sel->own);
         imap->sel = NULL;
         imap->state = IMAP_AUTH;
         if (sel->watching)
@@ -433,6 +459,11 @@ static bool tell_messages(struct imap *imap, bool may_expunge)
         trim_recent(sel);
         if (view_count(sel->view) > told_count)
                 tell_exists(imap);
+        if (imap->notify && imap->notify->fetch.len && view_uidnext(sel->view) > told_uidnext) {
+                uidset_add_range(&imap->notify->fresh, told_uidnext, view_uidnext(sel->view) - 1);
+                uidset_subtract(&imap->notify->fresh, &sel->own);
+                uidset_deinit(&sel->own);
+        }
         return true;
 }
 
@@ -556,16 +587,32 @@ static void tell_complete(struct imap *imap)
                 imap_untagged(imap, "OK [HIGHESTMODSEQ %" PRIu64 "] Expunges are told later", sel->complete_modseq);
 }
 
+/* What the client wants to hear of (RFC 5465 3.1) – and what its own command did, whatever it wants to hear. */
+static unsigned events_wanted(struct imap *imap)
+{
+        const struct imap_cmd *cmd = imap->cmd.cmd;
+        unsigned events = notify_selected_events(imap);
+
+        return cmd && (cmd->fn == cmd_expunge || cmd->fn == cmd_move || cmd->fn == cmd_replace) ? events | NOTIFY_EXPUNGE : events;
+}
+
 bool imap_poll(struct imap *imap, bool may_expunge)
 {
+        unsigned events;
+
         if (!imap->sel)
                 return true;
         imap_selected_refresh(imap);
+        events = events_wanted(imap);
+        if (!events)
+                return true;
         if (!tell_messages(imap, may_expunge))
                 return false;
         if (imap->sel->revoked)                         /* what happens there is not his to know */
                 return true;
         imap_tell_keywords(imap, false);
+        if (!(events & NOTIFY_FLAGS))
+                return search_contexts_poll(imap);
         if (!tell_flags(imap) || !search_contexts_poll(imap))
                 return false;
         tell_complete(imap);

@@ -15,6 +15,12 @@
  */
 void imap_selected_begin(struct imap *imap, struct mailbox *mbox, const struct mbentry *entry, bool examine);
 
+/* Watch it for news while IDLE or NOTIFY want it, and only then. */
+void imap_watch_selected(struct imap *imap);
+
+/* Messages that this session's command has put there: NOTIFY does not tell of them (RFC 5465 5.2). */
+void imap_own_arrivals(struct imap *imap, const struct mailbox *mbox, uint32_t first_uid, uint32_t count);
+
 /* Look whether the entry was changed: rights, name; whether the mailbox is gone. Cheap; each command begins with it. */
 void imap_selected_refresh(struct imap *imap);
 
