@@ -41,6 +41,7 @@ static const struct session_ops *protocol_of(const struct program *p)
         static const struct { const char *program; const struct session_ops *ops; } protocols[] = {
                 { "imapd", &imap_ops },
                 { "lmtpd", &lmtp_ops },
+                { "pop3d", &pop3_ops },
         };
 
         for (size_t i = 0; i < ARRAY_LEN(protocols); i++)
