@@ -58,6 +58,7 @@ static struct service_params params_of(const struct master_entry *e, const struc
                 .tls_at_once = args->tls,
                 .preauthorized = args->preauth,
                 .no_password_check = args->no_password,
+                .no_quota = args->no_quota,
                 .external_ssf = (unsigned)args->external_ssf,
                 .refusal = p->built ? NULL : p->refusal,
                 .maxchild = e->maxchild,

@@ -234,6 +234,7 @@ struct append_item {
         uint32_t keyword_count;
         int64_t internaldate;                   /* INT64_MIN: now */
         int64_t savedate;                       /* INT64_MIN: now */
+        bool ignore_quota;                      /* of the first item, for all: counted, but not refused */
 };
 
 struct append_result {
@@ -243,7 +244,7 @@ struct append_result {
 };
 
 /*
- * Append messages as one batch: all or none. The waiter is completed when they are durable and published; *result_r is filled by
+ * Append messages as one batch: all or none; ERR_QUOTA (store/quota.h) when there is no room for all. The waiter is completed when they are durable and published; *result_r is filled by
  * then (it must live as long as the waiter). Returns 0 when the work was taken on, -1 when it was refused at once (ERR_READONLY,
  * ERR_LIMIT keyword or UID range, ERR_IO, ERR_NOTFOUND deleted): then the waiter is not called.
  */
@@ -263,6 +264,7 @@ struct copy_mask {
         const struct uidset *seen;              /* not NULL: these of the source are \Seen for the user, whatever their flags say; copied */
         struct uidset *seen_r;                  /* not NULL: gets those that were taken and are \Seen, dropped or not, by the time the waiter is
                                                  * done; initialised before */
+        bool ignore_quota;                      /* counted, but not refused */
 };
 int mailbox_copy(struct mailbox *from, const struct uidset *uids, struct mailbox *to, const struct copy_mask *mask,
                  struct uidset *copied_r, struct append_result *result_r, struct waiter *waiter, struct err *err);

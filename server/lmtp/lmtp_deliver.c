@@ -3,9 +3,16 @@
  * commit is durable (RFC 2033 4.2). A mailbox named by two recipients gets the message once when `duplicatesuppression` is on.
  */
 #include "server/lmtp/lmtp_private.h"
+#include "store/quota.h"
 #include "util/log.h"
 
-static const char *status_of(const struct err *e)
+const char *lmtp_over_quota(struct lmtp *l)
+{
+        return conf_switch(l->conf, service_name(l->s->service), "lmtp_over_quota_perm_failure") ? "552 5.2.2 Over quota"
+                                                                                                 : "452 4.2.2 Over quota";
+}
+
+static const char *status_of(struct lmtp *l, const struct err *e)
 {
         switch (e->code) {
         case ERR_NOTFOUND:
@@ -13,7 +20,7 @@ static const char *status_of(const struct err *e)
         case ERR_PERM:
                 return "550 5.7.1 Not allowed";
         case ERR_QUOTA:
-                return "452 4.2.2 Over quota";
+                return lmtp_over_quota(l);
         case ERR_NOSPACE:
                 return "452 4.3.1 No space left";
         case ERR_READONLY:
@@ -39,7 +46,7 @@ static void deliver_reply(struct lmtp *l, const struct lmtp_rcpt *r)
                           quoted[0], quoted[2], r->result.first_uid, (unsigned long long)stage_size(l->stage));
                 return;
         }
-        lmtp_reply(l, "%s", status_of(&r->err));
+        lmtp_reply(l, "%s", status_of(l, &r->err));
         log_event(r->err.code == ERR_QUOTA || r->err.code == ERR_NOTFOUND ? LOG_NOTE : LOG_ERROR, l->s->name, "lmtp.failed",
                   "id=%s from=%s to=%s mailbox=%s reason=%s", l->id, quoted[1], quoted[0], quoted[2],
                   log_quote_str(quoted[3], r->err.text));
@@ -85,6 +92,7 @@ static bool all_open(struct lmtp *l)
 static void start(struct lmtp *l)
 {
         bool once = conf_switch(l->conf, service_name(l->s->service), "duplicatesuppression");
+        bool strict = conf_switch(l->conf, service_name(l->s->service), "lmtp_strict_quota");
 
         for (unsigned i = 0; i < l->rcpts_n; i++) {
                 struct lmtp_rcpt *r = &l->rcpts[i];
@@ -99,6 +107,12 @@ static void start(struct lmtp *l)
                         r->settled = true;
                         continue;
                 }
+                /* One message may go beyond the limit; since RCPT it may have been another one. */
+                if (!strict && !r->ignore_quota && quota_check(engine_store(), r->mailbox, 0, 0, &r->err) < 0) {
+                        r->settled = true;
+                        continue;
+                }
+                item.ignore_quota = r->ignore_quota || !strict;
                 session_waiter(l->s, &r->waiter);
                 r->pending = true;
                 if (mailbox_append(r->mbox, &item, 1, &r->result, &r->waiter, &r->err) < 0) {
