@@ -41,6 +41,7 @@ static const struct session_ops *protocol_of(const struct program *p)
         static const struct { const char *program; const struct session_ops *ops; } protocols[] = {
                 { "imapd", &imap_ops },
                 { "lmtpd", &lmtp_ops },
+                { "pop3d", &pop3_ops },
         };
 
         for (size_t i = 0; i < ARRAY_LEN(protocols); i++)
@@ -57,6 +58,7 @@ static struct service_params params_of(const struct master_entry *e, const struc
                 .tls_at_once = args->tls,
                 .preauthorized = args->preauth,
                 .no_password_check = args->no_password,
+                .no_quota = args->no_quota,
                 .external_ssf = (unsigned)args->external_ssf,
                 .refusal = p->built ? NULL : p->refusal,
                 .maxchild = e->maxchild,

@@ -14,6 +14,7 @@
 #include "store/annot.h"
 #include "store/change.h"
 #include "store/mailname.h"
+#include "store/mime.h"
 #include "store/store.h"
 #include "util/array.h"
 #include "util/fs.h"
@@ -548,7 +549,7 @@ static void tell_changes(const struct metadata_target *t, const struct metadata 
 int metadata_set(const struct metadata_target *t, const struct metadata *set, uint32_t n, struct err *err)
 {
         struct annot *annots = xcalloc(n ? n : 1, sizeof *annots);
-        const struct metadata *use = NULL;
+        const struct metadata *use = NULL, *show_after = NULL;
         uint32_t annots_n = 0, mask = 0, options = 0;
         struct waiter w;
         int rc;
@@ -557,6 +558,8 @@ int metadata_set(const struct metadata_target *t, const struct metadata *set, ui
                 struct rule rule = { .name = NULL };
                 bool known = find_builtin(bare(set[i].name), t->entry ? OF_MAILBOX : OF_SERVER, &rule);
 
+                if (known && rule.type == TYPE_DATE && strcmp(rule.name, CYRUS "pop3showafter") == 0)
+                        show_after = &set[i];
                 if (known && rule.option) {
                         mask |= rule.option;
                         options = span_eq_str(set[i].value, "true") ? options | rule.option : options & ~rule.option;
@@ -571,6 +574,13 @@ int metadata_set(const struct metadata_target *t, const struct metadata *set, ui
         if (rc == 0 && mask) {
                 waiter_init_blocking(&w);
                 rc = wait_for(mailbox_set_options(t->mbox, mask, options, &w, err), &w, err);
+        }
+        if (rc == 0 && show_after) {                            /* POP3 reads it from the mailbox's options, as csync does */
+                struct mime_date date = { 0, 0 };
+
+                (void)mime_date_parse(show_after->value, &date);
+                waiter_init_blocking(&w);
+                rc = wait_for(mailbox_set_pop3_show_after(t->mbox, date.unix_s, &w, err), &w, err);
         }
         if (rc == 0 && use)
                 rc = write_special_use(t, use->value, err);

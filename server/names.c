@@ -57,7 +57,7 @@ static const struct program programs[] = {
         { "mupdate", PROGRAM_SERVICE, false, COMMON "ma", "* BYE \"" NOT_BUILT "\"" },
         { "nntpd", PROGRAM_SERVICE, false, NULL, "400 " NOT_BUILT },
         { "notifyd", PROGRAM_SERVICE, false, NULL, "" },
-        { "pop3d", PROGRAM_SERVICE, false, COMMON "skp:", "-ERR [SYS/TEMP] " NOT_BUILT },
+        { "pop3d", PROGRAM_SERVICE, true, COMMON "skp:", NULL },
         { "pop3proxyd", PROGRAM_SERVICE, false, NULL, "-ERR [SYS/TEMP] " NOT_BUILT },
         { "promstatsd", PROGRAM_DAEMON, false, NULL, NULL },
         { "proxyd", PROGRAM_SERVICE, false, NULL, "* BYE " NOT_BUILT },

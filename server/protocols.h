@@ -9,6 +9,7 @@
 
 extern const struct session_ops imap_ops;       /* server/imap/imap.c */
 extern const struct session_ops lmtp_ops;       /* server/lmtp/lmtp.c */
+extern const struct session_ops pop3_ops;       /* server/pop3/pop3.c */
 extern const struct session_ops control_ops;    /* server/control/control.c: cyrctl's socket */
 
 #endif

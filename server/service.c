@@ -51,7 +51,7 @@ static bool same_text(const char *a, const char *b)
 static bool params_same(const struct service_params *a, const struct service_params *b)
 {
         return same_text(a->name, b->name) && a->ops == b->ops && a->tls_at_once == b->tls_at_once &&
-               a->preauthorized == b->preauthorized && a->no_password_check == b->no_password_check &&
+               a->preauthorized == b->preauthorized && a->no_password_check == b->no_password_check && a->no_quota == b->no_quota &&
                a->external_ssf == b->external_ssf && same_text(a->refusal, b->refusal) && a->maxchild == b->maxchild &&
                a->per_address_max == b->per_address_max;
 }

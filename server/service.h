@@ -36,6 +36,7 @@ struct service_params {
         bool tls_at_once;                       /* imapd -s */
         bool preauthorized;                     /* lmtpd -a, and Unix sockets: no AUTH needed */
         bool no_password_check;                 /* imapd -N */
+        bool no_quota;                          /* imapd -q */
         unsigned external_ssf;                  /* imapd -p */
         const char *refusal;                    /* protocols not built yet: one line (CRLF added), then the connection is closed */
         int maxchild;                           /* connections at once, -1: no limit; further ones wait in the backlog */

@@ -20,7 +20,7 @@ struct tool {
 };
 
 /* Read imapd.conf, and become cyrus_user when root runs us: what we make in the store must belong to the daemon's user. */
-static int tool_open(struct tool *t, const char *config)
+static int open_tool(struct tool *t, const char *config)
 {
         struct diag diag = DIAG_INIT;
         struct err err = ERR_INIT;
@@ -90,7 +90,7 @@ int tool_reconstruct_main(int argc, char **argv)
                 else if (opt == '?')
                         return 64;
         }
-        if (tool_open(&t, config) < 0)
+        if (open_tool(&t, config) < 0)
                 return 1;
         if (optind == argc)
                 ret = reconstruct(&t, NULL);
@@ -99,29 +99,4 @@ int tool_reconstruct_main(int argc, char **argv)
                         ret = -1;
         conf_unref(&t.conf);
         return ret < 0 ? 1 : 0;
-}
-
-/* There are no quota roots yet: nothing to list, and nothing that -f would have to put right. */
-int tool_quota_main(int argc, char **argv)
-{
-        struct tool t = { .name = "quota" };
-        const char *config = NULL;
-        bool fix = false;
-        int opt;
-
-        while ((opt = getopt(argc, argv, "C:d:fqJnZu")) != -1) {
-                if (opt == 'C')
-                        config = optarg;
-                else if (opt == 'f')
-                        fix = true;
-                else if (opt == '?')
-                        return 64;
-        }
-        if (tool_open(&t, config) < 0)
-                return 1;
-        conf_unref(&t.conf);
-        if (fix)
-                return 0;
-        fprintf(stderr, "quota: quotas are not built into this release of cyrd\n");
-        return 1;
 }

@@ -6,6 +6,5 @@
 #define SERVER_TOOLS_H
 
 int tool_reconstruct_main(int argc, char **argv);
-int tool_quota_main(int argc, char **argv);
 
 #endif

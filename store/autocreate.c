@@ -9,6 +9,7 @@
 
 #include "store/acl.h"
 #include "store/store_private.h"
+#include "store/quota.h"
 #include "store/user.h"
 #include "util/array.h"
 #include "util/charset.h"
@@ -245,6 +246,18 @@ bool user_autocreate_wanted(struct store *store, const char *userid, enum autocr
         return wanted;
 }
 
+/* Before the INBOX is there: a user without his limits is not to be found after a crash. */
+static int set_quota(struct creating *c, struct err *err)
+{
+        int64_t limit[QUOTA_RESOURCES] = { [QUOTA_STORAGE] = conf_int(c->conf, NULL, "autocreate_quota"),
+                                           [QUOTA_MESSAGE] = conf_int(c->conf, NULL, "autocreate_quota_messages") };
+        bool which[QUOTA_RESOURCES] = { [QUOTA_STORAGE] = limit[QUOTA_STORAGE] > 0, [QUOTA_MESSAGE] = limit[QUOTA_MESSAGE] > 0 };
+
+        if (!which[QUOTA_STORAGE] && !which[QUOTA_MESSAGE])
+                return 0;
+        return quota_set(c->store, c->inbox, limit, which, true, err);
+}
+
 int user_autocreate(struct store *store, const char *userid, enum autocreate_why why, struct err *err)
 {
         struct creating c = { .store = store, .conf = store_conf(store), .userid = userid };
@@ -255,7 +268,7 @@ int user_autocreate(struct store *store, const char *userid, enum autocreate_why
                 return 0;
         c.inbox = mailname_inbox_of(userid, &c.arena);
         c.namer = (struct namer){ .ns = store_namespace(store), .userid = userid };
-        if (mailname_check_new(c.inbox, false, err) == 0 && create_folders(&c, err) == 0 && subscribe_shared(&c, err) == 0 &&
+        if (mailname_check_new(c.inbox, false, err) == 0 && set_quota(&c, err) == 0 && create_folders(&c, err) == 0 && subscribe_shared(&c, err) == 0 &&
             sub_set(store, userid, c.inbox, true, err) == 0 && create_one(&c, SPAN("INBOX"), c.inbox, err) == 0) {
                 log_event(LOG_NOTE, NULL, "autocreate", "user=%s why=%s", log_quote_str(quoted, userid),
                           why == AUTOCREATE_POST ? "delivery" : "login");

@@ -185,6 +185,8 @@ int mailbox_open(struct store *store, const struct mailbox_ident *ident, struct 
                 rc = mailbox_settle_moves(m, err);
         if (rc == 0)
                 mailbox_set_view(m);
+        if (rc == 0)
+                store_mailbox_loaded(m);
 
         open_lock(ls);
         if (rc < 0) {

@@ -114,6 +114,7 @@ void mailbox_status(struct mailbox *m, struct mailbox_status *s)
         s->deletedmodseq = c->deletedmodseq;
         s->last_append = c->last_append;
         s->pop3_last_login = c->pop3_last_login;
+        s->pop3_show_after = c->pop3_show_after;
         s->recent_time = c->recent_time;
         s->recentuid = c->recentuid;
         if (m->view && s->messages)
@@ -133,9 +134,10 @@ uint32_t mailbox_options(struct mailbox *m)
         return options;
 }
 
-int mailbox_set_options(struct mailbox *m, uint32_t mask, uint32_t options, struct waiter *waiter, struct err *err)
+/* Write the options as `change` makes them of what they are. */
+static int write_options(struct mailbox *m, void (*change)(struct mlog_options *o, const void *ctx), const void *ctx, struct commit *c,
+                         struct err *err) EXCLUDES(mailbox_class)
 {
-        struct commit c = { .waiter = waiter, .hard = true };
         struct mlog_batch b;
         struct mlog_counters counters;
         int rc;
@@ -144,16 +146,56 @@ int mailbox_set_options(struct mailbox *m, uint32_t mask, uint32_t options, stru
         mailbox_lock(m);
         rc = mailbox_writable_locked(m, err);
         state_counters(m, &counters);
-        counters.options.options = (counters.options.options & ~mask) | (options & mask);
+        change(&counters.options, ctx);
         if (rc == 0) {
                 mlog_batch_add(&b, &b.body, MLOG_OPTIONS, &counters.options, sizeof counters.options, NULL, 0, NULL, 0, 0);
                 m->options_dirty = false;               /* they are all in this record */
-                rc = mailbox_write_locked(m, &b, index_counters(m->ix)->highestmodseq, 0, &c, err);
+                rc = mailbox_write_locked(m, &b, index_counters(m->ix)->highestmodseq, 0, c, err);
         }
         mailbox_unlock(m);
         mailbox_after(m);
         mlog_batch_deinit(&b);
         return rc;
+}
+
+struct option_bits { uint32_t mask, options; };
+static void change_bits(struct mlog_options *o, const void *ctx)
+{
+        const struct option_bits *bits = ctx;
+
+        o->options = (o->options & ~bits->mask) | (bits->options & bits->mask);
+}
+
+int mailbox_set_options(struct mailbox *m, uint32_t mask, uint32_t options, struct waiter *waiter, struct err *err)
+{
+        struct commit c = { .waiter = waiter, .hard = true };
+        struct option_bits bits = { mask, options };
+
+        return write_options(m, change_bits, &bits, &c, err);
+}
+
+static void change_login(struct mlog_options *o, const void *ctx)
+{
+        o->pop3_last_login = *(const int64_t *)ctx;
+}
+
+int mailbox_set_pop3_login(struct mailbox *m, int64_t unix_s, struct err *err)
+{
+        struct commit c = { .waiter = NULL };
+
+        return write_options(m, change_login, &unix_s, &c, err);
+}
+
+static void change_show_after(struct mlog_options *o, const void *ctx)
+{
+        o->pop3_show_after = *(const int64_t *)ctx;
+}
+
+int mailbox_set_pop3_show_after(struct mailbox *m, int64_t unix_s, struct waiter *waiter, struct err *err)
+{
+        struct commit c = { .waiter = waiter, .hard = true };
+
+        return write_options(m, change_show_after, &unix_s, &c, err);
 }
 
 uint64_t mailbox_published_modseq(struct mailbox *m)

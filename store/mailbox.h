@@ -122,6 +122,7 @@ struct mailbox_status {
         uint64_t deletedmodseq;                 /* expunges up to here are no longer remembered (RFC 7162 3.2.5) */
         uint64_t size, deleted_size;            /* RFC 8438; octets of the \Deleted ones (RFC 9051 DELETED-STORAGE, RFC 9208) */
         int64_t last_append, pop3_last_login, recent_time;
+        int64_t pop3_show_after;                /* POP3 shows only messages with a later internal date; 0: all */
         uint32_t recentuid;
         uint32_t first_unseen_uid;              /* 0: none */
         bool readonly;                          /* the partition takes no changes now */
@@ -140,6 +141,10 @@ enum {
 uint32_t mailbox_options(struct mailbox *mbox);
 /* Set those of `mask` to `options`. The waiter is completed when that is on disk. -1 as mailbox_append(). */
 int mailbox_set_options(struct mailbox *mbox, uint32_t mask, uint32_t options, struct waiter *waiter, struct err *err);
+/* When POP3 was last used: written, on disk within a second. When POP3 begins to show messages: the waiter is completed when that is on
+ * disk. -1 as mailbox_append(). */
+int mailbox_set_pop3_login(struct mailbox *mbox, int64_t unix_s, struct err *err);
+int mailbox_set_pop3_show_after(struct mailbox *mbox, int64_t unix_s, struct waiter *waiter, struct err *err);
 /* Claim \Recent: messages with UID > the returned one are recent for the caller and no longer for later ones. Written lazily. */
 uint32_t mailbox_claim_recent(struct mailbox *mbox);
 /* Called when a session deselects or is idle for long: nothing but a hint for the cache. */
@@ -235,6 +240,7 @@ struct append_item {
         uint32_t keyword_count;
         int64_t internaldate;                   /* INT64_MIN: now */
         int64_t savedate;                       /* INT64_MIN: now */
+        bool ignore_quota;                      /* of the first item, for all: counted, but not refused */
 };
 
 struct append_result {
@@ -244,7 +250,7 @@ struct append_result {
 };
 
 /*
- * Append messages as one batch: all or none. The waiter is completed when they are durable and published; *result_r is filled by
+ * Append messages as one batch: all or none; ERR_QUOTA (store/quota.h) when there is no room for all. The waiter is completed when they are durable and published; *result_r is filled by
  * then (it must live as long as the waiter). Returns 0 when the work was taken on, -1 when it was refused at once (ERR_READONLY,
  * ERR_LIMIT keyword or UID range, ERR_IO, ERR_NOTFOUND deleted): then the waiter is not called.
  */
@@ -264,6 +270,7 @@ struct copy_mask {
         const struct uidset *seen;              /* not NULL: these of the source are \Seen for the user, whatever their flags say; copied */
         struct uidset *seen_r;                  /* not NULL: gets those that were taken and are \Seen, dropped or not, by the time the waiter is
                                                  * done; initialised before */
+        bool ignore_quota;                      /* counted, but not refused */
 };
 int mailbox_copy(struct mailbox *from, const struct uidset *uids, struct mailbox *to, const struct copy_mask *mask,
                  struct uidset *copied_r, struct append_result *result_r, struct waiter *waiter, struct err *err);

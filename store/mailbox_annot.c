@@ -90,6 +90,7 @@ static uint64_t row_bytes(const struct annot_row *row)
 static void count_row(struct annot_tab *t, const struct annot_row *row, int sign)
 {
         t->bytes += (uint64_t)sign * row_bytes(row);
+        t->values += (uint64_t)sign * (row->value_len == UINT32_MAX ? 0 : row->value_len);
         if (row->uid && row->value_len != UINT32_MAX)
                 t->of_messages += (uint64_t)sign;
 }
@@ -396,6 +397,7 @@ int annots_plan_locked(struct mailbox *m, uint32_t uid, const struct annot *set,
                        uint32_t *written_r, struct err *err)
 {
         uint32_t count = count_of(&m->annots, uid);
+        int64_t values = 0;
 
         *written_r = 0;
         for (uint32_t i = 0; i < n; i++) {
@@ -413,10 +415,11 @@ int annots_plan_locked(struct mailbox *m, uint32_t uid, const struct annot *set,
                 } else {
                         plan->bytes -= (int64_t)row_bytes(row);
                 }
+                values += (set[i].value.p ? (int64_t)set[i].value.len : 0) - (there ? (int64_t)row->value_len : 0);
                 annots_add_record(b, &b->body, uid, set[i].entry, set[i].user, set[i].value, 0);
                 ++*written_r;
         }
-        return 0;
+        return quota_use(m, QUOTA_ANNOTATION, values, true, err);       /* what is not written is given back by mailbox_write_locked() */
 }
 
 int mailbox_annotate(struct mailbox *m, const struct annot *set, uint32_t n, struct waiter *waiter, struct err *err)
@@ -439,6 +442,7 @@ int mailbox_annotate(struct mailbox *m, const struct annot *set, uint32_t n, str
                 c.hard = false;
                 commit_queue_locked(m, &c);
         }
+        quota_report(m);
         mailbox_unlock(m);
         mailbox_after(m);
         mlog_batch_deinit(&b);

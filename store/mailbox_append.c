@@ -114,6 +114,23 @@ static void add_replaced(struct mlog_batch *b, uint32_t uid, struct uidset *expu
         uidset_add(expunged, uid);
 }
 
+/* Only what the new message takes more than the one that goes needs room (RFC 8508 3.1). */
+static int take_room_locked(struct mailbox *m, const struct append_item *items, uint32_t n, uint32_t replaces, struct err *err)
+        REQUIRES(m->lock, mailbox_class);
+static int take_room_locked(struct mailbox *m, const struct append_item *items, uint32_t n, uint32_t replaces, struct err *err)
+{
+        int64_t octets = 0, messages = n;
+        struct index_rec rec;
+
+        for (uint32_t i = 0; i < n; i++)
+                octets += (int64_t)stage_size(items[i].stage);
+        if (replaces && index_find(m->ix, replaces, &rec, NULL) == 1) {
+                octets -= (int64_t)rec.size;
+                messages--;
+        }
+        return quota_take(m, octets, messages, !items[0].ignore_quota, err);
+}
+
 /* Everything under the lock. `at` has the places of the messages' fronts in b->body. */
 static int commit_messages(struct mailbox *m, struct mlog_batch *b, const struct append_item *items, const size_t *at, uint32_t n,
                            uint32_t replaces, struct append_result *result, struct waiter *waiter, struct err *err) EXCLUDES(mailbox_class)
@@ -137,6 +154,8 @@ static int commit_messages(struct mailbox *m, struct mlog_batch *b, const struct
                 add_replaced(b, replaces, &c.expunged);
         if (counters->uidnext > UINT32_MAX - 1 - n)
                 rc = err_set(err, ERR_LIMIT, "mailbox %s has used up its UIDs", m->uniqueid);
+        if (rc == 0)
+                rc = take_room_locked(m, items, n, replaces, err);
         for (uint32_t i = 0; i < n && rc == 0; i++) {
                 struct mlog_message *f = (struct mlog_message *)(void *)(b->body.data + at[i]);
 
@@ -151,6 +170,7 @@ static int commit_messages(struct mailbox *m, struct mlog_batch *b, const struct
         } else {
                 uidset_deinit(&c.expunged);
         }
+        quota_report(m);
         mailbox_unlock(m);
         kwneed_deinit(&need);
         return rc;
@@ -318,6 +338,7 @@ int append_build_staged(struct carry *t, struct err *err)
         if (add_message(&t->batch, t->staged, number, clock_wall_s(), &at, err) < 0)
                 return -1;
         *ARRAY_PUSH(&t->fronts) = at;
+        t->bytes = c.size;
         return 0;
 }
 

@@ -308,6 +308,7 @@ static int reload_from_log(struct mailbox *m, const struct mailbox_ident *ident,
                 m->durable_modseq = c->highestmodseq;
                 index_touch(m->ix);
                 mailbox_set_view(m);
+                quota_report(m);
         } else {
                 m->failed = true;
                 err_copy(&m->failure, err);

@@ -408,8 +408,10 @@ int mailbox_write_locked(struct mailbox *m, struct mlog_batch *b, uint64_t modse
         if (logstore_options(m->ls)->sync_all)
                 c->hard = true;
         commit_queue_locked(m, c);
+        quota_report(m);
         return 0;
 failed:
+        quota_report(m);                                /* what was reserved for this is free again */
         uidset_deinit(&c->expunged);
         return -1;
 }
@@ -629,6 +631,7 @@ static void reload_locked(struct mailbox *m)
         mailbox_unload(m);
         if (mailbox_load(m, &ident, LOAD_ROLLBACK | LOAD_READONLY, NULL, &err) < 0)
                 log_event(LOG_ERROR, NULL, "mailbox.rollback", "uniqueid=%s mailbox=%s reason=\"%s\"", m->uniqueid, ident.name, err.text);
+        quota_report(m);
 }
 
 void mailbox_fail_locked(struct mailbox *m, const struct err *why, bool partition)

@@ -46,8 +46,16 @@ struct carry *carry_create(struct mailbox *from, const struct uidset *uids, stru
         return t;
 }
 
+/* The messages are in one of the two mailboxes only. */
+void carry_counts_once(struct carry *t)
+{
+        quota_moved(t->to->store, t->in_both, t->in_both_bytes, t->in_both_n);
+        t->in_both = NULL;
+}
+
 void carry_free(struct carry *t)
 {
+        carry_counts_once(t);
         for (size_t i = 0; i < t->pins.n; i++)
                 blob_unpin(t->to, t->pins.v[i].guid, t->pins.v[i].number);
         ARRAY_FREE(&t->pins);
@@ -193,6 +201,7 @@ static int add_one(struct carry *t, const struct source_message *s, int64_t now,
                 err_set(err, ERR_CORRUPT, "mailbox %s: the octets of message %u are damaged", t->from->uniqueid, s->uid);
                 goto out;
         }
+        t->bytes += f.size;
         f.uid = 0;
         f.createdmodseq = 0;
         f.last_updated = f.savedate = now;
@@ -481,10 +490,14 @@ int carry_commit(struct carry *t, struct commit *c, struct err *err)
         } else if (rc == 0) {
                 rc = map_all_locked(t, &need, &t->batch, err);
         }
+        /* What takes no more room than what leaves the same quota root fits, full or not. */
+        if (rc == 0)
+                rc = quota_take(m, (int64_t)t->bytes, n, !t->mask.ignore_quota && !(t->in_both && (int64_t)t->bytes <= t->in_both_bytes), err);
         if (rc == 0)
                 rc = mailbox_write_locked(m, &t->batch, c->modseq, c->first_uid, c, err);
         if (rc == 0)
                 t->held_end = m->end_mark;
+        quota_report(m);
         mailbox_unlock(m);
         kwneed_deinit(&need);
         if (rc < 0)

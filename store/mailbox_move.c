@@ -193,11 +193,29 @@ static int write_expunge(struct carry *t, struct err *err) EXCLUDES(mailbox_clas
         mailbox_lock(m);
         c.modseq = mailbox_next_modseq_locked(m);
         rc = mailbox_write_locked(m, &b, c.modseq, 0, &c, err);
-        if (rc == 0)
+        if (rc == 0) {
                 not_moving_locked(m, &t->uids);
+                carry_counts_once(t);                   /* t may be gone when the lock is */
+        }
         mailbox_unlock(m);
         mlog_batch_deinit(&b);
         return rc;
+}
+
+/* Octets of these messages, of the live ones. */
+static int64_t size_of(struct mailbox *m, const struct uidset *uids) EXCLUDES(mailbox_class)
+{
+        struct uidset_iter it = uidset_iter(uids);
+        struct index_rec rec;
+        int64_t octets = 0;
+        uint32_t uid;
+
+        mailbox_lock(m);
+        while (uidset_next(&it, &uid))
+                if (index_find(m->ix, uid, &rec, NULL) == 1 && !(rec.flags & MSG_EXPUNGED))
+                        octets += (int64_t)rec.size;
+        mailbox_unlock(m);
+        return octets;
 }
 
 /* 0: the waiter's commit is on its way, and t with it. -1: the waiter has to be told; the move did not happen. */
@@ -222,6 +240,9 @@ static int move_now(struct carry *t, struct uidset *reserved, struct err *err)
                 close_intent(t, reserved);
                 return -1;
         }
+        t->in_both_n = (int64_t)uidset_count(&t->uids);
+        t->in_both_bytes = t->staged ? size_of(t->from, &t->uids) : (int64_t)t->bytes;
+        t->in_both = quota_moving(t->from, t->to, t->in_both_bytes, t->in_both_n);
         fill_move(&arrival, t->move_id, t->from->uniqueid, 0);
         mlog_batch_add(&t->batch, &t->batch.head, MLOG_MOVE_ARRIVAL, &arrival, sizeof arrival, NULL, 0, NULL, 0, 0);
         if (carry_commit(t, &c, err) < 0) {
@@ -289,6 +310,7 @@ static int start_move(struct mailbox *from, const struct uidset *uids, struct ma
         if (staged) {
                 t->staged = xcalloc(1, sizeof *t->staged);
                 append_item_copy(t->staged, staged);
+                t->mask.ignore_quota = staged->ignore_quota;
         }
         random_bytes(t->move_id, sizeof t->move_id);
         t->job.fn = run_move_job;

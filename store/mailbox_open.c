@@ -987,6 +987,7 @@ int mailbox_create_files(struct store *store, const struct mailbox_ident *ident,
         c->uidvalidity = ident->uidvalidity;
         c->uidnext = 1;
         c->highestmodseq = c->created_modseq = 1;
+        c->options = MBOX_POP3_NEW_UIDL;                /* as with Cyrus */
         m->seq = 1;
         if (mailbox_guard(m, fs_mkdir_p_durable(m->dir, 0700, err), err) < 0)
                 goto out;

@@ -18,6 +18,7 @@
 #include "store/mailbox.h"
 #include "store/mime.h"
 #include "store/mlog.h"
+#include "store/quota.h"
 #include "store/store.h"
 #include "util/array.h"
 #include "util/fs.h"
@@ -116,6 +117,11 @@ struct private_change {
         uint32_t uid;
 };
 #define PRIVATE_CHANGES_MAX 32768               /* remembered in a mailbox: the older half is forgotten then */
+/* What a mailbox in memory has contributed to which quota root (quota_private.h): changed under the mailbox's lock and quota_class. */
+struct quota_part {
+        struct quota_root *root;                /* NULL: none */
+        int64_t part[QUOTA_RESOURCES];
+};
 
 /* ---- annotations (mailbox_annot.c) ---- */
 
@@ -124,6 +130,7 @@ struct annot_row;
 struct annot_tab {
         ARRAY(struct annot_row *) rows;         /* in order of uid (0: the mailbox's), entry, user */
         uint64_t bytes, of_messages;            /* of those with a value; how many of them are messages' */
+        uint64_t values;                        /* octets of the values alone: what a quota counts */
         bool changed;                           /* since the last checkpoint */
         bool unsettled;                         /* all of the log was read, perhaps not in its order */
 };
@@ -191,6 +198,7 @@ struct mailbox {
         bool sweep_wanted;                      /* a blob that nobody needs was being read when it was to go */
         bool retired_left;                      /* compaction was interrupted: finish it */
         uint64_t damage;                        /* problems found while loading */
+        struct quota_part quota;
 
         struct mutex watch_lock;                /* watch_class */
         struct mailbox_watch *watches;
@@ -355,10 +363,14 @@ struct carry {
         uint8_t move_id[16];
         uint64_t held_end;                      /* move: of the target's commit */
         struct append_item *staged;             /* replace: this one arrives instead of what leaves; owned, with its stage and keywords */
+        uint64_t bytes;                         /* octets of the messages that were laid down */
+        struct quota_root *in_both;             /* move within one quota root: they count once; NULL: not, or not any more */
+        int64_t in_both_bytes, in_both_n;       /* … what leaves */
 };
 struct carry *carry_create(struct mailbox *from, const struct uidset *uids, struct mailbox *to, const struct copy_mask *mask,
                                  struct uidset *copied_r, struct append_result *result_r, struct waiter *waiter);
 void carry_free(struct carry *t);
+void carry_counts_once(struct carry *t);
 /* Leave in t->uids what is there; returns how many messages, *bytes_r their octets, *blobs_r whether one is a blob. Stops, with t->uids
  * as it was, when there are more than `stop_above`. */
 uint32_t carry_select(struct carry *t, uint32_t stop_above, uint64_t *bytes_r, bool *blobs_r) EXCLUDES(mailbox_class);

@@ -28,6 +28,7 @@
 
 #include "store/change.h"
 #include "store/mboxlist_private.h"
+#include "store/quota_private.h"
 #include "store/store_private.h"
 #include "util/clock.h"
 #include "util/hash.h"
@@ -349,14 +350,15 @@ int mboxlist_remembered(struct mboxlist *ml, const char *name, uint32_t *uidvali
         return rc < 0 ? -1 : 0;
 }
 
-struct commit {
+struct names_commit {
         struct mboxlist *ml;
         struct name_changes *changes;
+        struct quota_names quota;
 };
 
 static int write_changes(struct db_txn *txn, void *ctx, struct err *err)
 {
-        struct commit *c = ctx;
+        struct names_commit *c = ctx;
         struct str key = STR_INIT, value = STR_INIT;
         int ret = 0;
 
@@ -375,6 +377,8 @@ static int write_changes(struct db_txn *txn, void *ctx, struct err *err)
                 ret = removals_write(c->ml->store, txn, c->changes, err);
         if (ret == 0 && c->changes->also)
                 ret = c->changes->also(txn, c->changes->also_ctx, err);
+        if (ret == 0)
+                ret = quota_names_write(c->ml, txn, &c->quota, err);
         str_deinit(&key);
         str_deinit(&value);
         return ret;
@@ -427,15 +431,19 @@ static int change_by_name(const void *a, const void *b)
 
 int mboxlist_commit(struct mboxlist *ml, struct name_changes *changes, struct err *err)
 {
-        struct commit commit = { ml, changes };
+        struct names_commit commit = { .ml = ml, .changes = changes, .quota = { .from = changes->roots_from, .to = changes->roots_to } };
         struct mem_change *show;
         const struct mbentry **before;
         const char **formers;
         size_t n = changes->list.n, formers_n = 0;
 
         qsort(changes->list.v, n, sizeof *changes->list.v, change_by_name);
-        if (db_run(ml->store->env, true, write_changes, &commit, err) < 0)
+        if (quota_names_prepare(ml, changes, &commit.quota, err) < 0)
                 return -1;
+        if (db_run(ml->store->env, true, write_changes, &commit, err) < 0) {
+                quota_names_finish(ml, &commit.quota, false);
+                return -1;
+        }
         show = xcalloc(n + 1, sizeof *show);
         before = xcalloc(n + 1, sizeof *before);
         formers = xcalloc(n + 1, sizeof *formers);
@@ -449,6 +457,7 @@ int mboxlist_commit(struct mboxlist *ml, struct name_changes *changes, struct er
                 show[i] = (struct mem_change){ changes->list.v[i].name, changes->list.v[i].entry };
         mem_apply(&ml->mem, show, n);
         free(show);
+        quota_names_finish(ml, &commit.quota, true);
         for (size_t i = 0; i < n; i++) {
                 publish(ml, &changes->list.v[i], before[i], formers, formers_n);
                 if (before[i])

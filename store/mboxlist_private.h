@@ -75,6 +75,7 @@ struct name_changes {
         struct arena arena;                     /* names */
         int (*also)(struct db_txn *txn, void *ctx, struct err *err);    /* more of the same transaction, may be NULL */
         void *also_ctx;
+        const char *roots_from, *roots_to;      /* quota roots at and below the one are renamed to the other; NULL: none are */
 };
 
 struct mboxlist {

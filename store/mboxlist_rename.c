@@ -148,6 +148,10 @@ static int rename_locked(struct rename *r, bool with_children, struct err *err)
                 r->changes.also = also_subscriptions;
                 r->changes.also_ctx = r;
         }
+        if (with_children || !mem_has_children(&r->ml->mem, r->from)) {
+                r->changes.roots_from = r->from;
+                r->changes.roots_to = r->to;
+        }
         ret = mboxlist_commit(r->ml, &r->changes, err);
         if (ret == 0)
                 after_rename(r);

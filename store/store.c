@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "store/mboxlist_private.h"
+#include "store/quota_private.h"
 #include "store/seen_private.h"
 #include "util/fs.h"
 #include "util/log.h"
@@ -77,8 +78,9 @@ static int open_all(struct store *store, struct conf *conf, struct err *err)
             store_open_databases(store, err) < 0 || mboxlist_open(store, store->mailboxes_db, &store->ml, &damaged, err) < 0 ||
             mboxlist_settle_removals(store->ml, true, err) < 0 || subs_create(store, &store->subs, err) < 0 ||
             seens_create(store, &store->seens) < 0 ||
-            logstore_open(store, err) < 0)
+            quotas_open(store, &store->quotas, err) < 0 || logstore_open(store, err) < 0)
                 return -1;
+        quotas_settle_later(store);
         log_event(LOG_NOTE, NULL, "store.open", "dir=%s id=%s epoch=%u last_stop=%s mailboxes=%llu damaged=%llu", store->configdir,
                   store->id, store->epoch, store->unclean ? "unclean" : "clean", (unsigned long long)mboxlist_count(store->ml),
                   (unsigned long long)damaged);
@@ -101,6 +103,7 @@ static void release(struct store *store)
                 logstore_destroy(&store->ls);
         sort_cache_destroy(&store->sort_cache);
         mboxlist_close(&store->ml);
+        quotas_destroy(&store->quotas);
         subs_destroy(&store->subs);
         seens_destroy(&store->seens);
         store_close_databases(store);
@@ -165,8 +168,13 @@ void store_close(struct store **storep)
         *storep = NULL;
         if (!store)
                 return;
+        atomic_store(&store->quotas->closing, true);
         logstore_destroy(&store->ls);
         well = all_well(store);
+        if (well && quotas_save(store, true, &err) < 0) {
+                log_event(LOG_ERROR, NULL, "quota.save", "reason=\"%s\"", err.text);
+                well = false;
+        }
         if (!store->readonly && well && store_db_checkpoint(store, &err) < 0) {
                 log_event(LOG_ERROR, NULL, "store.checkpoint", "reason=\"%s\"", err.text);
                 well = false;
@@ -219,6 +227,16 @@ struct logstore *store_logstore(struct store *store)
 struct sort_cache *store_sort_cache(struct store *store)
 {
         return store->sort_cache;
+}
+
+struct quotas *store_quotas(struct store *store)
+{
+        return store->quotas;
+}
+
+void store_mailbox_loaded(struct mailbox *m)
+{
+        quota_bind(m);
 }
 
 uint32_t store_epoch(struct store *store)

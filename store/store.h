@@ -26,6 +26,8 @@ struct mboxlist;
 struct db_env;
 struct logstore;
 struct sort_cache;
+struct mailbox;
+struct quotas;
 
 struct store_options {
         struct conf *conf;                      /* a reference is taken */
@@ -50,6 +52,8 @@ struct mboxlist *store_mboxlist(struct store *store);
 struct db_env *store_db(struct store *store);
 struct logstore *store_logstore(struct store *store);                   /* store/logstore.h: the open mailboxes and sync threads */
 struct sort_cache *store_sort_cache(struct store *store);               /* store/sort_cache.h */
+struct quotas *store_quotas(struct store *store);                       /* store/quota.h */
+void store_mailbox_loaded(struct mailbox *mbox);                        /* it is about to be in use: it is bound to its quota root */
 /* Counts unclean stops: a mailbox whose last record is of an older epoch jumps its modseq (blueprint 3, the tail). */
 uint32_t store_epoch(struct store *store);
 /* The absolute directory of a partition, NULL when there is none of that name. Pointer lives as long as the store. */

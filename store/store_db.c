@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "store/mboxlist_private.h"
+#include "store/quota_private.h"
 #include "store/store_private.h"
 #include "util/array.h"
 #include "util/clock.h"
@@ -131,7 +132,7 @@ static int open_all(struct store *store, const char *dir, bool from_backup, stru
             open_table(store, "subscriptions.db", &store->subscriptions_db, err) < 0 ||
             open_table(store, "removals.db", &store->removals_db, err) < 0 || open_table(store, "seen.db", &store->seen_db, err) < 0 ||
             open_table(store, "annotations.db", &store->annotations_db, err) < 0 ||
-            open_table(store, "urlkeys.db", &store->urlkeys_db, err) < 0)
+            open_table(store, "urlkeys.db", &store->urlkeys_db, err) < 0 || open_table(store, "quotas.db", &store->quotas_db, err) < 0)
                 return -1;
         return 0;
 }
@@ -319,6 +320,7 @@ void store_close_databases(struct store *store)
         db_close(&store->seen_db);
         db_close(&store->annotations_db);
         db_close(&store->urlkeys_db);
+        db_close(&store->quotas_db);
         db_env_close(&store->env);
 }
 
@@ -343,7 +345,8 @@ static int dump(struct store *store, struct db *db, const char *table, struct er
 /* The new copies change places with the last ones (atomically), and only then may log files go. */
 static int back_up(struct store *store, struct err *err)
 {
-        static const char *const names[] = { "mailboxes.db", "subscriptions.db", "removals.db", "seen.db", "annotations.db", "urlkeys.db", NULL };
+        static const char *const names[] = { "mailboxes.db", "subscriptions.db", "removals.db", "seen.db", "annotations.db", "urlkeys.db",
+                                             "quotas.db", NULL };
         struct str fresh = STR_INIT, place = STR_INIT, parent = STR_INIT;
         uint32_t log = 0;
         int rc;
@@ -381,6 +384,8 @@ int store_db_checkpoint(struct store *store, struct err *err)
                 return 0;
         if (mboxlist_settle_removals(store->ml, false, err) < 0)
                 return -1;
+        if (quotas_save(store, false, err) < 0)
+                return -1;
         mutex_lock(&store->dumping);
         db_env_stats(store->env, &commits, &retries);
         rc = db_env_checkpoint(store->env, err);
@@ -397,6 +402,8 @@ int store_db_checkpoint(struct store *store, struct err *err)
                         rc = dump(store, store->annotations_db, "annotations.db", err);
                 if (rc == 0)
                         rc = dump(store, store->urlkeys_db, "urlkeys.db", err);
+                if (rc == 0)
+                        rc = dump(store, store->quotas_db, "quotas.db", err);
                 if (rc == 0)
                         rc = back_up(store, err);
                 if (rc == 0)

@@ -13,6 +13,7 @@
 #include "util/lock.h"
 
 struct seens;
+struct quotas;
 struct subs;
 
 /* A partition is never freed while the store is open; the list only grows (at HUP). */
@@ -42,11 +43,12 @@ struct store {
         struct store_conf *_Atomic conf;
         struct store_partition *_Atomic partitions;
         struct db_env *env;
-        struct db *mailboxes_db, *subscriptions_db, *removals_db, *seen_db, *annotations_db, *urlkeys_db;
+        struct db *mailboxes_db, *subscriptions_db, *removals_db, *seen_db, *annotations_db, *urlkeys_db, *quotas_db;
         uint64_t dumped_commits;                /* db_env_stats() at the last dump */
         struct mboxlist *ml;
         struct subs *subs;
         struct seens *seens;
+        struct quotas *quotas;                  /* quota_private.h */
         struct logstore *ls;
         struct sort_cache *sort_cache;
 };

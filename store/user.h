@@ -23,7 +23,7 @@ enum autocreate_why { AUTOCREATE_LOGIN, AUTOCREATE_POST };
 /* Would autocreation make this user's INBOX (options autocreate_*)? Cheap, never blocks. */
 bool user_autocreate_wanted(struct store *store, const char *userid, enum autocreate_why why);
 /* Make INBOX, its folders with special uses and ACLs, subscriptions. Blocks. Doing it twice at once is fine; where it is not wanted
- * (see above) nothing is done and 0 returned. Quota roots come with the quota module. */
+ * (see above) nothing is done and 0 returned. A quota root is made as autocreate_quota and autocreate_quota_messages say. */
 int user_autocreate(struct store *store, const char *userid, enum autocreate_why why, struct err *err);
 
 #define USERID_MAX 255

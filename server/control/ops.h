@@ -74,6 +74,10 @@ int ctl_user_info(struct ctl_call *call, struct err *err);
 int ctl_user_create(struct ctl_call *call, struct err *err);
 int ctl_user_delete(struct ctl_call *call, struct err *err);
 int ctl_user_rename(struct ctl_call *call, struct err *err);
+int ctl_quota_list(struct ctl_call *call, struct err *err);            /* ops_quota.c */
+int ctl_quota_fix(struct ctl_call *call, struct err *err);
+int ctl_quota_set(struct ctl_call *call, struct err *err);
+int ctl_quota_delete(struct ctl_call *call, struct err *err);
 int ctl_check(struct ctl_call *call, struct err *err);                  /* ops_check.c */
 int ctl_reconstruct(struct ctl_call *call, struct err *err);
 int ctl_expire(struct ctl_call *call, struct err *err);                 /* ops_expire.c */

@@ -7,6 +7,7 @@
 
 #include "util/array.h"
 
+#define QUOTA_COLUMNS "root=Root resource=Resource used=Used limit=Limit percent=%"
 #define ENTRY_COLUMNS "mailbox=Mailbox type=Type partition=Partition specialuse=Use acl=ACL"
 
 const struct ctl_command ctl_commands[] = {
@@ -38,6 +39,13 @@ const struct ctl_command ctl_commands[] = {
         { "user create", "user.create", "user", "-p:=partition", NULL, "make a user's INBOX" },
         { "user delete", "user.delete", "user", "-n=immediately", NULL, "delete all mailboxes of a user" },
         { "user rename", "user.rename", "user to", "", NULL, "give all mailboxes of a user to a new name" },
+        { "quota", "quota.list", "[root]", "-a=all", QUOTA_COLUMNS, "quota roots at and below a name (-a: with what is not limited)" },
+        { "quota list", "quota.list", "[root]", "-a=all", QUOTA_COLUMNS, "the same" },
+        { "quota set", "quota.set", "root", "-s:=storage -m:=messages -b:=mailboxes -n:=annotations", QUOTA_COLUMNS,
+          "limit a mailbox and all below it: -s KiB (or 10M, 2G), -m messages, -b mailboxes, -n KiB of annotations; none: no limit" },
+        { "quota delete", "quota.delete", "root", "", NULL, "remove a quota root: its mailboxes go to the next one above" },
+        { "quota fix", "quota.fix", "[root]", "-n=dry", "root=Root resource=Resource was=Was now=Now",
+          "add up what mailboxes hold and put the usage right (-n: only say)" },
         { "check", "check", "[mailbox]", "", NULL, "read everything back and compare; changes nothing" },
         { "reconstruct", "reconstruct", "[mailbox]", "-q=quiet", NULL, "rebuild index and counters from the log" },
         { "expire", "expire", "", "-x:=messages -d:=mailboxes", NULL,

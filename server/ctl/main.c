@@ -128,7 +128,7 @@ static unsigned usage_of(FILE *out, int argc, char *const *argv)
                 }
                 if (n < sizeof left)
                         snprintf(left + n, sizeof left - n, "%s%s", *c->args ? " " : "", c->args);
-                fprintf(out, "  %-54s %s\n", left, c->help);
+                fprintf(out, "  %-53s  %s\n", left, c->help);
         }
         fputs("\nMailboxes are named as an administrator sees them: user/joe/Sent (user.joe.Sent without unixhierarchysep).\n"
               "With the daemon down the store is opened directly, under its lock.\n", out);

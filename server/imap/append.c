@@ -5,6 +5,7 @@
  * behind it. All of it is made before anything is written: all messages are appended or none (RFC 3502).
  */
 #include "server/imap/append.h"
+#include "server/imap/quotacmd.h"
 
 #include <inttypes.h>
 
@@ -79,18 +80,17 @@ static bool precheck_command(struct imap *imap, struct imap_parser *ip, struct a
 }
 
 /* Read what there is of the command: "APPEND mailbox (\Seen) ". False: check says why. */
-static bool precheck_args(struct imap *imap, struct span args, const char **internal_r, struct append_check *check)
+static bool precheck_args(struct imap *imap, struct span args, const char **internal_r, bool *replace_r, struct append_check *check)
 {
         struct namer who = imap_namer(imap);
         struct imap_parser ip;
         struct append_request request;
         struct err err = ERR_INIT;
-        bool replace;
 
         imap_parser_init(&ip, args, &imap->s->arena, imap->rev2 || imap->utf8);
-        if (!precheck_command(imap, &ip, check, &replace))
+        if (!precheck_command(imap, &ip, check, replace_r))
                 return false;
-        if (append_parse(&ip, replace, true, &request) < 0)
+        if (append_parse(&ip, *replace_r, true, &request) < 0)
                 return refuse(check, true, NULL, arena_strdup(&imap->s->arena, ip.err.text));
         check->piece = request.wants_piece;
         if (mailname_internal(&who, request.mailbox, &imap->s->arena, internal_r, &err) < 0)
@@ -103,10 +103,11 @@ bool imap_append_precheck(struct imap *imap, struct span args, uint64_t literal_
         const struct mbentry *entry;
         const char *internal;
         uint32_t rights = 0;
-        bool ok;
+        struct err err = ERR_INIT;
+        bool ok, full, replace;
 
         *check_r = (struct append_check){ 0 };
-        if (!precheck_args(imap, args, &internal, check_r))
+        if (!precheck_args(imap, args, &internal, &replace, check_r))
                 return false;
         if (literal_bytes == 0 && !check_r->piece)              /* RFC 3502 6.3.11: this is how a client cancels the whole command */
                 return refuse(check_r, false, NULL, "The message is empty");
@@ -116,21 +117,25 @@ bool imap_append_precheck(struct imap *imap, struct span args, uint64_t literal_
                 return refuse(check_r, false, imap_may_create(imap, internal) ? "TRYCREATE" : "NONEXISTENT", "Mailbox does not exist");
         }
         check_r->partition_dir = entry->type == MBTYPE_NORMAL ? store_partition_dir(imap->store, entry->partition) : NULL;
+        full = !replace && !imap_quota_ignored(imap) && quota_check(imap->store, entry->name, (int64_t)literal_bytes, 1, &err) < 0;
         mbentry_unref(&entry);
         ok = (rights & ACL_INSERT) && check_r->partition_dir;
         if (!(rights & ACL_INSERT))
                 return refuse(check_r, false, "NOPERM", "Permission denied");
+        if (ok && full)                                         /* RFC 9208 4.3.1 */
+                return refuse(check_r, false, "OVERQUOTA", "Quota exceeded");
         return ok ? true : refuse(check_r, false, "UNAVAILABLE", "The mailbox is not here");
 }
 
 /* ---- the whole command ---- */
 
 /* What the user may not set is left away, without a word (RFC 4314 4). */
-static void restrict_to_rights(struct append_state *st)
+static void restrict_to_rights(struct imap *imap, struct append_state *st)
 {
         uint32_t rights = st->target.rights;
 
         for (struct append_message *m = st->request.messages; m; m = m->next) {
+                m->item.ignore_quota = imap_quota_ignored(imap);
                 m->item.flags &= ~copy_forbidden_flags(rights);
                 if (!(rights & ACL_WRITE))
                         m->item.keyword_count = 0;
@@ -256,7 +261,7 @@ bool append_begin(struct imap *imap, bool replace)
                 return false;
         if (!check_headers(imap, st))
                 return false;
-        restrict_to_rights(st);
+        restrict_to_rights(imap, st);
         return look_up_urls(imap, st);
 }
 

@@ -96,6 +96,12 @@ static const struct capability {
         { "PARTIAL",            AFTER,  NULL },                 /* RFC 9394 */
         { "SAVEDATE",           AFTER,  NULL },                 /* RFC 8514 */
         { "SEARCH=FUZZY",       AFTER,  NULL },                 /* RFC 6203 */
+        { "QUOTA",              AFTER,  NULL },                 /* RFC 9208, 2087 */
+        { "QUOTA=RES-ANNOTATION-STORAGE", AFTER, NULL },        /* RFC 9208 5 */
+        { "QUOTA=RES-MAILBOX",  AFTER,  NULL },
+        { "QUOTA=RES-MESSAGE",  AFTER,  NULL },
+        { "QUOTA=RES-STORAGE",  AFTER,  NULL },
+        { "QUOTASET",           AFTER,  NULL },
         { "SEARCHRES",          AFTER,  NULL },                 /* RFC 5182 */
         { "SORT",               AFTER,  NULL },                 /* RFC 5256 */
         { "SORT=DISPLAY",       AFTER,  NULL },                 /* RFC 5957 */

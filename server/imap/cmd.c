@@ -30,6 +30,8 @@ const struct imap_cmd imap_cmds[] = {
         { "GENURLAUTH",   cmd_genurlauth,  S_AUTH,     CMD_POLL },                               /* RFC 4467 */
         { "GETACL",       cmd_getacl,       S_AUTH,     CMD_POLL },                               /* RFC 4314 3.3 */
         { "GETMETADATA",  cmd_getmetadata,  S_AUTH,     CMD_POLL },                               /* RFC 5464 4.2 */
+        { "GETQUOTA",     cmd_getquota,     S_AUTH,     CMD_POLL },                               /* RFC 9208 4.1.1 */
+        { "GETQUOTAROOT", cmd_getquotaroot, S_AUTH,     CMD_POLL },                               /* RFC 9208 4.1.2 */
         { "ID",           cmd_id,           S_ANY,      CMD_POLL },                               /* RFC 2971 */
         { "IDLE",         cmd_idle,         S_AUTH,     CMD_POLL | CMD_NO_LITERALS },             /* RFC 9051 6.3.13, 2177 */
         { "LIST",         cmd_list,         S_AUTH,     CMD_POLL },                               /* RFC 9051 6.3.9, 5258, 5819, 6154 */
@@ -51,6 +53,7 @@ const struct imap_cmd imap_cmds[] = {
         { "SELECT",       cmd_select,       S_AUTH,     0 },                                      /* RFC 9051 6.3.2 */
         { "SETACL",       cmd_setacl,       S_AUTH,     CMD_POLL | CMD_LOGGED },                  /* RFC 4314 3.1 */
         { "SETMETADATA",  cmd_setmetadata,  S_AUTH,     CMD_POLL | CMD_LOGGED },                  /* RFC 5464 4.3 */
+        { "SETQUOTA",     cmd_setquota,     S_AUTH,     CMD_POLL | CMD_ADMIN | CMD_LOGGED },      /* RFC 9208 4.1.3 */
         { "SORT",         cmd_sort,         S_SELECTED, CMD_POLL | CMD_SEQNO | CMD_UID_FORM },    /* RFC 5256, 5267 3, 5957 */
         { "STARTTLS",     cmd_starttls,     S_NOT_AUTH, CMD_NO_LITERALS },                        /* RFC 9051 6.2.1 */
         { "STATUS",       cmd_status,       S_AUTH,     CMD_POLL },                               /* RFC 9051 6.3.11, 8438, 7162 3.1.7 */

@@ -1,5 +1,6 @@
 /* COPY and UID COPY (RFC 9051 6.4.7; COPYUID: RFC 4315 3; rights: RFC 4314 4), and what MOVE shares with it. */
 #include "server/imap/copy.h"
+#include "server/imap/quotacmd.h"
 
 #include <inttypes.h>
 
@@ -30,7 +31,8 @@ uint32_t copy_forbidden_flags(uint32_t rights)
 
 int copy_prepare(struct imap *imap, struct copy_state *st, struct copy_mask *mask, struct err *err)
 {
-        *mask = (struct copy_mask){ .drop_flags = copy_forbidden_flags(st->rights), .drop_keywords = !(st->rights & ACL_WRITE) };
+        *mask = (struct copy_mask){ .drop_flags = copy_forbidden_flags(st->rights), .drop_keywords = !(st->rights & ACL_WRITE),
+                                    .ignore_quota = imap_quota_ignored(imap) };
         return seen_carry_begin(imap, &st->seen, st->entry->name, st->to, imap->sel->seen, &st->uids, mask, err);
 }
 
@@ -100,6 +102,7 @@ static enum cmd_result reply(struct imap *imap, const struct copy_state *st)
         bool told = copy_code(st, &code);
 
         imap_own_arrivals(imap, st->to, st->result.first_uid, st->result.count);
+        imap_quota_warn(imap, st->entry->name);
         imap_ok(imap, told ? code.data : NULL, "%s completed", imap->cmd.uid ? "UID COPY" : "COPY");
         str_deinit(&code);
         return CMD_DONE;

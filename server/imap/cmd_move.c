@@ -3,6 +3,7 @@
  * mailbox it is a copy and an expunge: each message is in it at least once whatever happens.
  */
 #include "server/imap/copy.h"
+#include "server/imap/quotacmd.h"
 
 /* The union of what STORE +FLAGS (\Deleted), COPY and UID EXPUNGE need (RFC 6851 4.2). */
 #define MOVE_RIGHTS (ACL_DELETEMSG | ACL_EXPUNGE)
@@ -17,6 +18,7 @@ static enum cmd_result write_move(struct imap *imap, struct copy_state *st)
         if (copy_prepare(imap, st, &mask, &err) < 0)
                 return imap_fail(imap, &err);
         st->phase = st->to == from ? COPY_WRITTEN : COPY_EXPUNGED;
+        mask.ignore_quota |= st->to == from;                    /* it takes no more room when it is over */
         if (st->to == from)
                 taken = mailbox_copy(from, &st->uids, st->to, &mask, &st->copied, &st->result, imap_waiter(imap), &err);
         else
@@ -48,6 +50,8 @@ static enum cmd_result reply(struct imap *imap, struct copy_state *st)
         if (!st->told && copy_code(st, &code))
                 imap_untagged(imap, "OK [%s] Moved", code.data);
         str_deinit(&code);
+        if (!st->told)
+                imap_quota_warn(imap, st->entry->name);
         st->told = true;
         if (!imap_poll(imap, true))
                 return CMD_FLUSH;

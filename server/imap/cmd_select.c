@@ -8,6 +8,7 @@
 #include "server/imap/imap_private.h"
 #include "server/imap/seen.h"
 #include "server/imap/selected.h"
+#include "server/imap/quotacmd.h"
 
 #include <inttypes.h>
 
@@ -133,6 +134,7 @@ static enum cmd_result finish(struct imap *imap)
 {
         struct imap_selected *sel = imap->sel;
 
+        imap_quota_warn(imap, sel->entry->name);
         return imap_ok(imap, sel->readonly ? "READ-ONLY" : "READ-WRITE", "%s completed", sel->examined ? "EXAMINE" : "SELECT");
 }
 

@@ -134,6 +134,7 @@ struct imap {
         bool utf8;                              /* UTF8=ACCEPT (RFC 9755) */
         bool condstore, qresync;
         bool uidonly;                           /* RFC 9586: no message numbers either way */
+        bool cyrus_quota_names;                 /* SETQUOTA named X-NUM-FOLDERS …: so QUOTA does as well */
 
         struct imap_selected *sel;              /* NULL: nothing selected */
         struct imap_command cmd;

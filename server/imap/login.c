@@ -260,6 +260,7 @@ void imap_leave_authenticated(struct imap *imap)
         imap->userid = imap->authid = NULL;
         imap->is_admin = imap->is_proxy = false;
         imap->rev2 = imap->utf8 = imap->condstore = imap->qresync = imap->uidonly = false;
+        imap->cyrus_quota_names = false;
         imap->state = IMAP_NOT_AUTH;
         imap->bad_commands = 0;
         s->authenticated = false;

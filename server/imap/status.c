@@ -14,6 +14,7 @@ static uint64_t uidnext(const struct mailbox_status *s) { return s->uidnext; }
 static uint64_t uidvalidity(const struct mailbox_status *s) { return s->uidvalidity; }
 static uint64_t unseen(const struct mailbox_status *s) { return s->unseen; }
 static uint64_t deleted(const struct mailbox_status *s) { return s->deleted; }
+static uint64_t deleted_storage(const struct mailbox_status *s) { return s->deleted_size; }
 static uint64_t size(const struct mailbox_status *s) { return s->size; }
 static uint64_t highestmodseq(const struct mailbox_status *s) { return s->highestmodseq; }
 
@@ -31,6 +32,7 @@ static const struct item {
         { "HIGHESTMODSEQ", highestmodseq },             /* RFC 7162 3.1.7 */
         { "APPENDLIMIT", NULL },                        /* RFC 7889 3.1 */
         { "MAILBOXID", NULL },                          /* RFC 8474 4.3 */
+        { "DELETED-STORAGE", deleted_storage },         /* RFC 9208 4.1.4, octets */
 };
 #define ITEM_MAILBOXID (1u << 9)
 #define ITEM_UNSEEN (1u << 4)

@@ -148,6 +148,7 @@ static void cmd_mail(struct lmtp *l, struct span args)
                 return;
         }
         l->from = xstrndup(path.text.p, path.text.len);
+        l->announced = params.size;
         l->have_from = true;
         l->utf8 = params.smtputf8;
         lmtp_reply(l, "250 2.1.0 Ok");

@@ -3,7 +3,14 @@
  * commit is durable (RFC 2033 4.2). A mailbox named by two recipients gets the message once when `duplicatesuppression` is on.
  */
 #include "server/lmtp/lmtp_private.h"
+#include "store/quota.h"
 #include "util/log.h"
+
+const char *lmtp_over_quota(struct lmtp *l)
+{
+        return conf_switch(l->conf, service_name(l->s->service), "lmtp_over_quota_perm_failure") ? "552 5.2.2 Over quota"
+                                                                                                 : "452 4.2.2 Over quota";
+}
 
 /* Does the list still have it? Then what was not found is a file of its own: trouble of ours, and the sender may come again. */
 static bool still_listed(const struct lmtp_rcpt *r)
@@ -17,7 +24,7 @@ static bool still_listed(const struct lmtp_rcpt *r)
         return listed;
 }
 
-static const char *status_of(const struct lmtp_rcpt *r, bool *ours_r)
+static const char *status_of(struct lmtp *l, const struct lmtp_rcpt *r, bool *ours_r)
 {
         *ours_r = false;
         switch (r->err.code) {
@@ -28,7 +35,7 @@ static const char *status_of(const struct lmtp_rcpt *r, bool *ours_r)
                 *ours_r = true;
                 return "550 5.7.1 Not allowed";
         case ERR_QUOTA:
-                return "452 4.2.2 Over quota";
+                return lmtp_over_quota(l);
         case ERR_NOSPACE:
                 *ours_r = true;
                 return "452 4.3.1 No space left";
@@ -60,7 +67,7 @@ static void deliver_reply(struct lmtp *l, const struct lmtp_rcpt *r)
                           quoted[0], quoted[2], r->result.first_uid, (unsigned long long)stage_size(l->stage));
                 return;
         }
-        status = status_of(r, &ours);
+        status = status_of(l, r, &ours);
         lmtp_reply(l, "%s", status);
         log_event(ours ? LOG_ERROR : LOG_NOTE, l->s->name, "lmtp.failed",
                   "id=%s from=%s to=%s mailbox=%s reason=%s", l->id, quoted[1], quoted[0], quoted[2],
@@ -107,6 +114,7 @@ static bool all_open(struct lmtp *l)
 static void start(struct lmtp *l)
 {
         bool once = conf_switch(l->conf, service_name(l->s->service), "duplicatesuppression");
+        bool strict = conf_switch(l->conf, service_name(l->s->service), "lmtp_strict_quota");
 
         for (unsigned i = 0; i < l->rcpts_n; i++) {
                 struct lmtp_rcpt *r = &l->rcpts[i];
@@ -126,6 +134,12 @@ static void start(struct lmtp *l)
                         r->settled = true;
                         continue;
                 }
+                /* One message may go beyond the limit; since RCPT it may have been another one. */
+                if (!strict && !r->ignore_quota && quota_check(engine_store(), r->mailbox, 0, 0, &r->err) < 0) {
+                        r->settled = true;
+                        continue;
+                }
+                item.ignore_quota = r->ignore_quota || !strict;
                 session_waiter(l->s, &r->waiter);
                 r->pending = true;
                 if (mailbox_append(r->mbox, &item, 1, &r->result, &r->waiter, &r->err) < 0) {

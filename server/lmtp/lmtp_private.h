@@ -37,6 +37,7 @@ struct lmtp_rcpt {
         int same_as;                            /* index of an earlier recipient with the same mailbox, -1: none */
         bool pending;                           /* its waiter is out */
         bool settled;                           /* a status is known: err */
+        bool ignore_quota;                      /* RCPT TO … IGNOREQUOTA */
         struct waiter waiter;
         struct append_result result;
         struct err err;
@@ -70,6 +71,7 @@ struct lmtp {
         /* the transaction */
         bool have_from;
         char *from;                             /* return path, "" for <> */
+        uint64_t announced;                     /* octets, from SIZE=; 0: not said */
         struct lmtp_rcpt *rcpts;
         unsigned rcpts_n, rcpts_cap;
         struct stage *stage;
@@ -90,6 +92,7 @@ struct lmtp {
         struct {                                /* RCPT; strings in the session's arena */
                 const char *address, *userid;
                 struct span detail;
+                bool ignore_quota;
                 int rc;
                 struct err err;
         } lookup;
@@ -119,6 +122,8 @@ int lmtp_data_begin(struct lmtp *l, struct err *err);
 bool lmtp_data_feed(struct lmtp *l, struct str *in);
 
 /* lmtp_deliver.c */
+/* "552 5.2.2 Over quota", or 452 4.2.2: lmtp_over_quota_perm_failure. */
+const char *lmtp_over_quota(struct lmtp *l);
 /* Start or go on; true when every recipient has been answered. */
 bool lmtp_deliver(struct lmtp *l);
 

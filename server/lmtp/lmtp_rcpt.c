@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "server/lmtp/lmtp_private.h"
+#include "store/quota.h"
 #include "util/log.h"
 #include "util/must.h"
 
@@ -69,12 +70,30 @@ static const struct mbentry *find_shared(struct lmtp *l, struct span name)
         return e;
 }
 
+/* With lmtp_strict_quota the message has to fit; otherwise it is the one that may go beyond the limit, unless that is reached already. */
+static bool over_quota(struct lmtp *l, const struct mbentry *e)
+{
+        bool strict = conf_switch(l->conf, service_name(l->s->service), "lmtp_strict_quota");
+        struct err err = ERR_INIT;
+
+        return quota_check(engine_store(), e->name, strict ? (int64_t)l->announced : 0, strict, &err) < 0;
+}
+
 /* Add a recipient; takes the entry's reference over. */
 static void accept_rcpt(struct lmtp *l, const char *address, const struct mbentry *e)
 {
         struct lmtp_rcpt *r;
         int same = -1;
 
+        if (!l->lookup.ignore_quota && over_quota(l, e)) {
+                char quoted[2][LOG_QUOTE_MAX];
+
+                log_event(LOG_NOTE, l->s->name, "lmtp.overquota", "to=%s mailbox=%s", log_quote_str(quoted[0], address),
+                          log_quote_str(quoted[1], e->name));
+                mbentry_unref(&e);
+                lmtp_reply(l, "%s", lmtp_over_quota(l));
+                return;
+        }
         for (unsigned i = 0; i < l->rcpts_n && same < 0; i++)
                 if (strcmp(l->rcpts[i].mailbox, e->name) == 0)
                         same = l->rcpts[i].same_as >= 0 ? l->rcpts[i].same_as : (int)i;
@@ -88,6 +107,7 @@ static void accept_rcpt(struct lmtp *l, const char *address, const struct mbentr
         r->mailbox = xstrdup(e->name);
         r->entry = e;
         r->same_as = same;
+        r->ignore_quota = l->lookup.ignore_quota;
         lmtp_reply(l, "250 2.1.5 Ok");
 }
 
@@ -224,6 +244,7 @@ void lmtp_cmd_rcpt(struct lmtp *l, struct span args)
                 for (size_t i = 0; i < local.len && local.p[i] != '+'; i++)
                         ((char *)local.p)[i] = ascii_lower(local.p[i]);
         memset(&l->lookup, 0, sizeof l->lookup);
+        l->lookup.ignore_quota = params.ignorequota;
         l->lookup.address = arena_strndup(&l->s->arena, path.text.p, path.text.len);
         find_by_local(l, local, path.domain);
 }

@@ -44,5 +44,6 @@ int tool_ctl_mboxlist_main(int argc, char **argv);      /* mboxlist.c */
 int tool_mbpath_main(int argc, char **argv);            /* mbpath.c */
 int tool_cyr_info_main(int argc, char **argv);          /* info.c */
 int tool_cyr_deny_main(int argc, char **argv);          /* deny.c */
+int tool_quota_main(int argc, char **argv);             /* quota.c */
 
 #endif

@@ -32,7 +32,7 @@ my $master = <<"C";
 SERVICES {
   imap  cmd="imapd"  listen=127.0.0.1:$p1
   own   cmd="$^X $d->{dir}/service.pl a b"  listen=127.0.0.1:$p2  maxchild=2
-  pop   cmd="pop3d"  listen=127.0.0.1:$p3
+  news  cmd="nntpd"  listen=127.0.0.1:$p3
   bad   cmd="/bin/false"  listen=127.0.0.1:$p4
   gone  cmd="nosuchservice"  listen=\@DIR\@/conf/socket/gone
 }
@@ -75,10 +75,10 @@ Daemon::tcp($p4);
 ok($d->wait_log(qr/error service\.disabled service=bad .*too many failures/, 15), 'a program that keeps failing is disabled') or diag $d->slurp('log');
 ok(Daemon::tcp($p4), '... its port is held');
 ok(IO::Socket::UNIX->new("$d->{dir}/conf/socket/gone"), 'the port of an unknown service is held');
-like($d->slurp('log'), qr/warning service\.refused service=pop program=pop3d/, 'a service that is not built is logged');
+like($d->slurp('log'), qr/warning service\.refused service=news program=nntpd/, 'a service that is not built is logged');
 
 $s = Daemon::tcp($p3);
-is(do { local $/; <$s> }, "-ERR [SYS/TEMP] this service is not built into the server\r\n", '... and its clients are told, in their protocol');
+is(do { local $/; <$s> }, "400 this service is not built into the server\r\n", '... and its clients are told, in their protocol');
 
 # -- EVENTS and DAEMON
 ok(Daemon::wait_for(sub { -e "$d->{dir}/conf/event-1" }), 'an event without period runs at start');

@@ -1,6 +1,6 @@
 # make transcripts: every conversation in t/imap, t/lmtp … against a server of its own (t/transcript). TRANSCRIPTS=t/imap/list.t runs one;
 # with SAN=… the sanitizers' build is tested.
-TRANSCRIPTS ?= $(sort $(wildcard t/imap/*.t t/lmtp/*.t t/sync/*.t t/mupdate/*.t))
+TRANSCRIPTS ?= $(sort $(wildcard t/imap/*.t t/lmtp/*.t t/pop3/*.t t/sync/*.t t/mupdate/*.t))
 TRANSCRIPT_JOBS ?= 2
 transcripts: all
 	@BUILD=$B prove -j$(TRANSCRIPT_JOBS) --merge --timer -e 'perl t/transcript' $(TRANSCRIPTS)
