@@ -93,6 +93,15 @@ struct telemetry *telemetry_start(struct session *s, const struct conf *conf, co
         return t;
 }
 
+bool telemetry_wanted(const struct conf *conf, const char *userid)
+{
+        const char *dir = conf_str(conf, NULL, "configdirectory");
+        char path[4096];
+
+        snprintf(path, sizeof path, "%s/log/%s", dir ? dir : "", userid);
+        return access(path, F_OK) == 0;
+}
+
 void telemetry_stop(struct session *s, struct telemetry **tp)
 {
         struct telemetry *t = *tp;

@@ -15,6 +15,8 @@
 struct telemetry;
 /* Begin when the user's directory is there, else NULL. The stream's tap is set; the caller ends it with telemetry_stop(). */
 struct telemetry *telemetry_start(struct session *s, const struct conf *conf, const char *userid);
+/* Is the user's directory still there? */
+bool telemetry_wanted(const struct conf *conf, const char *userid);
 /* Takes the tap off and closes the file. NULL is fine. */
 void telemetry_stop(struct session *s, struct telemetry **t);
 

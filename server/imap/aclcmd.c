@@ -76,7 +76,7 @@ enum cmd_result imap_acl_change(struct imap *imap, const struct mbentry *entry, 
                 return imap_no(imap, "NOPERM", "You cannot take the right a from yourself");
         imap->cmd.state = ch = ARENA_NEW(&imap->s->arena, struct change);
         ch->imap = imap;
-        ch->name = arena_strdup(&imap->s->arena, entry->name);
+        ch->name = imap->cmd.own_names[0] = arena_strdup(&imap->s->arena, entry->name);
         ch->identifier = identifier;
         ch->mode = mode;
         ch->rights = rights;

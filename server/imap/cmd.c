@@ -3,6 +3,7 @@
  */
 #include <stdlib.h>
 
+#include "server/imap/audit.h"
 #include "server/imap/imap_private.h"
 #include "server/imap/notify.h"
 #include "util/array.h"
@@ -211,6 +212,8 @@ static void log_command(struct imap *imap)
 /* Its own changes of names are not told to this client (RFC 5465 5). */
 static void forget_own_names(struct imap *imap)
 {
+        if (imap->loop->tagged.len && imap->loop->outcome == 'O')
+                imap_audit_names(imap);
         for (unsigned i = 0; i < ARRAY_LEN(imap->cmd.own_names); i++)
                 notify_forget_name(imap, imap->cmd.own_names[i]);
 }

@@ -3,6 +3,7 @@
  * All messages are one batch of the mailbox's log: all of them are there, or none.
  */
 #include "server/imap/append.h"
+#include "server/imap/audit.h"
 #include "server/imap/quotacmd.h"
 
 static enum cmd_result reply(struct imap *imap, const struct append_state *st)
@@ -10,6 +11,7 @@ static enum cmd_result reply(struct imap *imap, const struct append_state *st)
         struct str code = STR_INIT;
         bool told = append_code(st, &code);
 
+        imap_audit_range(imap, "append", st->target.entry, st->result.first_uid, st->result.count, NULL);
         imap_own_arrivals(imap, st->target.to, st->result.first_uid, st->result.count);
         imap_quota_warn(imap, st->target.entry->name);
         imap_ok(imap, told ? code.data : NULL, "APPEND completed");

@@ -1,4 +1,5 @@
 /* COPY and UID COPY (RFC 9051 6.4.7; COPYUID: RFC 4315 3; rights: RFC 4314 4), and what MOVE shares with it. */
+#include "server/imap/audit.h"
 #include "server/imap/copy.h"
 #include "server/imap/quotacmd.h"
 
@@ -101,6 +102,7 @@ static enum cmd_result reply(struct imap *imap, const struct copy_state *st)
         struct str code = STR_INIT;
         bool told = copy_code(st, &code);
 
+        imap_audit_range(imap, "copy", st->entry, st->result.first_uid, st->result.count, imap->sel->entry->name);
         imap_own_arrivals(imap, st->to, st->result.first_uid, st->result.count);
         imap_quota_warn(imap, st->entry->name);
         imap_ok(imap, told ? code.data : NULL, "%s completed", imap->cmd.uid ? "UID COPY" : "COPY");

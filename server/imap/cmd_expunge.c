@@ -1,8 +1,10 @@
 /* EXPUNGE (RFC 9051 6.4.3) and UID EXPUNGE (RFC 9051 6.4.9, RFC 4315 2.1): the `e` right (RFC 4314 4). */
+#include "server/imap/audit.h"
 #include "server/imap/selected.h"
 
 struct expunge_state {
         struct uidset uids;                     /* of UID EXPUNGE */
+        struct uidset gone;
         bool written;
 };
 
@@ -11,6 +13,7 @@ static void cleanup(struct imap *imap)
         struct expunge_state *st = imap->cmd.state;
 
         uidset_deinit(&st->uids);
+        uidset_deinit(&st->gone);
 }
 
 /* Take the messages away; the reply is said when that is durable. */
@@ -27,7 +30,7 @@ static enum cmd_result begin(struct imap *imap)
                 return imap_bad(imap, "%s", imap->cmd.args.err.text);
         if (!imap_selected_may(imap, ACL_EXPUNGE))
                 return CMD_DONE;
-        if (mailbox_expunge(imap->sel->mbox, imap->cmd.uid ? &st->uids : NULL, true, NULL, &modseq, imap_waiter(imap), &err) < 0) {
+        if (mailbox_expunge(imap->sel->mbox, imap->cmd.uid ? &st->uids : NULL, true, &st->gone, &modseq, imap_waiter(imap), &err) < 0) {
                 imap_waiter_cancel(imap);
                 return imap_fail(imap, &err);
         }
@@ -43,6 +46,8 @@ enum cmd_result cmd_expunge(struct imap *imap)
                 return begin(imap);
         if (!st->written && imap_waited(imap, &err) < 0)
                 return imap_fail(imap, &err);
+        if (!st->written)
+                imap_audit_messages(imap, "expunge", imap->sel->entry, &st->gone, NULL);
         st->written = true;
         if (!imap_poll(imap, true))                             /* all of it before the tagged reply */
                 return CMD_FLUSH;

@@ -2,6 +2,7 @@
  * MOVE and UID MOVE (RFC 9051 6.4.8, RFC 6851). COPYUID comes in an untagged OK, before the expunges (RFC 6851 4.3). Within one
  * mailbox it is a copy and an expunge: each message is in it at least once whatever happens.
  */
+#include "server/imap/audit.h"
 #include "server/imap/copy.h"
 #include "server/imap/quotacmd.h"
 
@@ -50,8 +51,11 @@ static enum cmd_result reply(struct imap *imap, struct copy_state *st)
         if (!st->told && copy_code(st, &code))
                 imap_untagged(imap, "OK [%s] Moved", code.data);
         str_deinit(&code);
-        if (!st->told)
+        if (!st->told) {
                 imap_quota_warn(imap, st->entry->name);
+                imap_audit_range(imap, "move", st->entry, st->result.first_uid, st->result.count, imap->sel->entry->name);
+                imap_audit_messages(imap, "expunge", imap->sel->entry, &st->copied, NULL);
+        }
         st->told = true;
         if (!imap_poll(imap, true))
                 return CMD_FLUSH;

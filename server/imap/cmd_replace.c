@@ -3,6 +3,7 @@
  * APPENDUID comes in an untagged OK, before the EXPUNGE (RFC 8508 4.3).
  */
 #include "server/imap/append.h"
+#include "server/imap/audit.h"
 
 /* The union of what STORE +FLAGS (\Deleted), UID EXPUNGE and APPEND need (RFC 8508 4.1). */
 #define REPLACE_RIGHTS (ACL_DELETEMSG | ACL_EXPUNGE)
@@ -44,6 +45,10 @@ static enum cmd_result reply(struct imap *imap, struct append_state *st)
 
         if (st->result.count == 0)
                 return imap_no(imap, "EXPUNGEISSUED", "The message no longer exists");
+        if (st->phase != APPEND_TOLD) {
+                imap_audit_range(imap, "append", st->target.entry, st->result.first_uid, st->result.count, NULL);
+                imap_audit_messages(imap, "expunge", imap->sel->entry, &st->target.uids, NULL);
+        }
         imap_own_arrivals(imap, st->target.to, st->result.first_uid, st->result.count);
         if (st->phase != APPEND_TOLD && append_code(st, &code))
                 imap_untagged(imap, "OK [%s] Replacement message ready", code.data);

@@ -448,6 +448,20 @@ static bool too_many_bad(struct imap *imap)
         return ++imap->bad_commands >= (imap->state == IMAP_NOT_AUTH ? BAD_MAX_NOT_AUTH : BAD_MAX);
 }
 
+/* log/<user>/ may be made, or removed, while the session is open: with the next command, but looked for once a second at most. */
+static void look_at_telemetry(struct imap *imap)
+{
+        uint64_t ms = clock_mono_ms();
+
+        if (!imap->userid || ms - imap->loop->telemetry_checked_ms < SHUTDOWN_CHECK_MS)
+                return;
+        imap->loop->telemetry_checked_ms = ms;
+        if (!imap->telemetry)
+                imap->telemetry = telemetry_start(imap->s, imap->conf, imap->userid);
+        else if (!telemetry_wanted(imap->conf, imap->userid))
+                telemetry_stop(imap->s, &imap->telemetry);
+}
+
 static enum step finish(struct imap *imap)
 {
         struct imap_loop *loop = imap->loop;
@@ -484,6 +498,7 @@ static enum step finish(struct imap *imap)
                 loop->phase = PHASE_DEFLATE_DRAINED;
                 return STEP_DRAIN;
         }
+        look_at_telemetry(imap);
         if (imap_selected_lost(imap))
                 return bye(imap, NULL, "The selected mailbox is gone");
         if (too_many_bad(imap))

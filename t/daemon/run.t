@@ -90,7 +90,7 @@ my ($waiting) = $d->slurp('conf/daemon') =~ /^(\d+) wait/m;
 # -- HUP
 $s = Daemon::tcp($p1);
 like(scalar <$s>, qr/^\* OK /, 'a client is greeted');
-my $more = $master =~ s/^  pop .*\n//mr =~ s/\Q127.0.0.1:$p1/127.0.0.1:$p1 maxchild=7/r =~ s/^  own .*\n/  new cmd="imapd" listen=127.0.0.1:$p5\n/mr;
+my $more = $master =~ s/^  news .*\n//mr =~ s/\Q127.0.0.1:$p1/127.0.0.1:$p1 maxchild=7/r =~ s/^  own .*\n/  new cmd="imapd" listen=127.0.0.1:$p5\n/mr;
 configure($more, 2);
 kill 'HUP', $d->{pid};
 ok($d->wait_log(qr/reload\.done/), 'HUP');
