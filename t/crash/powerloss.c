@@ -687,21 +687,38 @@ static void print_problem(void *ctx, const char *mailbox, uint32_t uid, const ch
         fprintf(ctx, "P %s: check finds, uid %u: %s\n", mailbox, uid, text);
 }
 
-static int dump_mailbox(struct store *store, FILE *f, const struct mbentry *e, struct err *err)
+static int dump_messages(struct mailbox *mbox, struct seen *other, FILE *f, struct err *err)
 {
-        struct mailbox_ident ident;
-        struct mailbox *mbox;
+        struct view *view = mailbox_view(mbox);
+        int rc = 0;
+
+        for (uint32_t i = 1; rc == 0 && i <= view_count(view); i++) {
+                struct msg msg;
+                struct extent body;
+                char guid[41];
+
+                if (mailbox_message(mbox, view_uid(view, i), &msg, err) < 0 || mailbox_body(mbox, &msg, &body, err) < 0) {
+                        rc = err_prefix(err, "uid %u", view_uid(view, i));
+                        continue;
+                }
+                file_unref(&body.file);
+                hex_encode(guid, msg.guid, GUID_SIZE);
+                fprintf(f, "m %u %s %u %u\n", msg.uid, guid, msg.flags & MSG_SYSTEM_FLAGS, seen_has(other, msg.uid));
+        }
+        view_unref(&view);
+        return rc;
+}
+
+static int dump_open(struct store *store, struct mailbox *mbox, FILE *f, const struct mbentry *e, struct err *err)
+{
         struct mailbox_status st;
-        struct view *view;
         struct seen *other;
         struct annot *annots;
         struct arena arena = ARENA_INIT;
-        struct check_report report = { .problem = print_problem, .ctx = f };
         char user[64];
         bool subscribed = false;
+        int rc;
 
-        if (mbentry_ident(store, e, &ident, err) < 0 || mailbox_open(store, &ident, &mbox, err) < 0)
-                return err_prefix(err, "%s", e->name);
         mailbox_status(mbox, &st);
         snprintf(user, sizeof user, "%.*s", (int)strcspn(e->name + 5, "."), e->name + 5);
         if (sub_has(store, user, e->name, &subscribed, err) < 0)
@@ -710,26 +727,27 @@ static int dump_mailbox(struct store *store, FILE *f, const struct mbentry *e, s
         if (mailbox_annots(mbox, 0, &arena, &annots) > 0)
                 fprintf(f, "a %.*s\n", (int)annots[0].value.len, annots[0].value.p);
         arena_deinit(&arena);
-        if (seen_open(store, ident.uniqueid, "other", &other, err) < 0)
+        if (seen_open(store, e->uniqueid, "other", &other, err) < 0)
                 return -1;
-        view = mailbox_view(mbox);
-        for (uint32_t i = 1; i <= view_count(view); i++) {
-                struct msg msg;
-                struct extent body;
-                char guid[41];
-
-                if (mailbox_message(mbox, view_uid(view, i), &msg, err) < 0 || mailbox_body(mbox, &msg, &body, err) < 0)
-                        return err_prefix(err, "%s uid %u", e->name, view_uid(view, i));
-                file_unref(&body.file);
-                hex_encode(guid, msg.guid, GUID_SIZE);
-                fprintf(f, "m %u %s %u %u\n", msg.uid, guid, msg.flags & MSG_SYSTEM_FLAGS, seen_has(other, msg.uid));
-        }
+        rc = dump_messages(mbox, other, f, err);
         seen_unref(&other);
-        view_unref(&view);
+        return rc;
+}
+
+static int dump_mailbox(struct store *store, FILE *f, const struct mbentry *e, struct err *err)
+{
+        struct mailbox_ident ident;
+        struct mailbox *mbox;
+        struct check_report report = { .problem = print_problem, .ctx = f };
+        int rc;
+
+        if (mbentry_ident(store, e, &ident, err) < 0 || mailbox_open(store, &ident, &mbox, err) < 0)
+                return err_prefix(err, "%s", e->name);
+        rc = dump_open(store, mbox, f, e, err);
         mailbox_unref(&mbox);
-        if (mailbox_check_files(store, &ident, &report, err) < 0)
-                return err_prefix(err, "%s: check", e->name);
-        return 0;
+        if (rc == 0)
+                rc = mailbox_check_files(store, &ident, &report, err);
+        return rc < 0 ? err_prefix(err, "%s", e->name) : 0;
 }
 
 /* In a child: open the store on the state and print it. */
@@ -765,8 +783,11 @@ static void dump_store(const char *scratch, int damage, int out)
                 snprintf(after, sizeof after, "%s", e->name);
                 if (e->type != MBTYPE_NORMAL || strncmp(after, "user.", 5) != 0)
                         ;
-                else if (dump_mailbox(store, f, e, &err) < 0 && damage != DAMAGE_DATABASE)      /* deleted since the dump */
-                        goto failed;
+                else if (dump_mailbox(store, f, e, &err) < 0) {
+                        if (damage != DAMAGE_DATABASE)                                          /* deleted since the dump */
+                                goto failed;
+                        log_event(LOG_INFORM, NULL, "dump.skipped", "mailbox=%s reason=\"%s\"", e->name, err.text);
+                }
                 mbentry_unref(&e);
         }
         store_close(&store);
