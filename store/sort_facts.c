@@ -102,6 +102,8 @@ static unsigned references(const struct span *fields, uint64_t *ids, struct str 
 
 static bool plain(struct span raw)
 {
+        if (raw.len == 0)                                       /* no such field: p is NULL */
+                return true;
         return charset_is_ascii(raw) && !memmem(raw.p, raw.len, "=?", 2) && !memchr(raw.p, '\0', raw.len);
 }
 
