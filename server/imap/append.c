@@ -217,12 +217,15 @@ static bool has_8bit_header(struct stage *stage, struct err *err)
         return false;
 }
 
-/* Who has not said that he takes UTF-8 may not store it in headers (RFC 9755 4). */
+/*
+ * Who has not said that he takes UTF-8 may not store it in headers (RFC 9755 4) – with reject8bit only: old mail has such headers, and whoever
+ * moves it from one server to another must not lose it here.
+ */
 static bool check_headers(struct imap *imap, const struct append_state *st)
 {
         struct err err = ERR_INIT;
 
-        if (imap->utf8 || imap->rev2 || imap_suppressed(imap, "UTF8=ACCEPT"))
+        if (imap->utf8 || imap->rev2 || !conf_switch(imap->conf, imap_service(imap), "reject8bit"))
                 return true;
         for (const struct append_message *m = st->request.messages; m; m = m->next) {
                 const struct append_part *first = m->parts;

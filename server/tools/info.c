@@ -72,7 +72,7 @@ static bool is_known(const char *name)
 /* "imap_timeout" where cyrus.conf has a service "imap", and "<channel>_sync_host". */
 static bool is_of_a_service(const struct info *i, const char *name)
 {
-        const char *channels = conf_str(i->t.conf, NULL, "sync_log_channels");
+        const char *channels = conf_raw(i->t.conf, NULL, "sync_log_channels");
 
         for (enum master_section s = 0; i->services && s < MASTER_SECTIONS; s++) {
                 const struct master_entry *e;

@@ -77,7 +77,7 @@ static json_t *mbname_json(const char *name)
 
 static json_t *user_json(const struct mbpath *m)
 {
-        const char *conf = conf_str(m->t.conf, NULL, "configdirectory"), *sieve = conf_str(m->t.conf, NULL, "sievedir");
+        const char *conf = conf_str(m->t.conf, NULL, "configdirectory"), *sieve = conf_raw(m->t.conf, NULL, "sievedir");
 
         return json_pack("{s:o, s:o, s:s}", "seen", json_sprintf("%s/db", conf), "sub", json_sprintf("%s/db", conf), "sieve",
                          sieve ? sieve : "");
@@ -86,7 +86,7 @@ static json_t *user_json(const struct mbpath *m)
 static int show(struct mbpath *m)
 {
         char *dir = directory_of(m);
-        const char *conf = conf_str(m->t.conf, NULL, "configdirectory"), *sieve = conf_str(m->t.conf, NULL, "sievedir");
+        const char *conf = conf_str(m->t.conf, NULL, "configdirectory"), *sieve = conf_raw(m->t.conf, NULL, "sievedir");
         const struct { unsigned bit; const char *label, *path; } paths[] = {
                 { SHOW_ARCHIVE, "Archive", dir }, { SHOW_DATA, "Data", dir }, { SHOW_META, "Meta", dir }, { SHOW_SIEVE, "Sieve", sieve },
                 { SHOW_USER, "User", conf },

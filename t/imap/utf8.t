@@ -1,6 +1,7 @@
 #!t/transcript
 # UTF8=ACCEPT (RFC 6855, RFC 9755)
 covers UTF8=ACCEPT ENABLE
+config imap_reject8bit: yes
 mailbox INBOX 1 messages
 
 == before ENABLE names are in modified UTF-7, and UTF-8 in quotes is out of grammar
@@ -12,7 +13,7 @@ a< OK ...
 a> STATUS "Entwürfe" (MESSAGES)
 a< BAD ...
 
-== a message with UTF-8 in its header is refused (RFC 9755 4)
+== with reject8bit a message with UTF-8 in its header is refused (RFC 9755 4)
 a> APPEND INBOX {22+}
 a>> Subject: grün
 a>>
