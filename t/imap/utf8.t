@@ -1,7 +1,7 @@
 #!t/transcript
 # UTF8=ACCEPT (RFC 6855, RFC 9755)
-covers UTF8=ACCEPT ENABLE
 config imap_reject8bit: yes
+covers UTF8=ACCEPT ENABLE
 mailbox INBOX 1 messages
 
 == before ENABLE names are in modified UTF-7, and UTF-8 in quotes is out of grammar
