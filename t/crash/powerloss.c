@@ -17,6 +17,7 @@
  * UIDNEXT and HIGHESTMODSEQ are never below what was acknowledged. Nothing is logged as an error, a clean stop is remembered, and some
  * of the states are damaged besides (enum damage), for what is only there for that.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -81,6 +82,7 @@ static struct {
         ARRAY(struct name_op) names;
         ARRAY(struct note) notes;
         ARRAY(uint64_t) times;          /* of each event */
+        ARRAY(uint32_t) moments;        /* events worth a cut before them: not Berkeley DB filling a log file with zeros */
         ARRAY(uint32_t) sites;
         struct table *by_ino;
         struct node *root;
@@ -258,6 +260,8 @@ static void take_event(const struct rec *r, const char *path, const char *path2,
                 *ARRAY_PUSH(&rec.notes) = (struct note){ rec.events, r->time_us, xstrdup(path), strlen(path) };
                 break;
         }
+        if (r->type != REC_WRITE || r->data_len < PAGE || data[0] || memcmp(data, data + 1, r->data_len - 1) != 0)
+                *ARRAY_PUSH(&rec.moments) = rec.events;
         *ARRAY_PUSH(&rec.times) = r->time_us;
         rec.events++;
 }
@@ -618,6 +622,8 @@ static struct box_model *model_apply(struct thread_model *t, const char *op, uin
 
 /* ---- what is there ---- */
 
+static bool said_clean, said_dumped, said_damaged, said_second, said_orphan;     /* of the notes up to the cut */
+
 /* What else has happened to the disk, besides the power loss. */
 enum damage {
         DAMAGE_NONE,
@@ -677,7 +683,11 @@ static int dump_mailbox(struct store *store, FILE *f, const struct mbentry *e, s
         char user[64];
         bool subscribed = false;
 
-        if (mbentry_ident(store, e, &ident, err) < 0 || mailbox_open(store, &ident, &mbox, err) < 0)
+        if (mbentry_ident(store, e, &ident, err) < 0)
+                return err_prefix(err, "%s", e->name);
+        if (said_damaged && mailbox_reconstruct(store, &ident, err) < 0)
+                return err_prefix(err, "%s: reconstruct", e->name);
+        if (mailbox_open(store, &ident, &mbox, err) < 0)
                 return err_prefix(err, "%s", e->name);
         mailbox_status(mbox, &st);
         snprintf(user, sizeof user, "%.*s", (int)strcspn(e->name + 5, "."), e->name + 5);
@@ -749,8 +759,6 @@ failed:
         fflush(f);
         _exit(1);
 }
-
-static bool said_clean, said_dumped, said_damaged, said_second;         /* of the notes up to the cut */
 
 struct seen_msg { uint32_t uid, flags; char guid[41]; bool used; };
 struct seen_box { char name[64]; uint32_t uidnext, uidvalidity; uint64_t modseq; bool subscribed; ARRAY(struct seen_msg) msgs; };
@@ -977,6 +985,10 @@ static void models_advance(uint32_t cut)
                                 b->modseq = modseq;
                                 b->uidvalidity = uidvalidity;
                         }
+                } else if (sscanf(n->text, "A %u", &number) == 1 && number < THREADS_MAX) {
+                        models[number].in_flight = NULL;
+                } else if (strcmp(n->text, "orphan") == 0) {
+                        said_orphan = true;
                 } else if (strcmp(n->text, "opening") == 0) {
                         said_clean = false;
                 } else if (strcmp(n->text, "closed") == 0) {
@@ -996,6 +1008,26 @@ static bool can_damage(int damage)
         return damage == DAMAGE_UNMOUNTED ? said_second : said_dumped && !said_damaged;
 }
 
+static bool has_file(const char *dir, const char *name)
+{
+        DIR *d = opendir(dir);
+        struct dirent *e;
+        bool found = false;
+
+        while (d && !found && (e = readdir(d)) != NULL) {
+                char path[4300];
+
+                snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
+                if (strcmp(e->d_name, name) == 0)
+                        found = true;
+                else if (e->d_type == DT_DIR && strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+                        found = has_file(path, name);
+        }
+        if (d)
+                closedir(d);
+        return found;
+}
+
 /* 0 fine, 1 a violation (why is filled). */
 static int verify(const char *scratch, uint32_t cut, int damage, char *why, size_t size)
 {
@@ -1012,6 +1044,10 @@ static int verify(const char *scratch, uint32_t cut, int damage, char *why, size
         }
         if (s.problem[0]) {
                 snprintf(why, size, "%s", s.problem);
+                rc = 1;
+        }
+        if (rc == 0 && said_orphan && !has_file(scratch, "orphan.mark")) {
+                snprintf(why, size, "the directory of no mailbox is gone");
                 rc = 1;
         }
         if (rc == 0 && said_clean && s.unclean) {
@@ -1088,7 +1124,7 @@ static unsigned run(const char *scratch, unsigned count, unsigned from, unsigned
                 bool skipped;
 
                 /* The cut itself moves a little with the seed, forward only. */
-                st.cut = 1 + (uint32_t)((uint64_t)(i / MODES) * (rec.events - 1) / cuts) + seed % 7;
+                st.cut = 1 + rec.moments.v[(uint64_t)(i / MODES) * (rec.moments.n - 1) / cuts] + seed % 7;
                 if (st.cut > rec.events)
                         st.cut = rec.events;
                 if (only >= 0 && (int)i < only)
@@ -1224,10 +1260,13 @@ static void choose_states(struct site_run *r, unsigned round)
         for (unsigned i = 0; i < max && i < r->gaps.n; i++) {
                 const struct gap *g = &r->gaps.v[r->gaps.n <= max ? i : (size_t)i * r->gaps.n / max];
                 uint32_t note = next_note(g, g->from), later = next_note(g, note + 1);
-                uint32_t cuts[] = { note, g->to, g->from, later, g->from + (uint32_t)rand_r(&seed) % (g->to - g->from) };
+                uint32_t len = g->to - g->from, cuts[] = { note, g->to, g->from, later, g->from + (uint32_t)rand_r(&seed) % len,
+                                g->from + 1, g->from + 2, g->from + 4, g->from + 8, g->from + 16 };
                 static const int modes[] = { LOST_ALL, GONE_ALL, GONE_NONE, LOST_NONE, TORN_ALL };
 
-                for (unsigned c = 0; c < (round == 0 ? 2 : ARRAY_LEN(cuts)); c++)
+                for (unsigned c = 0; c < (round == 0 ? 2 : ARRAY_LEN(cuts)); c++) {
+                        if (cuts[c] > g->to)
+                                continue;
                         for (unsigned m = 0; m < (round == 0 ? 3 : ARRAY_LEN(modes)); m++)
                                 for (int damage = DAMAGE_NONE; damage <= (round ? DAMAGE_UNMOUNTED : DAMAGE_NONE); damage++) {
                                         /* Damage only at the ends of gaps: it is rarely what matters. */
@@ -1236,6 +1275,7 @@ static void choose_states(struct site_run *r, unsigned round)
                                         *ARRAY_PUSH(&r->states) = (struct state){ .cut = cuts[c], .mode = modes[m], .damage = damage,
                                                                                   .victim = g->victim, .seed = (unsigned)rand_r(&seed) };
                                 }
+                }
         }
         if (r->states.n)
                 qsort(r->states.v, r->states.n, sizeof *r->states.v, by_cut);

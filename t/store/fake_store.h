@@ -20,7 +20,7 @@ struct store {
         struct logstore *ls;
         uint32_t epoch;
         char dir[64];                           /* the partition */
-        bool failed;
+        bool failed, mailbox_failed;
 };
 
 struct logstore *store_logstore(struct store *store) { return store->ls; }
@@ -32,6 +32,8 @@ void store_partition_fail(struct store *store, const char *dir, const struct err
         (void)why;
         store->failed = true;
 }
+
+void store_mailbox_failed(struct store *store) { store->mailbox_failed = true; }
 
 void store_each_partition(struct store *store, void (*fn)(void *ctx, const char *name, const char *dir, bool readonly, const char *why),
                           void *ctx)
