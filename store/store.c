@@ -128,6 +128,7 @@ int store_open(const struct store_options *options, struct store **store_r, stru
         store->configdir = xstrdup(dir);
         store->readonly = options->readonly;
         store->no_threads = options->no_threads;
+        store->small_databases = options->small_databases;
         store->lock_fd = -1;
         mutex_init(&store->lock);
         mutex_init(&store->dumping);

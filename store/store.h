@@ -30,6 +30,7 @@ struct store_options {
         struct conf *conf;                      /* a reference is taken */
         bool readonly;                          /* tools that only look: no recovery is written, no epoch is begun */
         bool no_threads;                        /* no background work: tools and tests that call maintenance themselves */
+        bool small_databases;                   /* struct db_env_options: tests */
 };
 
 /*

@@ -125,7 +125,8 @@ static int set_aside(struct store *store, const char *dir, struct str *aside_r, 
 
 static int open_all(struct store *store, const char *dir, bool from_backup, struct err *err)
 {
-        struct db_env_options options = { .dir = dir, .readonly = store->readonly, .from_backup = from_backup };
+        struct db_env_options options = { .dir = dir, .readonly = store->readonly, .small = store->small_databases,
+                                          .from_backup = from_backup };
 
         if (db_env_open(&options, &store->env, err) < 0 || open_table(store, "mailboxes.db", &store->mailboxes_db, err) < 0 ||
             open_table(store, "subscriptions.db", &store->subscriptions_db, err) < 0 ||

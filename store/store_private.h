@@ -29,7 +29,7 @@ struct store_conf {
 };
 
 struct store {
-        bool readonly, no_threads;
+        bool readonly, no_threads, small_databases;
         char *configdir;
         char id[25];
         int lock_fd;                            /* cyrd.lock, -1: not held */

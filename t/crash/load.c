@@ -667,7 +667,7 @@ static void ignore(void *ctx, const char *text)
 
 static void run_session(struct load *l, enum session session)
 {
-        struct store_options options = { .conf = configuration(l, session > SESSION_LONG) };
+        struct store_options options = { .conf = configuration(l, session > SESSION_LONG), .small_databases = true };
         struct err err = ERR_INIT;
         uint64_t ms = l->ms / 8;
 

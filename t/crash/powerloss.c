@@ -58,6 +58,7 @@ struct node {
         char *base;                     /* its durable octets */
         uint64_t size, cap;
         size_t applied;
+        uint64_t now_size;              /* as the load sees it */
         /* a directory */
         struct table *now;              /* its entries as the load sees them */
         struct table *built;            /* … as they are in the state being built */
@@ -213,6 +214,11 @@ static void sync_event(const struct rec *r, struct node *n)
                 }
 }
 
+static bool is_zero(const struct rec *r, const char *data)
+{
+        return r->data_len && !data[0] && memcmp(data, data + 1, r->data_len - 1) == 0;
+}
+
 static void take_event(const struct rec *r, const char *path, const char *path2, const char *data)
 {
         struct node *o = table_find(rec.by_ino, key_ino(&r->ino));
@@ -225,8 +231,17 @@ static void take_event(const struct rec *r, const char *path, const char *path2,
                 break;
         case REC_WRITE:
         case REC_TRUNCATE:
-                if (o)
+                if (!o)
+                        break;
+                /* Zeros behind the end make the file longer, and nothing else. */
+                if (r->type == REC_WRITE && r->offset >= o->now_size && is_zero(r, data))
+                        *ARRAY_PUSH(&o->writes) = (struct wr){ rec.events, true, r->offset + r->data_len, 0, NULL };
+                else
                         *ARRAY_PUSH(&o->writes) = (struct wr){ rec.events, r->type == REC_TRUNCATE, r->offset, r->data_len, data };
+                if (r->type == REC_TRUNCATE)
+                        o->now_size = r->offset;
+                else if (r->offset + r->data_len > o->now_size)
+                        o->now_size = r->offset + r->data_len;
                 break;
         case REC_SYNC_BEGIN:
         case REC_SYNC_END:
@@ -260,7 +275,7 @@ static void take_event(const struct rec *r, const char *path, const char *path2,
                 *ARRAY_PUSH(&rec.notes) = (struct note){ rec.events, r->time_us, xstrdup(path), strlen(path) };
                 break;
         }
-        if (r->type != REC_WRITE || r->data_len < PAGE || data[0] || memcmp(data, data + 1, r->data_len - 1) != 0)
+        if (r->type != REC_WRITE || r->data_len < PAGE || !is_zero(r, data))
                 *ARRAY_PUSH(&rec.moments) = rec.events;
         *ARRAY_PUSH(&rec.times) = r->time_us;
         rec.events++;
@@ -316,7 +331,7 @@ static void base_write(char **buf, uint64_t *size, uint64_t *cap, const struct w
 {
         uint64_t end = w->truncate ? w->offset : w->offset + w->len;
 
-        if (end > *cap) {
+        if (end > *cap && !w->truncate) {
                 uint64_t c = end + end / 2 + PAGE;
 
                 *buf = xrealloc(*buf, c);
@@ -324,9 +339,9 @@ static void base_write(char **buf, uint64_t *size, uint64_t *cap, const struct w
                 *cap = c;
         }
         if (w->truncate) {
-                if (end < *size)
-                        memset(*buf + end, 0, *size - end);
-                *size = end;
+                if (end < *size && end < *cap)
+                        memset(*buf + end, 0, (*size < *cap ? *size : *cap) - end);
+                *size = end;                            /* beyond the capacity are zeros */
                 return;
         }
         for (uint64_t at = 0; at < w->len;) {
@@ -387,12 +402,13 @@ static bool is_kept(const struct node *n, uint32_t seq, int mode, const struct v
 }
 
 /* Holes where there are only zeros: a preallocated log is mostly that. */
-static int put_sparse(int fd, const char *p, uint64_t size, struct err *err)
+static int put_sparse(int fd, const char *p, uint64_t cap, uint64_t size, struct err *err)
 {
         static const char zeros[65536];
+        uint64_t upto = cap < size ? cap : size;
 
-        for (uint64_t at = 0; at < size; at += sizeof zeros) {
-                size_t n = size - at < sizeof zeros ? (size_t)(size - at) : sizeof zeros;
+        for (uint64_t at = 0; at < upto; at += sizeof zeros) {
+                size_t n = upto - at < sizeof zeros ? (size_t)(upto - at) : sizeof zeros;
 
                 if (memcmp(p + at, zeros, n) != 0 && fs_pwrite_all(fd, p + at, n, at, err) < 0)
                         return -1;
@@ -416,17 +432,17 @@ static int put_file(const char *path, struct node *o, uint32_t cut, int mode, co
                 for (int k = 0; torn && k < 64; k++)
                         pages[k] = rand_r(seed) % 2;
                 if (!buf) {
-                        cap = o->size + PAGE;
+                        cap = o->cap + PAGE;
                         buf = xmalloc(cap);
-                        if (o->size)
-                                memcpy(buf, o->base, o->size);
-                        memset(buf + o->size, 0, PAGE);
+                        if (o->cap)
+                                memcpy(buf, o->base, o->cap);
+                        memset(buf + o->cap, 0, PAGE);
                 }
                 base_write(&buf, &size, &cap, &o->writes.v[i], torn ? pages : NULL);
         }
         fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
         if (fd >= 0) {
-                rc = put_sparse(fd, buf ? buf : o->base, size, &err);
+                rc = put_sparse(fd, buf ? buf : o->base, buf ? cap : o->cap, size, &err);
                 close(fd);
         }
         free(buf);
@@ -673,7 +689,23 @@ static void print_problem(void *ctx, const char *mailbox, uint32_t uid, const ch
         fprintf(ctx, "P %s: check finds, uid %u: %s\n", mailbox, uid, text);
 }
 
-static int dump_mailbox(struct store *store, FILE *f, const struct mbentry *e, struct err *err)
+static int dump_messages(struct mailbox *mbox, struct view *view, FILE *f, const char *name, struct err *err)
+{
+        for (uint32_t i = 1; i <= view_count(view); i++) {
+                struct msg msg;
+                struct extent body;
+                char guid[41];
+
+                if (mailbox_message(mbox, view_uid(view, i), &msg, err) < 0 || mailbox_body(mbox, &msg, &body, err) < 0)
+                        return err_prefix(err, "%s uid %u", name, view_uid(view, i));
+                file_unref(&body.file);
+                hex_encode(guid, msg.guid, GUID_SIZE);
+                fprintf(f, "m %u %s %u\n", msg.uid, guid, msg.flags & MSG_SYSTEM_FLAGS);
+        }
+        return 0;
+}
+
+static int dump_mailbox(struct store *store, FILE *f, const struct mbentry *e, int damage, struct err *err)
 {
         struct mailbox_ident ident;
         struct mailbox *mbox;
@@ -682,35 +714,24 @@ static int dump_mailbox(struct store *store, FILE *f, const struct mbentry *e, s
         struct check_report report = { .problem = print_problem, .ctx = f };
         char user[64];
         bool subscribed = false;
+        int rc;
 
-        if (mbentry_ident(store, e, &ident, err) < 0)
+        snprintf(user, sizeof user, "%.*s", (int)strcspn(e->name + 5, "."), e->name + 5);
+        if (mbentry_ident(store, e, &ident, err) < 0 || sub_has(store, user, e->name, &subscribed, err) < 0)
                 return err_prefix(err, "%s", e->name);
         if (said_damaged && mailbox_reconstruct(store, &ident, err) < 0)
                 return err_prefix(err, "%s: reconstruct", e->name);
         if (mailbox_open(store, &ident, &mbox, err) < 0)
                 return err_prefix(err, "%s", e->name);
         mailbox_status(mbox, &st);
-        snprintf(user, sizeof user, "%.*s", (int)strcspn(e->name + 5, "."), e->name + 5);
-        if (sub_has(store, user, e->name, &subscribed, err) < 0)
-                return -1;
         fprintf(f, "M %s %u %llu %u %d\n", e->name, st.uidnext, (unsigned long long)st.highestmodseq, st.uidvalidity, subscribed);
         view = mailbox_view(mbox);
-        for (uint32_t i = 1; i <= view_count(view); i++) {
-                struct msg msg;
-                struct extent body;
-                char guid[41];
-
-                if (mailbox_message(mbox, view_uid(view, i), &msg, err) < 0 || mailbox_body(mbox, &msg, &body, err) < 0)
-                        return err_prefix(err, "%s uid %u", e->name, view_uid(view, i));
-                file_unref(&body.file);
-                hex_encode(guid, msg.guid, GUID_SIZE);
-                fprintf(f, "m %u %s %u\n", msg.uid, guid, msg.flags & MSG_SYSTEM_FLAGS);
-        }
+        rc = dump_messages(mbox, view, f, e->name, err);
         view_unref(&view);
         mailbox_unref(&mbox);
-        if (mailbox_check_files(store, &ident, &report, err) < 0)
-                return err_prefix(err, "%s: check", e->name);
-        return 0;
+        if (rc == 0 && damage != DAMAGE_DATABASE && mailbox_check_files(store, &ident, &report, err) < 0)
+                rc = err_prefix(err, "%s: check", e->name);
+        return rc;
 }
 
 /* In a child: open the store on the state and print it. */
@@ -718,7 +739,7 @@ static void dump_store(const char *scratch, int damage, int out)
 {
         FILE *f = fdopen(out, "w");
         char path[4300], text[9000], after[512] = "";
-        struct store_options options = { .no_threads = true };
+        struct store_options options = { .no_threads = true, .small_databases = true };
         const struct mbentry *e;
         struct store *store;
         struct diag diag;
@@ -746,7 +767,7 @@ static void dump_store(const char *scratch, int damage, int out)
                 snprintf(after, sizeof after, "%s", e->name);
                 if (e->type != MBTYPE_NORMAL || strncmp(after, "user.", 5) != 0)
                         ;
-                else if (dump_mailbox(store, f, e, &err) < 0 && damage != DAMAGE_DATABASE)      /* deleted since the dump */
+                else if (dump_mailbox(store, f, e, damage, &err) < 0 && damage != DAMAGE_DATABASE)      /* deleted since the dump */
                         goto failed;
                 mbentry_unref(&e);
         }
