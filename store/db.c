@@ -26,6 +26,7 @@
 #define LOG_FILE_BYTES (16u << 20)
 #define LOG_BUFFER_BYTES (2u << 20)
 #define CACHE_BYTES (32u << 20)
+#define SMALL_DIVISOR 16                        /* of the locks of a small environment; its square, of the log */
 #define CHECKPOINT_BYTES (64u << 20)            /* put since the last checkpoint: the committing thread makes one */
 #define TRIES_MAX 200                           /* of one transaction, against deadlocks */
 
@@ -174,7 +175,7 @@ int db_fail(struct db_env *env, struct db_txn *txn, int rc, struct err *err, con
         return err_set(err, ERR_IO, "%s: %s", what, db_strerror(rc));
 }
 
-static int configure(struct db_env *env, uint64_t cache_bytes)
+static int configure(struct db_env *env, uint64_t cache_bytes, unsigned divisor)
 {
         DB_ENV *e = env->env;
         int rc;
@@ -184,10 +185,10 @@ static int configure(struct db_env *env, uint64_t cache_bytes)
         e->set_msgcall(e, on_message);
         if ((rc = e->set_event_notify(e, on_event)) != 0 ||
             (rc = e->set_cachesize(e, (u_int32_t)(cache_bytes >> 30), (u_int32_t)(cache_bytes & 0x3fffffff), 1)) != 0 ||
-            (rc = e->set_lk_max_locks(e, LOCKS_MAX)) != 0 || (rc = e->set_lk_max_objects(e, LOCKS_MAX)) != 0 ||
-            (rc = e->set_lk_max_lockers(e, LOCKERS_MAX)) != 0 || (rc = e->set_lk_detect(e, DB_LOCK_MINWRITE)) != 0 ||
-            (rc = e->set_tx_max(e, TRANSACTIONS_MAX)) != 0 || (rc = e->set_lg_max(e, LOG_FILE_BYTES)) != 0 ||
-            (rc = e->set_lg_bsize(e, LOG_BUFFER_BYTES)) != 0)
+            (rc = e->set_lk_max_locks(e, LOCKS_MAX / divisor)) != 0 || (rc = e->set_lk_max_objects(e, LOCKS_MAX / divisor)) != 0 ||
+            (rc = e->set_lk_max_lockers(e, LOCKERS_MAX / divisor)) != 0 || (rc = e->set_lk_detect(e, DB_LOCK_MINWRITE)) != 0 ||
+            (rc = e->set_tx_max(e, TRANSACTIONS_MAX / divisor)) != 0 || (rc = e->set_lg_max(e, LOG_FILE_BYTES / (divisor * divisor))) != 0 ||
+            (rc = e->set_lg_bsize(e, LOG_BUFFER_BYTES / (divisor * divisor))) != 0)
                 return rc;
         return 0;
 }
@@ -210,7 +211,7 @@ int db_env_open(const struct db_env_options *options, struct db_env **env_r, str
         db_env_set_func_rename(rename_file);
         rc = db_env_create(&env->env, 0);
         if (rc == 0)
-                rc = configure(env, options->cache_bytes ? options->cache_bytes : CACHE_BYTES);
+                rc = configure(env, options->cache_bytes ? options->cache_bytes : CACHE_BYTES, options->small ? SMALL_DIVISOR : 1);
         if (rc == 0)
                 rc = env->env->open(env->env, env->dir,
                                     DB_CREATE | DB_PRIVATE | DB_THREAD | (options->from_backup ? DB_RECOVER_FATAL : DB_RECOVER) | DB_INIT_TXN | DB_INIT_LOG | DB_INIT_LOCK |

@@ -28,6 +28,7 @@ struct db_env_options {
         const char *dir;                        /* exists */
         uint64_t cache_bytes;                   /* 0: 32 MiB */
         bool readonly;                          /* look at the files as they are: no log, no recovery, no change */
+        bool small;                             /* tests: log files soon roll over, and opening costs little */
         bool from_backup;                       /* the tables were copied from a backup: all of the log is applied to them */
 };
 

@@ -24,6 +24,7 @@
 #define SLOW_JOBS_MAX 3                         /* of them: messages with blobs never wait behind large copies */
 #define CLOSERS_MAX 8                           /* closings handed to the job threads at a time: a delivery to all users opens mailboxes
                                                  * faster than one thread can checkpoint them */
+#define COLD_OVERFULL 2                         /* times as many cold mailboxes as there should be: opening waits for closing */
 #define COLD_SHED_MS 10000
 #define HOUSEKEEPING_MS 1000
 #define READ_FDS_MAX 1024                       /* idle descriptors of segments and blobs that stay open */
@@ -41,10 +42,11 @@ struct logstore {
         struct table *mailboxes;                /* unique id → struct mailbox */
         struct mailbox *cold_oldest, *cold_newest;
         unsigned cold_count, open_count;
+        struct table *shown;                    /* unique id → uint64_t *: highest modseq shown by a mailbox that failed and was closed */
 
         struct mutex sync_lock;                 /* sync_class */
         struct cond sync_wake, job_wake, house_wake;
-        struct mailbox *sync_first, *sync_last, *soft_first, *soft_last, *maint_first, *maint_last;
+        struct { struct mailbox *first, *last; } queues[MAILBOX_QUEUES];
         struct job_queue {
                 struct job *first, *last;
         } jobs, slow_jobs;
@@ -153,6 +155,30 @@ struct mailbox *mailbox_find_open(struct store *store, const char *uniqueid)
         return m;
 }
 
+static void close_mailbox(struct logstore *ls, struct mailbox *m) EXCLUDES(open_class);
+static struct mailbox *take_cold(struct logstore *ls, unsigned keep) EXCLUDES(open_class);
+
+/* Mailboxes are opened faster than housekeeping and job threads close them: who opens one more closes one, here. */
+static void make_room(struct logstore *ls) EXCLUDES(open_class)
+{
+        struct mailbox *m = logstore_threaded(ls) ? take_cold(ls, ls->options.cold_mailboxes_max * COLD_OVERFULL) : NULL;
+
+        if (m)
+                close_mailbox(ls, m);
+}
+
+/* What clients saw of it before it failed is not given again, though the disk knows nothing of it. */
+static void jump_over_shown(struct logstore *ls, struct mailbox *m) EXCLUDES(open_class)
+{
+        uint64_t *shown;
+
+        open_lock(ls);
+        shown = table_find(ls->shown, span_of(m->uniqueid));
+        if (shown && *shown > index_counters(m->ix)->highestmodseq)
+                index_counters(m->ix)->highestmodseq = *shown;
+        open_unlock(ls);
+}
+
 int mailbox_open(struct store *store, const struct mailbox_ident *ident, struct mailbox **mbox_r, struct err *err)
 {
         struct logstore *ls = store_logstore(store);
@@ -180,7 +206,10 @@ int mailbox_open(struct store *store, const struct mailbox_ident *ident, struct 
         ls->open_count++;
         open_unlock(ls);
 
+        make_room(ls);
         rc = mailbox_load(m, ident, m->readonly_store ? LOAD_READONLY : 0, NULL, err);
+        if (rc == 0)
+                jump_over_shown(ls, m);
         if (rc == 0)
                 rc = mailbox_settle_moves(m, err);
         if (rc == 0)
@@ -203,6 +232,20 @@ int mailbox_open(struct store *store, const struct mailbox_ident *ident, struct 
         return rc;
 }
 
+/* Of a mailbox that nobody else has. Kept until the stop; there are few. */
+static void remember_shown_locked(struct logstore *ls, struct mailbox *m) REQUIRES(ls->open_lock, open_class);
+static void remember_shown_locked(struct logstore *ls, struct mailbox *m)
+{
+        uint64_t *shown = table_find(ls->shown, span_of(m->uniqueid)), modseq = mailbox_published_modseq(m);
+
+        if (!shown) {
+                shown = xcalloc(1, sizeof *shown);
+                table_set(ls->shown, span_of(m->uniqueid), shown);
+        }
+        if (modseq > *shown)
+                *shown = modseq;
+}
+
 /* Checkpoint and end a mailbox in the phase MB_CLOSING: nobody else has it. */
 static void close_mailbox(struct logstore *ls, struct mailbox *m) EXCLUDES(open_class)
 {
@@ -217,6 +260,8 @@ static void close_mailbox(struct logstore *ls, struct mailbox *m) EXCLUDES(open_
                           err.text);
         mailbox_after(m);                               /* waiters of a failed last sync */
         open_lock(ls);
+        if (m->failed && !deleted)
+                remember_shown_locked(ls, m);
         table_set(ls->mailboxes, span_of(m->uniqueid), NULL);
         ls->open_count--;
         cond_broadcast(&ls->open_changed);
@@ -250,21 +295,27 @@ static void close_later(struct logstore *ls, struct mailbox *m) EXCLUDES(open_cl
         logstore_run(ls, &j->job);
 }
 
+/* The oldest cold mailbox, to be closed by the caller, when there are more than `keep`. */
+static struct mailbox *take_cold(struct logstore *ls, unsigned keep) EXCLUDES(open_class)
+{
+        struct mailbox *m;
+
+        open_lock(ls);
+        m = ls->cold_count > keep ? ls->cold_oldest : NULL;
+        if (m) {
+                cold_remove_locked(ls, m);
+                m->phase = MB_CLOSING;
+        }
+        open_unlock(ls);
+        return m;
+}
+
 /* Close cold mailboxes until at most `keep` are left. */
 static void evict(struct logstore *ls, unsigned keep) EXCLUDES(open_class)
 {
-        for (;;) {
-                struct mailbox *m;
+        struct mailbox *m;
 
-                open_lock(ls);
-                m = ls->cold_count > keep ? ls->cold_oldest : NULL;
-                if (m) {
-                        cold_remove_locked(ls, m);
-                        m->phase = MB_CLOSING;
-                }
-                open_unlock(ls);
-                if (!m)
-                        return;
+        while ((m = take_cold(ls, keep)) != NULL) {
                 if (logstore_threaded(ls) && atomic_load(&ls->closing) < CLOSERS_MAX)
                         close_later(ls, m);
                 else
@@ -409,31 +460,47 @@ void logstore_run_soon(struct logstore *ls, struct job *job)
                 job->fn(job);
 }
 
+/* The queue holds a reference. false: it is queued already. */
+static bool enqueue_locked(struct logstore *ls, struct mailbox *m, enum mailbox_queue q) REQUIRES(ls->sync_lock, sync_class);
+static bool enqueue_locked(struct logstore *ls, struct mailbox *m, enum mailbox_queue q)
+{
+        if (m->queued[q].is)
+                return false;
+        m->queued[q].is = true;
+        m->queued[q].next = NULL;
+        mailbox_ref(m);
+        if (ls->queues[q].last)
+                ls->queues[q].last->queued[q].next = m;
+        else
+                ls->queues[q].first = m;
+        ls->queues[q].last = m;
+        return true;
+}
+
+/* The first one, with the queue's reference; NULL: none. */
+static struct mailbox *dequeue_locked(struct logstore *ls, enum mailbox_queue q) REQUIRES(ls->sync_lock, sync_class);
+static struct mailbox *dequeue_locked(struct logstore *ls, enum mailbox_queue q)
+{
+        struct mailbox *m = ls->queues[q].first;
+
+        if (!m)
+                return NULL;
+        ls->queues[q].first = m->queued[q].next;
+        if (!ls->queues[q].first)
+                ls->queues[q].last = NULL;
+        m->queued[q].is = false;
+        return m;
+}
+
 void logstore_want_sync(struct logstore *ls, struct mailbox *m, bool soft)
 {
         if (!logstore_threaded(ls))
                 return;
         sync_lock(ls);
-        if (!soft && !m->sync_queued) {
-                m->sync_queued = true;
-                mailbox_ref(m);
-                m->sync_next = NULL;
-                if (ls->sync_last)
-                        ls->sync_last->sync_next = m;
-                else
-                        ls->sync_first = m;
-                ls->sync_last = m;
+        if (!soft && enqueue_locked(ls, m, QUEUE_SYNC)) {
                 cond_signal(&ls->sync_wake);
-        } else if (soft && !m->sync_queued && !m->soft_queued) {
-                m->soft_queued = true;
-                mailbox_ref(m);
+        } else if (soft && !m->queued[QUEUE_SYNC].is && enqueue_locked(ls, m, QUEUE_SOFT)) {
                 m->soft_deadline_ms = clock_mono_ms() + SOFT_SYNC_MS;
-                m->soft_next = NULL;
-                if (ls->soft_last)
-                        ls->soft_last->soft_next = m;
-                else
-                        ls->soft_first = m;
-                ls->soft_last = m;
                 cond_signal(&ls->sync_wake);
         }
         sync_unlock(ls);
@@ -444,17 +511,8 @@ void logstore_want_maintenance(struct logstore *ls, struct mailbox *m)
         if (!logstore_threaded(ls))
                 return;
         sync_lock(ls);
-        if (!m->maint_queued && !ls->stopping) {
-                m->maint_queued = true;
-                mailbox_ref(m);
-                m->maint_next = NULL;
-                if (ls->maint_last)
-                        ls->maint_last->maint_next = m;
-                else
-                        ls->maint_first = m;
-                ls->maint_last = m;
+        if (!ls->stopping && enqueue_locked(ls, m, QUEUE_MAINTENANCE))
                 cond_signal(&ls->house_wake);
-        }
         sync_unlock(ls);
 }
 
@@ -462,23 +520,10 @@ void logstore_want_maintenance(struct logstore *ls, struct mailbox *m)
 static struct mailbox *take_sync_locked(struct logstore *ls) REQUIRES(ls->sync_lock, sync_class);
 static struct mailbox *take_sync_locked(struct logstore *ls)
 {
-        struct mailbox *m = ls->soft_first;
+        const struct mailbox *soft = ls->queues[QUEUE_SOFT].first;
+        bool due = soft && (ls->stopping || clock_mono_ms() >= soft->soft_deadline_ms);
 
-        if (m && (ls->stopping || clock_mono_ms() >= m->soft_deadline_ms)) {
-                ls->soft_first = m->soft_next;
-                if (!ls->soft_first)
-                        ls->soft_last = NULL;
-                m->soft_queued = false;
-                return m;
-        }
-        m = ls->sync_first;
-        if (m) {
-                ls->sync_first = m->sync_next;
-                if (!ls->sync_first)
-                        ls->sync_last = NULL;
-                m->sync_queued = false;
-        }
-        return m;
+        return dequeue_locked(ls, due ? QUEUE_SOFT : QUEUE_SYNC);
 }
 
 static struct job *take_soon_locked(struct logstore *ls) REQUIRES(ls->sync_lock, sync_class);
@@ -496,7 +541,8 @@ static struct job *take_soon_locked(struct logstore *ls)
 static uint64_t next_deadline_locked(struct logstore *ls) REQUIRES(ls->sync_lock, sync_class);
 static uint64_t next_deadline_locked(struct logstore *ls)
 {
-        uint64_t soft = ls->soft_first ? ls->soft_first->soft_deadline_ms : 0;
+        const struct mailbox *first = ls->queues[QUEUE_SOFT].first;
+        uint64_t soft = first ? first->soft_deadline_ms : 0;
 
         return !ls->soon ? soft : !soft || ls->soon_ms < soft ? ls->soon_ms : soft;
 }
@@ -511,7 +557,7 @@ static void *sync_main(void *arg)
                 struct mailbox *m = soon ? NULL : take_sync_locked(ls);
 
                 if (soon) {
-                        if (ls->soft_first)
+                        if (next_deadline_locked(ls))
                                 cond_signal(&ls->sync_wake);
                         sync_unlock(ls);
                         soon->fn(soon);
@@ -627,42 +673,43 @@ static void checkpoint_databases(struct store *store)
                 log_event(LOG_ERROR, NULL, "db.checkpoint", "reason=\"%s\"", err.text);
 }
 
+/* What is due now and then, also while there is always a mailbox to maintain. */
+static void keep_house(struct logstore *ls, uint64_t *old_ms, uint64_t *db_ms) EXCLUDES(open_class)
+{
+        shed_cold(ls);
+        file_shed(READ_FDS_MAX);
+        evict(ls, ls->options.cold_mailboxes_max);
+        if (clock_mono_ms() >= *old_ms) {
+                checkpoint_old(ls);
+                *old_ms = clock_mono_ms() + OLD_CHECKPOINT_MS;
+        }
+        if (clock_mono_ms() >= *db_ms) {
+                checkpoint_databases(ls->store);
+                *db_ms = clock_mono_ms() + DB_CHECKPOINT_MS;
+        }
+}
+
 static void *house_main(void *arg)
 {
         struct logstore *ls = arg;
-        uint64_t old_ms = clock_mono_ms() + OLD_CHECKPOINT_MS;
-        uint64_t db_ms = clock_mono_ms() + DB_CHECKPOINT_MS;
+        uint64_t now = clock_mono_ms(), next_ms = now + HOUSEKEEPING_MS, old_ms = now + OLD_CHECKPOINT_MS, db_ms = now + DB_CHECKPOINT_MS;
 
         sync_lock(ls);
         while (!ls->house_stopping) {
-                struct mailbox *m = ls->maint_first;
+                struct mailbox *m = NULL;
+                bool due = clock_mono_ms() >= next_ms;
 
-                if (m) {
-                        ls->maint_first = m->maint_next;
-                        if (!ls->maint_first)
-                                ls->maint_last = NULL;
-                        m->maint_queued = false;
-                } else {
-                        cond_wait_until(&ls->house_wake, &ls->sync_lock, clock_mono_ms() + HOUSEKEEPING_MS);
-                        if (ls->house_stopping || ls->maint_first)
-                                continue;
+                if (!due && !(m = dequeue_locked(ls, QUEUE_MAINTENANCE))) {
+                        cond_wait_until(&ls->house_wake, &ls->sync_lock, next_ms);
+                        continue;
                 }
                 sync_unlock(ls);
                 if (m) {
                         mailbox_maintain(m, false);
                         mailbox_unref(&m);
                 } else {
-                        shed_cold(ls);
-                        file_shed(READ_FDS_MAX);
-                        evict(ls, ls->options.cold_mailboxes_max);
-                        if (clock_mono_ms() >= old_ms) {
-                                checkpoint_old(ls);
-                                old_ms = clock_mono_ms() + OLD_CHECKPOINT_MS;
-                        }
-                        if (clock_mono_ms() >= db_ms) {
-                                checkpoint_databases(ls->store);
-                                db_ms = clock_mono_ms() + DB_CHECKPOINT_MS;
-                        }
+                        keep_house(ls, &old_ms, &db_ms);
+                        next_ms = clock_mono_ms() + HOUSEKEEPING_MS;
                 }
                 sync_lock(ls);
         }
@@ -726,6 +773,7 @@ int logstore_create(struct store *store, const struct logstore_options *options,
         cond_init(&ls->job_wake);
         cond_init(&ls->house_wake);
         ls->mailboxes = table_create();
+        ls->shown = table_create();
         if (!ls->options.readonly)
                 store_each_partition(store, empty_stage, NULL);
         if (start_threads(ls, err) < 0) {
@@ -759,10 +807,8 @@ static void stop_threads(struct logstore *ls)
         for (;;) {
                 sync_lock(ls);
                 m = take_sync_locked(ls);
-                if (!m && (m = ls->maint_first) != NULL) {
-                        ls->maint_first = m->maint_next;
-                        m->maint_queued = false;
-                }
+                if (!m)
+                        m = dequeue_locked(ls, QUEUE_MAINTENANCE);
                 sync_unlock(ls);
                 if (!m)
                         break;
@@ -774,6 +820,8 @@ static void stop_threads(struct logstore *ls)
 void logstore_destroy(struct logstore **lsp)
 {
         struct logstore *ls = *lsp;
+        struct span key;
+        void *value;
 
         if (!ls)
                 return;
@@ -782,6 +830,9 @@ void logstore_destroy(struct logstore **lsp)
         *lsp = NULL;
         must(ls->open_count == 0);                      /* somebody kept a reference */
         table_destroy(&ls->mailboxes);
+        for (size_t pos = 0; table_next(ls->shown, &pos, &key, &value);)
+                free(value);
+        table_destroy(&ls->shown);
         mutex_deinit(&ls->open_lock);
         mutex_deinit(&ls->sync_lock);
         mutex_deinit(&ls->feed.lock);

@@ -639,6 +639,7 @@ void mailbox_fail_locked(struct mailbox *m, const struct err *why, bool partitio
         log_event(LOG_ERROR, NULL, "mailbox.failed", "uniqueid=%s mailbox=%s partition_failed=%d reason=\"%s\"", m->uniqueid,
                   atomic_load(&m->name), partition, why->text);
         m->failed = true;
+        store_mailbox_failed(m->store);
         err_copy(&m->failure, why);
         for (struct commit *c = m->commits.head; c; c = c->next) {      /* they leave with the next mailbox_after() */
                 if (!c->failed)

@@ -140,6 +140,9 @@ struct blob_file {
         bool checked;
 };
 
+/* The logstore's queues that a mailbox can stand in. */
+enum mailbox_queue { QUEUE_SYNC, QUEUE_SOFT, QUEUE_MAINTENANCE, MAILBOX_QUEUES };
+
 struct mailbox {
         /* immutable */
         struct store *store;
@@ -204,9 +207,8 @@ struct mailbox {
         struct mailbox_watch *watches;
 
         /* the logstore's, under sync_class */
-        bool sync_queued, soft_queued, maint_queued;
         uint64_t soft_deadline_ms;
-        struct mailbox *sync_next, *soft_next, *maint_next;
+        struct { struct mailbox *next; bool is; } queued[MAILBOX_QUEUES];
         /* the logstore's, under open_class */
         struct mailbox *cold_prev, *cold_next;
         bool cold, shed;                        /* nobody has it open; its descriptors and blocks were given up */

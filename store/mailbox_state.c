@@ -346,24 +346,31 @@ static int apply_message(struct mailbox *m, const struct mlog_header *h, const s
         return index_put(m->ix, &rec, err);
 }
 
+/* A message's state as of sequence `seq`, if it is the newest; of the flags those in `mask`. */
+static int apply_entry(struct mailbox *m, uint64_t seq, uint32_t mask, const struct mlog_state_entry *e, struct err *err)
+{
+        struct index_rec rec;
+        int rc = index_find(m->ix, e->uid, &rec, err);
+
+        if (rc <= 0 || rec.seq >= seq)
+                return rc < 0 ? -1 : 0;
+        rec.flags = (rec.flags & ~mask) | (e->flags & mask);
+        rec.kwset = note_set(m, e->kwset);
+        rec.modseq = e->modseq;
+        rec.last_updated = e->last_updated;
+        rec.seq = seq;
+        return index_put(m->ix, &rec, err);
+}
+
 static int apply_flags(struct mailbox *m, const struct mlog_header *h, const struct mlog_flags *f, struct err *err)
 {
         const struct mlog_flag_entry *e = (const struct mlog_flag_entry *)(f + 1);
 
         for (uint32_t i = 0; i < f->n; i++) {
-                struct index_rec rec;
-                int rc = index_find(m->ix, e[i].uid, &rec, err);
+                struct mlog_state_entry state = { .uid = e[i].uid, .flags = e[i].flags, .kwset = e[i].kwset, .modseq = h->modseq,
+                                                  .last_updated = f->last_updated };
 
-                if (rc < 0)
-                        return -1;
-                if (rc == 0 || rec.seq >= h->seq)
-                        continue;
-                rec.flags = (rec.flags & ~(uint32_t)MSG_SYSTEM_FLAGS) | (e[i].flags & MSG_SYSTEM_FLAGS);
-                rec.kwset = note_set(m, e[i].kwset);
-                rec.modseq = h->modseq;
-                rec.last_updated = f->last_updated;
-                rec.seq = h->seq;
-                if (index_put(m->ix, &rec, err) < 0)
+                if (apply_entry(m, h->seq, MSG_SYSTEM_FLAGS, &state, err) < 0)
                         return -1;
         }
         return 0;
@@ -373,22 +380,9 @@ static int apply_state(struct mailbox *m, const struct mlog_header *h, const str
 {
         const struct mlog_state_entry *e = (const struct mlog_state_entry *)(f + 1);
 
-        for (uint32_t i = 0; i < f->n; i++) {
-                struct index_rec rec;
-                int rc = index_find(m->ix, e[i].uid, &rec, err);
-
-                if (rc < 0)
+        for (uint32_t i = 0; i < f->n; i++)
+                if (apply_entry(m, h->seq, MSG_SYSTEM_FLAGS | MSG_EXPUNGED, &e[i], err) < 0)
                         return -1;
-                if (rc == 0 || rec.seq >= h->seq)
-                        continue;
-                rec.flags = (rec.flags & MSG_BLOB) | (e[i].flags & (MSG_SYSTEM_FLAGS | MSG_EXPUNGED));
-                rec.kwset = note_set(m, e[i].kwset);
-                rec.modseq = e[i].modseq;
-                rec.last_updated = e[i].last_updated;
-                rec.seq = h->seq;
-                if (index_put(m->ix, &rec, err) < 0)
-                        return -1;
-        }
         return 0;
 }
 

@@ -135,6 +135,7 @@ int store_open(const struct store_options *options, struct store **store_r, stru
         store->configdir = xstrdup(dir);
         store->readonly = options->readonly;
         store->no_threads = options->no_threads;
+        store->small_databases = options->small_databases;
         store->lock_fd = -1;
         mutex_init(&store->lock);
         mutex_init(&store->dumping);
@@ -151,7 +152,7 @@ int store_open(const struct store_options *options, struct store **store_r, stru
 /* Whatever has failed meanwhile makes the stop an unclean one: what the failed sync lost is found by the next start. */
 static bool all_well(struct store *store)
 {
-        if (db_env_failed(store->env, NULL))
+        if (db_env_failed(store->env, NULL) || atomic_load(&store->mailbox_failed))
                 return false;
         for (struct store_partition *p = atomic_load(&store->partitions); p; p = atomic_load(&p->next))
                 if (atomic_load(&p->failed))
@@ -336,6 +337,11 @@ bool store_partition_failed(struct store *store, const char *partition_dir)
         struct store_partition *p = partition_in(store, partition_dir);
 
         return p && atomic_load(&p->failed);
+}
+
+void store_mailbox_failed(struct store *store)
+{
+        atomic_store(&store->mailbox_failed, true);
 }
 
 void store_each_partition(struct store *store,

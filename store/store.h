@@ -33,6 +33,7 @@ struct store_options {
         struct conf *conf;                      /* a reference is taken */
         bool readonly;                          /* tools that only look: no recovery is written, no epoch is begun */
         bool no_threads;                        /* no background work: tools and tests that call maintenance themselves */
+        bool small_databases;                   /* struct db_env_options: tests */
 };
 
 /*
@@ -71,6 +72,9 @@ bool store_db_failed(struct store *store, const char **why_r);
 /* A partition whose sync failed takes no more changes until the next start. */
 void store_partition_fail(struct store *store, const char *partition_dir, const struct err *why);
 bool store_partition_failed(struct store *store, const char *partition_dir);
+/* A mailbox takes no changes any more: what it had shown and not synced is gone from the disk. The stop will be an unclean one, so that the
+ * next start jumps over the modseqs that were seen. No locks taken. */
+void store_mailbox_failed(struct store *store);
 /* For status: calls fn for each partition. */
 void store_each_partition(struct store *store,
                           void (*fn)(void *ctx, const char *name, const char *dir, bool readonly, const char *why), void *ctx);

@@ -126,7 +126,8 @@ static int set_aside(struct store *store, const char *dir, struct str *aside_r, 
 
 static int open_all(struct store *store, const char *dir, bool from_backup, struct err *err)
 {
-        struct db_env_options options = { .dir = dir, .readonly = store->readonly, .from_backup = from_backup };
+        struct db_env_options options = { .dir = dir, .readonly = store->readonly, .small = store->small_databases,
+                                          .from_backup = from_backup };
 
         if (db_env_open(&options, &store->env, err) < 0 || open_table(store, "mailboxes.db", &store->mailboxes_db, err) < 0 ||
             open_table(store, "subscriptions.db", &store->subscriptions_db, err) < 0 ||
@@ -137,15 +138,34 @@ static int open_all(struct store *store, const char *dir, bool from_backup, stru
         return 0;
 }
 
+/* The octets are durable, the name is the caller's business. */
 static int copy_file(const char *from, const char *to, struct err *err)
 {
         struct str content = STR_INIT;
-        int rc = fs_slurp(from, COPY_MAX, &content, err);
+        int rc = fs_slurp(from, COPY_MAX, &content, err), fd;
 
-        if (rc == 0)
-                rc = fs_replace(to, content.data, content.len, 0600, err);
+        if (rc == 0) {
+                fd = open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+                if (fd < 0)
+                        rc = err_errno(err, errno, "open %s", to);
+                else if (fs_write_all(fd, content.data, content.len, err) < 0 || fs_datasync(fd, to, err) < 0)
+                        rc = -1;
+                if (fd >= 0)
+                        close(fd);
+        }
         str_deinit(&content);
         return rc;
+}
+
+/* An empty file: there is nothing of it but its name. */
+static int make_mark(const char *path, const char *dir, struct err *err)
+{
+        int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+        if (fd < 0)
+                return err_errno(err, errno, "open %s", path);
+        close(fd);
+        return fs_sync_dir(dir, err);
 }
 
 /* Copy the files of a directory whose names begin with `prefix`. Returns how many, -1 with err. */
@@ -189,10 +209,12 @@ static int prepare_recovery(struct store *store, const char *dir, const char *fr
                 n = err_set(err, ERR_NOTFOUND, "there is no backup in %s", path.data);
         if (n > 0 && (n = copy_files(dir, "log.", fresh, err)) == 0)
                 n = err_set(err, ERR_NOTFOUND, "there is no log in %s", dir);
+        if (n > 0)
+                n = fs_sync_dir(fresh, err) < 0 ? -1 : n;               /* nothing is missing when the mark is there */
         if (n > 0) {
                 str_clear(&path);
                 str_printf(&path, "%s/from_backup", fresh);
-                n = fs_replace(path.data, "", 0, 0600, err);
+                n = make_mark(path.data, fresh, err);
         }
         str_deinit(&path);
         return n < 0 ? -1 : 0;

@@ -32,12 +32,13 @@ struct store_conf {
 };
 
 struct store {
-        bool readonly, no_threads;
+        bool readonly, no_threads, small_databases;
         char *configdir;
         char id[25];
         int lock_fd;                            /* cyrd.lock, -1: not held */
         uint32_t epoch;
         bool unclean;                           /* the last stop was not a clean one */
+        atomic_bool mailbox_failed;             /* the next one will not be */
         struct mutex lock;                      /* reconfiguring, failing a partition */
         struct mutex dumping;                   /* one checkpoint with dumps at a time */
         struct store_conf *_Atomic conf;

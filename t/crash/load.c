@@ -46,8 +46,11 @@ enum session {
         SESSION_FIRST,          /* a new store; stopped cleanly */
         SESSION_LONG,           /* most of the load; a second partition comes; ends as by kill -9 */
         SESSION_TORN,           /* some logs have a torn tail */
-        SESSION_TABLES,         /* the databases' tables were damaged: copies and log */
-        SESSION_DUMPS,          /* … and their log and copies: dumps */
+        SESSION_SHORT,          /* ends as by kill -9, with names changed since the last copies */
+        SESSION_TABLES_KILLED,  /* the databases' tables were damaged: copies and log; killed in the middle of that */
+        SESSION_TABLES,         /* the same, going on from there; killed */
+        SESSION_TABLES_AGAIN,   /* the same without being killed */
+        SESSION_DUMPS,          /* … and their log and copies: dumps. A manifest is lost, too, and there is a directory of no mailbox */
         SESSIONS
 };
 
@@ -65,6 +68,8 @@ struct worker {
         bool second, killed, big_done;
         uint64_t end_ms;
         struct box boxes[BOXES];
+        /* a move that the process may be killed in */
+        struct { bool on; unsigned from, to, n, which[PICK_MAX]; uint32_t to_uidnext; } moving;
         pthread_t thread;
 };
 
@@ -112,7 +117,8 @@ static void open_box(struct worker *w, struct box *b)
 
 static void op_create(struct worker *w, struct box *b)
 {
-        struct mbox_create what = { .name = b->name, .partition = w->second && rand_r(&w->seed) % 3 == 0 ? "second" : NULL };
+        bool second = w->second && (w->number == 0 ? b == &w->boxes[BOXES - 1] : rand_r(&w->seed) % 3 == 0);
+        struct mbox_create what = { .name = b->name, .partition = second ? "second" : NULL };
         const struct mbentry *e;
         struct err err = ERR_INIT;
 
@@ -286,7 +292,7 @@ static void op_annotate(struct worker *w, struct box *b)
 /* Some of the box's messages, with PICK_MAX the last so many: their places in *which, their UIDs as text (12 octets each) and as a set. */
 static unsigned pick(struct worker *w, struct box *b, unsigned max, unsigned *which, char *text, struct uidset *uids)
 {
-        unsigned n = 0, from = max == PICK_MAX ? b->n - max : 0;
+        unsigned n = 0, from = max == PICK_MAX && b->n > max ? b->n - max : 0;
 
         *text = '\0';
         for (unsigned i = from; i < b->n && n < max; i++)
@@ -306,6 +312,35 @@ static void drop(struct box *b, const unsigned *which, unsigned n)
         }
 }
 
+static void transfer(struct box *b, struct box *to, const unsigned *which, unsigned n, uint32_t first_uid, bool move)
+{
+        for (unsigned i = 0; i < n; i++) {
+                to->msgs[to->n] = b->msgs[which[i]];
+                to->msgs[to->n++].uid = first_uid + i;
+        }
+        if (move)
+                drop(b, which, n);
+}
+
+/* What became of the move that the last process was killed in: it happened ("E"), or did not ("A", whose effect is none). */
+static void settle(struct worker *w)
+{
+        struct box *b = &w->boxes[w->moving.from], *to = &w->boxes[w->moving.to];
+        struct msg msg;
+        struct err err = ERR_INIT;
+
+        if (!w->moving.on)
+                return;
+        w->moving.on = false;
+        if (mailbox_message(b->mbox, b->msgs[w->moving.which[0]].uid, &msg, &err) == 0 && !(msg.flags & MSG_EXPUNGED)) {
+                note("A %u", w->number);
+                return;
+        }
+        must(mailbox_message(to->mbox, w->moving.to_uidnext, &msg, &err) == 0);
+        transfer(b, to, w->moving.which, w->moving.n, w->moving.to_uidnext, true);
+        ack(w, to, w->moving.to_uidnext);
+}
+
 static void op_copy(struct worker *w, struct box *b, struct box *to, bool move, unsigned max)
 {
         struct uidset uids = UIDSET_INIT, copied = UIDSET_INIT;
@@ -319,18 +354,25 @@ static void op_copy(struct worker *w, struct box *b, struct box *to, bool move, 
         if (b == to || !to->there || to->n + max > MSGS_MAX)
                 return;
         n = pick(w, b, max, which, text, &uids);
+        if (n && move) {
+                struct mailbox_status st;
+
+                mailbox_status(to->mbox, &st);
+                w->moving.from = (unsigned)(b - w->boxes);
+                w->moving.to = (unsigned)(to - w->boxes);
+                w->moving.n = n;
+                memcpy(w->moving.which, which, sizeof which);
+                w->moving.to_uidnext = st.uidnext;
+                w->moving.on = true;
+        }
         if (n) {
                 note("B %u %s %s %s%s", w->number, move ? "move" : "copy", b->name, to->name, text);
                 waiter_init_blocking(&waiter);
                 need((move ? mailbox_move : mailbox_copy)(b->mbox, &uids, to->mbox, &mask, &copied, &result, &waiter, &err), "copy", &err);
                 need(waiter_block(&waiter, &err), "copy", &err);
                 must(uidset_count(&copied) == n);
-                for (unsigned i = 0; i < n; i++) {
-                        to->msgs[to->n] = b->msgs[which[i]];
-                        to->msgs[to->n++].uid = result.first_uid + i;
-                }
-                if (move)
-                        drop(b, which, n);
+                w->moving.on = false;
+                transfer(b, to, which, n, result.first_uid, move);
                 ack(w, to, result.first_uid);
         }
         uidset_deinit(&uids);
@@ -402,17 +444,32 @@ static void op_expunge(struct worker *w, struct box *b)
 /* More than one batch holds: built in a segment of its own, and adopted. */
 static void op_big(struct worker *w, struct box *b)
 {
-        struct box *to = &w->boxes[b == w->boxes];
+        struct box *to = &w->boxes[b == w->boxes], *other = &w->boxes[BOXES - 1];
+        struct err err = ERR_INIT;
 
-        if (!to->there || b->n + PICK_MAX > MSGS_MAX || to->n + PICK_MAX > MSGS_MAX)
+        if (b == other || !to->there || b->n + PICK_MAX > MSGS_MAX || to->n + PICK_MAX > MSGS_MAX)
                 return;
         w->big_done = true;
+        if (other->there)
+                op_delete(w, other);
+        op_create(w, other);
+        op_append(w, b, 1, 70000);                      /* its blob is no link there, but a copy */
+        op_copy(w, b, other, false, PICK_MAX);
         op_append(w, b, PICK_MAX, 50000);
+        need(mailbox_checkpoint(to->mbox, &err), "checkpoint", &err);
         op_copy(w, b, to, false, PICK_MAX);
+        need(mailbox_checkpoint(to->mbox, &err), "checkpoint", &err);
+        op_append(w, to, 1, 100);
         op_copy(w, b, to, true, PICK_MAX);
+        /* Most of it goes again: the segment that is written to is left, and compacted. */
+        while (b->n > 3)
+                op_expunge(w, b);
+        if (mailbox_purge_expunged(b->mbox, clock_wall_s() + 1, &err) < 0 || mailbox_compact(b->mbox, &err) < 0)
+                need(-1, "purge and compact", &err);
+        op_append(w, b, 1, 100);
 }
 
-/* For the sessions that end as by kill -9: some checkpoints are half done then, and no operation. */
+/* For the sessions that end as by kill -9: some checkpoints and moves are half done then. */
 static atomic_uint stopping;
 
 static void stop_in_checkpoints(struct worker *w)
@@ -422,10 +479,16 @@ static void stop_in_checkpoints(struct worker *w)
         for (unsigned i = 0; i < BOXES; i++)
                 if (w->boxes[i].there)
                         op_flags(w, &w->boxes[i]);
+        if (w->boxes[0].there)
+                op_rename(w, &w->boxes[0]);
         atomic_fetch_add(&stopping, 1);
-        for (unsigned i = 0; i < BOXES; i++)
+        for (unsigned i = 0; i < BOXES && w->number % 2; i++)
                 if (w->boxes[i].there)
                         (void)mailbox_checkpoint(w->boxes[i].mbox, &err);
+        /* The source is opened before its target then. */
+        for (unsigned i = 0; w->number % 2 == 0; i++)
+                if (w->boxes[i % (BOXES - 1)].there && w->boxes[i % (BOXES - 1) + 1].there)
+                        op_copy(w, &w->boxes[i % (BOXES - 1)], &w->boxes[i % (BOXES - 1) + 1], true, 2);
         for (;;)
                 pause();
 }
@@ -437,6 +500,7 @@ static void *work(void *arg)
         for (unsigned i = 0; i < BOXES; i++)
                 if (w->boxes[i].there)
                         open_box(w, &w->boxes[i]);
+        settle(w);
         while (clock_mono_ms() < w->end_ms) {
                 struct box *b = &w->boxes[rand_r(&w->seed) % BOXES];
                 int what = rand_r(&w->seed) % 100;
@@ -543,7 +607,7 @@ static void run_load(struct load *l, uint64_t ms, bool second, bool killed)
         while (killed && atomic_load(&stopping) < l->threads)
                 usleep(100);
         if (killed) {
-                usleep((useconds_t)(rand_r(&l->workers[0].seed) % 8000));
+                usleep((useconds_t)(rand_r(&l->workers[1].seed) % 50000));
                 _exit(0);
         }
         for (unsigned i = 0; i < l->threads; i++)
@@ -602,6 +666,26 @@ static void damage_log(const char *path, const char *name, bool is_dir)
                 must(unlink(path) == 0);
 }
 
+/* Of one mailbox; with its copy, or without. */
+static unsigned manifests_to_lose, copies_to_lose;
+
+static void lose_manifest(const char *path, const char *name, bool is_dir)
+{
+        char copy[4300];
+
+        if (is_dir) {
+                in_each(path, lose_manifest);
+        } else if (manifests_to_lose && strcmp(name, "manifest") == 0) {
+                manifests_to_lose--;
+                must(unlink(path) == 0);
+                snprintf(copy, sizeof copy, "%s.copy", path);
+                if (copies_to_lose) {
+                        copies_to_lose--;
+                        must(unlink(copy) == 0);
+                }
+        }
+}
+
 static void before(const struct load *l, enum session session)
 {
         char path[4200];
@@ -611,15 +695,52 @@ static void before(const struct load *l, enum session session)
                 snprintf(path, sizeof path, "%s/spool/data", l->root);
                 in_each(path, tear);
         }
-        if (session == SESSION_TABLES || session == SESSION_DUMPS) {
+        if (session == SESSION_TABLES_KILLED || session == SESSION_TABLES_AGAIN || session == SESSION_DUMPS) {
                 note("damage");
                 snprintf(path, sizeof path, "%s/etc/conf/db", l->root);
                 in_each(path, damage_table);
+        }
+        if (session >= SESSION_TABLES_AGAIN) {
+                char data[4200];
+
+                manifests_to_lose = 1;
+                copies_to_lose = session == SESSION_DUMPS;
+                snprintf(data, sizeof data, "%s/second/data", l->root);        /* no torn logs there */
+                lose_manifest(data, "", true);
+                must(manifests_to_lose == 0);
         }
         if (session == SESSION_DUMPS) {
                 in_each(path, damage_log);
                 snprintf(path, sizeof path, "%s/etc/conf/db.backup/tables", l->root);
                 need(fs_remove_tree(path, &err), "remove", &err);
+                snprintf(path, sizeof path, "%s/spool/data/z/z/zzz0123456789abcdefghijk", l->root);
+                need(fs_mkdir_p_durable(path, 0700, &err), "orphan", &err);
+                strcat(path, "/orphan.mark");
+                need(fs_replace(path, "mail", 4, 0600, &err), "orphan", &err);
+                note("orphan");
+        }
+}
+
+/* Each mailbox is opened; reconstructed from its log where one has lost its manifest and the copy. */
+static void settle_all(struct load *l, bool reconstruct)
+{
+        const struct mbentry *e;
+        char after[512] = "";
+
+        while (mboxlist_next(store_mboxlist(l->store), "", after, &e, 1)) {
+                struct mailbox_ident ident;
+                struct mailbox *mbox;
+                struct err err = ERR_INIT;
+
+                snprintf(after, sizeof after, "%s", e->name);
+                if (e->type == MBTYPE_NORMAL) {
+                        need(mbentry_ident(l->store, e, &ident, &err), "ident", &err);
+                        if (reconstruct)
+                                need(mailbox_reconstruct(l->store, &ident, &err), "reconstruct", &err);
+                        need(mailbox_open(l->store, &ident, &mbox, &err), "open", &err);
+                        mailbox_unref(&mbox);
+                }
+                mbentry_unref(&e);
         }
 }
 
@@ -631,14 +752,18 @@ static void ignore(void *ctx, const char *text)
 
 static void run_session(struct load *l, enum session session)
 {
-        struct store_options options = { .conf = configuration(l, session > SESSION_LONG) };
+        struct store_options options = { .conf = configuration(l, session > SESSION_LONG), .small_databases = true };
         struct err err = ERR_INIT;
         uint64_t ms = l->ms / 8;
 
         before(l, session);
         note("opening");
+        if (session == SESSION_TABLES_KILLED)
+                setenv("CRASH_STOP_AT", "/db.recover", 1);
         need(store_open(&options, &l->store, &err), "store", &err);
-        if (session == SESSION_TABLES || session == SESSION_DUMPS)
+        if (session >= SESSION_TABLES_AGAIN)
+                settle_all(l, session == SESSION_DUMPS);
+        if (session >= SESSION_TABLES)
                 note("repaired");
         if (session == SESSION_FIRST)
                 make_users(l);
@@ -648,7 +773,7 @@ static void run_session(struct load *l, enum session session)
                 note("second");
                 ms = l->ms;
         }
-        run_load(l, ms, session >= SESSION_LONG, session == SESSION_LONG);
+        run_load(l, ms, session >= SESSION_LONG, session == SESSION_LONG || session == SESSION_SHORT || session == SESSION_TABLES);
         if (session == SESSION_DUMPS)
                 need(mboxlist_check(store_mboxlist(l->store), true, ignore, NULL, &err), "check", &err);
         note("dump");

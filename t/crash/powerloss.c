@@ -17,6 +17,7 @@
  * UIDNEXT and HIGHESTMODSEQ are never below what was acknowledged. Nothing is logged as an error, a clean stop is remembered, and some
  * of the states are damaged besides (enum damage), for what is only there for that.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -59,6 +60,7 @@ struct node {
         char *base;                     /* its durable octets */
         uint64_t size, cap;
         size_t applied;
+        uint64_t now_size;              /* as the load sees it */
         /* a directory */
         struct table *now;              /* its entries as the load sees them */
         struct table *built;            /* … as they are in the state being built */
@@ -83,6 +85,7 @@ static struct {
         ARRAY(struct name_op) names;
         ARRAY(struct note) notes;
         ARRAY(uint64_t) times;          /* of each event */
+        ARRAY(uint32_t) moments;        /* events worth a cut before them: not Berkeley DB filling a log file with zeros */
         ARRAY(uint32_t) sites;
         struct table *by_ino;
         struct node *root;
@@ -213,6 +216,11 @@ static void sync_event(const struct rec *r, struct node *n)
                 }
 }
 
+static bool is_zero(const struct rec *r, const char *data)
+{
+        return r->data_len && !data[0] && memcmp(data, data + 1, r->data_len - 1) == 0;
+}
+
 static void take_event(const struct rec *r, const char *path, const char *path2, const char *data)
 {
         struct node *o = table_find(rec.by_ino, key_ino(&r->ino));
@@ -225,8 +233,17 @@ static void take_event(const struct rec *r, const char *path, const char *path2,
                 break;
         case REC_WRITE:
         case REC_TRUNCATE:
-                if (o)
+                if (!o)
+                        break;
+                /* Zeros behind the end make the file longer, and nothing else. */
+                if (r->type == REC_WRITE && r->offset >= o->now_size && is_zero(r, data))
+                        *ARRAY_PUSH(&o->writes) = (struct wr){ rec.events, true, r->offset + r->data_len, 0, NULL };
+                else
                         *ARRAY_PUSH(&o->writes) = (struct wr){ rec.events, r->type == REC_TRUNCATE, r->offset, r->data_len, data };
+                if (r->type == REC_TRUNCATE)
+                        o->now_size = r->offset;
+                else if (r->offset + r->data_len > o->now_size)
+                        o->now_size = r->offset + r->data_len;
                 break;
         case REC_SYNC_BEGIN:
         case REC_SYNC_END:
@@ -260,6 +277,8 @@ static void take_event(const struct rec *r, const char *path, const char *path2,
                 *ARRAY_PUSH(&rec.notes) = (struct note){ rec.events, r->time_us, xstrdup(path), strlen(path) };
                 break;
         }
+        if (r->type != REC_WRITE || r->data_len < PAGE || !is_zero(r, data))
+                *ARRAY_PUSH(&rec.moments) = rec.events;
         *ARRAY_PUSH(&rec.times) = r->time_us;
         rec.events++;
 }
@@ -314,7 +333,7 @@ static void base_write(char **buf, uint64_t *size, uint64_t *cap, const struct w
 {
         uint64_t end = w->truncate ? w->offset : w->offset + w->len;
 
-        if (end > *cap) {
+        if (end > *cap && !w->truncate) {
                 uint64_t c = end + end / 2 + PAGE;
 
                 *buf = xrealloc(*buf, c);
@@ -322,9 +341,9 @@ static void base_write(char **buf, uint64_t *size, uint64_t *cap, const struct w
                 *cap = c;
         }
         if (w->truncate) {
-                if (end < *size)
-                        memset(*buf + end, 0, *size - end);
-                *size = end;
+                if (end < *size && end < *cap)
+                        memset(*buf + end, 0, (*size < *cap ? *size : *cap) - end);
+                *size = end;                            /* beyond the capacity are zeros */
                 return;
         }
         for (uint64_t at = 0; at < w->len;) {
@@ -385,12 +404,13 @@ static bool is_kept(const struct node *n, uint32_t seq, int mode, const struct v
 }
 
 /* Holes where there are only zeros: a preallocated log is mostly that. */
-static int put_sparse(int fd, const char *p, uint64_t size, struct err *err)
+static int put_sparse(int fd, const char *p, uint64_t cap, uint64_t size, struct err *err)
 {
         static const char zeros[65536];
+        uint64_t upto = cap < size ? cap : size;
 
-        for (uint64_t at = 0; at < size; at += sizeof zeros) {
-                size_t n = size - at < sizeof zeros ? (size_t)(size - at) : sizeof zeros;
+        for (uint64_t at = 0; at < upto; at += sizeof zeros) {
+                size_t n = upto - at < sizeof zeros ? (size_t)(upto - at) : sizeof zeros;
 
                 if (memcmp(p + at, zeros, n) != 0 && fs_pwrite_all(fd, p + at, n, at, err) < 0)
                         return -1;
@@ -414,17 +434,17 @@ static int put_file(const char *path, struct node *o, uint32_t cut, int mode, co
                 for (int k = 0; torn && k < 64; k++)
                         pages[k] = rand_r(seed) % 2;
                 if (!buf) {
-                        cap = o->size + PAGE;
+                        cap = o->cap + PAGE;
                         buf = xmalloc(cap);
-                        if (o->size)
-                                memcpy(buf, o->base, o->size);
-                        memset(buf + o->size, 0, PAGE);
+                        if (o->cap)
+                                memcpy(buf, o->base, o->cap);
+                        memset(buf + o->cap, 0, PAGE);
                 }
                 base_write(&buf, &size, &cap, &o->writes.v[i], torn ? pages : NULL);
         }
         fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
         if (fd >= 0) {
-                rc = put_sparse(fd, buf ? buf : o->base, size, &err);
+                rc = put_sparse(fd, buf ? buf : o->base, buf ? cap : o->cap, size, &err);
                 close(fd);
         }
         free(buf);
@@ -638,6 +658,8 @@ static struct box_model *model_apply(struct thread_model *t, const char *op, uin
 
 /* ---- what is there ---- */
 
+static bool said_clean, said_dumped, said_damaged, said_second, said_orphan;     /* of the notes up to the cut */
+
 /* What else has happened to the disk, besides the power loss. */
 enum damage {
         DAMAGE_NONE,
@@ -734,18 +756,19 @@ static int dump_open(struct store *store, struct mailbox *mbox, FILE *f, const s
         return rc;
 }
 
-static int dump_mailbox(struct store *store, FILE *f, const struct mbentry *e, struct err *err)
+static int dump_mailbox(struct store *store, FILE *f, const struct mbentry *e, int damage, struct err *err)
 {
         struct mailbox_ident ident;
         struct mailbox *mbox;
         struct check_report report = { .problem = print_problem, .ctx = f };
         int rc;
 
-        if (mbentry_ident(store, e, &ident, err) < 0 || mailbox_open(store, &ident, &mbox, err) < 0)
+        if (mbentry_ident(store, e, &ident, err) < 0 || (said_damaged && mailbox_reconstruct(store, &ident, err) < 0) ||
+            mailbox_open(store, &ident, &mbox, err) < 0)
                 return err_prefix(err, "%s", e->name);
         rc = dump_open(store, mbox, f, e, err);
         mailbox_unref(&mbox);
-        if (rc == 0)
+        if (rc == 0 && damage != DAMAGE_DATABASE)
                 rc = mailbox_check_files(store, &ident, &report, err);
         return rc < 0 ? err_prefix(err, "%s", e->name) : 0;
 }
@@ -755,7 +778,7 @@ static void dump_store(const char *scratch, int damage, int out)
 {
         FILE *f = fdopen(out, "w");
         char path[4300], text[9000], after[512] = "";
-        struct store_options options = { .no_threads = true };
+        struct store_options options = { .no_threads = true, .small_databases = true };
         const struct mbentry *e;
         struct store *store;
         struct diag diag;
@@ -783,7 +806,7 @@ static void dump_store(const char *scratch, int damage, int out)
                 snprintf(after, sizeof after, "%s", e->name);
                 if (e->type != MBTYPE_NORMAL || strncmp(after, "user.", 5) != 0)
                         ;
-                else if (dump_mailbox(store, f, e, &err) < 0) {
+                else if (dump_mailbox(store, f, e, damage, &err) < 0) {
                         if (damage != DAMAGE_DATABASE)                                          /* deleted since the dump */
                                 goto failed;
                         log_event(LOG_INFORM, NULL, "dump.skipped", "mailbox=%s reason=\"%s\"", e->name, err.text);
@@ -799,8 +822,6 @@ failed:
         fflush(f);
         _exit(1);
 }
-
-static bool said_clean, said_dumped, said_damaged, said_second;         /* of the notes up to the cut */
 
 struct found_msg { uint32_t uid, flags, other; char guid[41]; bool used; };
 struct found_box { char name[64], comment[32]; uint32_t uidnext, uidvalidity; uint64_t modseq; bool subscribed; ARRAY(struct found_msg) msgs; };
@@ -1042,6 +1063,10 @@ static void models_advance(uint32_t cut)
                                 b->modseq = modseq;
                                 b->uidvalidity = uidvalidity;
                         }
+                } else if (sscanf(n->text, "A %u", &number) == 1 && number < THREADS_MAX) {
+                        models[number].in_flight = NULL;
+                } else if (strcmp(n->text, "orphan") == 0) {
+                        said_orphan = true;
                 } else if (strcmp(n->text, "opening") == 0) {
                         said_clean = false;
                 } else if (strcmp(n->text, "closed") == 0) {
@@ -1061,6 +1086,26 @@ static bool can_damage(int damage)
         return damage == DAMAGE_UNMOUNTED ? said_second : said_dumped && !said_damaged;
 }
 
+static bool has_file(const char *dir, const char *name)
+{
+        DIR *d = opendir(dir);
+        struct dirent *e;
+        bool found = false;
+
+        while (d && !found && (e = readdir(d)) != NULL) {
+                char path[4300];
+
+                snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
+                if (strcmp(e->d_name, name) == 0)
+                        found = true;
+                else if (e->d_type == DT_DIR && strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+                        found = has_file(path, name);
+        }
+        if (d)
+                closedir(d);
+        return found;
+}
+
 /* 0 fine, 1 a violation (why is filled). */
 static int verify(const char *scratch, uint32_t cut, int damage, char *why, size_t size)
 {
@@ -1077,6 +1122,10 @@ static int verify(const char *scratch, uint32_t cut, int damage, char *why, size
         }
         if (s.problem[0]) {
                 snprintf(why, size, "%s", s.problem);
+                rc = 1;
+        }
+        if (rc == 0 && said_orphan && !has_file(scratch, "orphan.mark")) {
+                snprintf(why, size, "the directory of no mailbox is gone");
                 rc = 1;
         }
         if (rc == 0 && said_clean && s.unclean) {
@@ -1153,7 +1202,7 @@ static unsigned run(const char *scratch, unsigned count, unsigned from, unsigned
                 bool skipped;
 
                 /* The cut itself moves a little with the seed, forward only. */
-                st.cut = 1 + (uint32_t)((uint64_t)(i / MODES) * (rec.events - 1) / cuts) + seed % 7;
+                st.cut = 1 + rec.moments.v[(uint64_t)(i / MODES) * (rec.moments.n - 1) / cuts] + seed % 7;
                 if (st.cut > rec.events)
                         st.cut = rec.events;
                 if (only >= 0 && (int)i < only)
@@ -1289,10 +1338,13 @@ static void choose_states(struct site_run *r, unsigned round)
         for (unsigned i = 0; i < max && i < r->gaps.n; i++) {
                 const struct gap *g = &r->gaps.v[r->gaps.n <= max ? i : (size_t)i * r->gaps.n / max];
                 uint32_t note = next_note(g, g->from), later = next_note(g, note + 1);
-                uint32_t cuts[] = { note, g->to, g->from, later, g->from + (uint32_t)rand_r(&seed) % (g->to - g->from) };
+                uint32_t len = g->to - g->from, cuts[] = { note, g->to, g->from, later, g->from + (uint32_t)rand_r(&seed) % len,
+                                g->from + 1, g->from + 2, g->from + 4, g->from + 8, g->from + 16 };
                 static const int modes[] = { LOST_ALL, GONE_ALL, GONE_NONE, LOST_NONE, TORN_ALL };
 
-                for (unsigned c = 0; c < (round == 0 ? 2 : ARRAY_LEN(cuts)); c++)
+                for (unsigned c = 0; c < (round == 0 ? 2 : ARRAY_LEN(cuts)); c++) {
+                        if (cuts[c] > g->to)
+                                continue;
                         for (unsigned m = 0; m < (round == 0 ? 3 : ARRAY_LEN(modes)); m++)
                                 for (int damage = DAMAGE_NONE; damage <= (round ? DAMAGE_UNMOUNTED : DAMAGE_NONE); damage++) {
                                         /* Damage only at the ends of gaps: it is rarely what matters. */
@@ -1301,6 +1353,7 @@ static void choose_states(struct site_run *r, unsigned round)
                                         *ARRAY_PUSH(&r->states) = (struct state){ .cut = cuts[c], .mode = modes[m], .damage = damage,
                                                                                   .victim = g->victim, .seed = (unsigned)rand_r(&seed) };
                                 }
+                }
         }
         if (r->states.n)
                 qsort(r->states.v, r->states.n, sizeof *r->states.v, by_cut);

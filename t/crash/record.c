@@ -373,6 +373,15 @@ static void log_two(uint8_t type, uint64_t ino, const char *path, const char *pa
         put(&r, path, path2, NULL);
 }
 
+/* $CRASH_STOP_AT, an end of a path: the process ends before it renames such a file. */
+static void stop_here(const char *path)
+{
+        const char *end = getenv("CRASH_STOP_AT");
+
+        if (end && strlen(path) >= strlen(end) && strcmp(path + strlen(path) - strlen(end), end) == 0)
+                _exit(0);
+}
+
 int renameat(int d1, const char *p1, int d2, const char *p2)
 {
         REAL(renameat);
@@ -381,6 +390,7 @@ int renameat(int d1, const char *p1, int d2, const char *p2)
 
         if (!below_root(d1, p1, a) || !below_root(d2, p2, b))
                 return real(d1, p1, d2, p2);
+        stop_here(a);
         pthread_mutex_lock(&lock);
         rc = real(d1, p1, d2, p2);
         if (rc == 0)
@@ -410,12 +420,17 @@ int rename(const char *p1, const char *p2) { return renameat(AT_FDCWD, p1, AT_FD
 int linkat(int d1, const char *p1, int d2, const char *p2, int flags)
 {
         REAL(linkat);
-        char b[PATH_MAX];
+        char a[PATH_MAX], b[PATH_MAX];
         struct stat st;
         int rc;
 
         if (!below_root(d2, p2, b))
                 return real(d1, p1, d2, p2, flags);
+        /* The partitions are file systems of their own, for the program. */
+        if (below_root(d1, p1, a) && (strcspn(a, "/") != strcspn(b, "/") || strncmp(a, b, strcspn(a, "/")) != 0)) {
+                errno = EXDEV;
+                return -1;
+        }
         pthread_mutex_lock(&lock);
         rc = real(d1, p1, d2, p2, flags);
         if (rc == 0 && fstatat(d2, p2, &st, AT_SYMLINK_NOFOLLOW) == 0)

@@ -1,4 +1,5 @@
-# make crash-short: some hundred power losses; make crash: 10,000, and each sync call taken out in turn (see t/crash/run-powerloss).
+# make crash-short: some hundred power losses, and some syncs taken out; make crash: 10,000, and each sync call taken out in turn
+# (t/crash/README.md).
 CRASH_B := $B/t/crash
 
 $(CRASH_B)/record.so: t/crash/record.c t/crash/record.h
@@ -11,7 +12,7 @@ $(CRASH_B)/load $(CRASH_B)/powerloss: $(CRASH_B)/%: $(CRASH_B)/%.o $B/libcyrd.a
 
 crash-build: $(CRASH_B)/record.so $(CRASH_B)/load $(CRASH_B)/powerloss
 crash-short: crash-build
-	@t/crash/run-powerloss $(CRASH_B) 400 1
+	@t/crash/run-powerloss $(CRASH_B) 300 1 some
 crash: crash-build
 	@t/crash/run-powerloss $(CRASH_B) 10000 1 sites
 .PHONY: crash-build crash-short crash

@@ -20,7 +20,7 @@ struct store {
         struct logstore *ls;
         uint32_t epoch;
         char dir[64];                           /* the partition */
-        bool failed;
+        bool failed, mailbox_failed;
         struct sort_cache *sort_cache;          /* the test's, if it needs one */
 };
 
@@ -36,6 +36,8 @@ void store_partition_fail(struct store *store, const char *dir, const struct err
         (void)why;
         store->failed = true;
 }
+
+void store_mailbox_failed(struct store *store) { store->mailbox_failed = true; }
 
 void store_each_partition(struct store *store, void (*fn)(void *ctx, const char *name, const char *dir, bool readonly, const char *why),
                           void *ctx)

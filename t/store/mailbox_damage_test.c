@@ -337,6 +337,79 @@ Test(damage, compaction_keeps_what_lives_and_gives_back_the_rest)
         free(body);
 }
 
+/* With threads, and little room for mailboxes that nobody has open. */
+static void start_crowded(unsigned cold_max)
+{
+        struct logstore_options options = { .sync_threads = 1, .cold_mailboxes_max = cold_max };
+        struct err err = ERR_INIT;
+
+        logstore_destroy(&st.ls);
+        cr_assert_eq(logstore_create(&st, &options, &st.ls, &err), 0, "%s", err.text);
+}
+
+static void touch_other(unsigned number)
+{
+        char id[25];
+        struct mailbox *m;
+
+        snprintf(id, sizeof id, "%024u", number);
+        m = fake_create(&st, id);
+        cr_assert_not_null(m);
+        mailbox_unref(&m);
+}
+
+Test(damage, a_mailbox_that_failed_gives_no_modseq_again)
+{
+        struct err why = { ERR_IO, "it is broken" };
+        struct mailbox_status s;
+        struct mailbox *m;
+        uint64_t shown;
+
+        start_crowded(1);
+        m = fake_create(&st, ID);
+        append(m, 0);
+        for (int i = 0; i < 5; i++)
+                store(m, 1, 1, i % 2 ? MSG_SEEN : MSG_FLAGGED);
+        store(m, 1, 1, MSG_ANSWERED);                   /* not on the disk: that takes half a second */
+        mailbox_status(m, &s);
+        shown = s.highestmodseq;
+        mailbox_lock(m);
+        mailbox_fail_locked(m, &why, false);
+        cr_expect_lt(index_counters(m->ix)->highestmodseq, shown, "nothing was left to fail");
+        mailbox_unlock(m);
+        cr_expect(st.mailbox_failed, "the stop has to be an unclean one");
+        mailbox_unref(&m);
+        touch_other(1);
+        touch_other(2);
+        for (int i = 0; i < 100 && (m = mailbox_find_open(&st, ID)) != NULL; i++) {
+                mailbox_unref(&m);
+                touch_other(3 + (unsigned)i);
+                usleep(100000);
+        }
+        m = fake_open(&st, ID);
+        cr_assert_not_null(m);
+        cr_expect_not(m->failed, "it was never closed");
+        mailbox_status(m, &s);
+        cr_expect_geq(s.highestmodseq, shown);
+        store(m, 1, 1, MSG_DRAFT);
+        mailbox_status(m, &s);
+        cr_expect_gt(s.highestmodseq, shown);
+        mailbox_unref(&m);
+}
+
+Test(damage, cold_mailboxes_are_bounded_however_fast_they_come)
+{
+        struct logstore_stats s;
+
+        start_crowded(4);
+        for (unsigned i = 0; i < 100; i++) {
+                touch_other(i);
+                logstore_stats(st.ls, &s);
+                cr_assert_leq(s.cold_mailboxes, 9);
+                cr_assert_leq(s.open_mailboxes, 9 + 1 + 8);
+        }
+}
+
 Test(damage, what_is_written_after_a_compaction_and_a_stop_counts_when_the_index_is_rebuilt)
 {
         struct mailbox *m = fake_create(&st, ID);

@@ -151,6 +151,19 @@ Test(store, unclean_stops_are_counted)
         store_close(&s);
 }
 
+Test(store, a_failed_mailbox_makes_the_stop_unclean)
+{
+        struct store *s = scratch_open(NULL);
+        uint32_t epoch = store_epoch(s);
+
+        store_mailbox_failed(s);
+        store_close(&s);
+        s = scratch_open(NULL);
+        cr_expect_eq(store_epoch(s), epoch + 1);
+        cr_expect(store_was_unclean(s));
+        store_close(&s);
+}
+
 Test(store, a_failed_partition_takes_nothing_and_makes_the_stop_unclean)
 {
         struct store *s = scratch_open(NULL);
