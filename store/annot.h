@@ -45,6 +45,17 @@ bool mailbox_has_message_annots(struct mailbox *mbox);
  */
 int mailbox_annotate(struct mailbox *mbox, const struct annot *set, uint32_t n, struct waiter *waiter, struct err *err);
 
+/*
+ * Set annotations on messages: each of `uids` that is shown gets all of `set` (how many there may be of one message, and of what size
+ * together, is checked as above; then nothing is changed) and, if that changes something, a new modseq, the same for all.
+ *   unchangedsince, modified_r, changed_r, modseq_r   as for mailbox_store_flags(); pass at most a few thousand UIDs
+ *   reader            when all of `set` are one user's private ones: his mailbox_reader_id(), for whom alone it is news; else 0
+ * Durable when the waiter is done.
+ */
+int mailbox_annotate_messages(struct mailbox *mbox, const struct uidset *uids, const struct annot *set, uint32_t n, uint64_t reader,
+                              uint64_t unchangedsince, struct uidset *modified_r, struct uidset *changed_r, uint64_t *modseq_r,
+                              struct waiter *waiter, struct err *err);
+
 /* ---- of the server: both read and write the database ---- */
 
 /* The shared ones and this user's, in order, in the arena. */

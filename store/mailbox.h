@@ -267,6 +267,8 @@ int mailbox_append(struct mailbox *mbox, const struct append_item *items, uint32
 struct copy_mask {
         uint32_t drop_flags;                    /* system flags not to be carried over */
         bool drop_keywords;
+        bool shared_annots;                     /* shared annotations of the messages go along … */
+        const char *private_annots;             /* … and this user's private ones (NULL: nobody's); copied */
         const struct uidset *seen;              /* not NULL: these of the source are \Seen for the user, whatever their flags say; copied */
         struct uidset *seen_r;                  /* not NULL: gets those that were taken and are \Seen, dropped or not, by the time the waiter is
                                                  * done; initialised before */

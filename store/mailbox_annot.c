@@ -422,6 +422,86 @@ int annots_plan_locked(struct mailbox *m, uint32_t uid, const struct annot *set,
         return quota_use(m, QUOTA_ANNOTATION, values, true, err);       /* what is not written is given back by mailbox_write_locked() */
 }
 
+struct annotating {
+        struct mlog_batch batch;
+        ARRAY(struct mlog_flag_entry) entries;  /* of messages that change: their flags as they are, for the new modseq */
+        ARRAY(uint64_t) before;
+        struct annot_plan plan;
+};
+
+static int plan_messages_locked(struct mailbox *m, struct annotating *w, const struct uidset *uids, const struct annot *set, uint32_t n,
+                                uint64_t unchangedsince, struct uidset *modified_r, struct uidset *changed_r, struct err *err)
+        REQUIRES(m->lock, mailbox_class);
+static int plan_messages_locked(struct mailbox *m, struct annotating *w, const struct uidset *uids, const struct annot *set, uint32_t n,
+                                uint64_t unchangedsince, struct uidset *modified_r, struct uidset *changed_r, struct err *err)
+{
+        int rc = 0;
+
+        for (uint32_t i = 0; i < uids->n && rc >= 0; i++) {
+                struct index_iter it;
+                struct index_rec rec;
+                uint32_t written;
+
+                index_iter_init(&it, m->ix, uids->ranges[i].first);
+                it.upto_uid = uids->ranges[i].last < m->published_uidnext ? uids->ranges[i].last : m->published_uidnext - 1;
+                it.expunged = false;
+                if (it.upto_uid < uids->ranges[i].first)
+                        break;
+                while ((rc = index_next(&it, &rec, err)) == 1) {
+                        if (rec.modseq > unchangedsince) {
+                                if (modified_r)
+                                        uidset_add(modified_r, rec.uid);
+                                continue;
+                        }
+                        if (annots_plan_locked(m, rec.uid, set, n, &w->plan, &w->batch, &written, err) < 0)
+                                return -1;
+                        if (!written)
+                                continue;
+                        *ARRAY_PUSH(&w->entries) = (struct mlog_flag_entry){ rec.uid, rec.flags & MSG_SYSTEM_FLAGS, rec.kwset };
+                        *ARRAY_PUSH(&w->before) = rec.modseq;
+                        if (changed_r)
+                                uidset_add(changed_r, rec.uid);
+                }
+        }
+        return rc < 0 ? -1 : 0;
+}
+
+int mailbox_annotate_messages(struct mailbox *m, const struct uidset *uids, const struct annot *set, uint32_t n, uint64_t reader,
+                              uint64_t unchangedsince, struct uidset *modified_r, struct uidset *changed_r, uint64_t *modseq_r,
+                              struct waiter *waiter, struct err *err)
+{
+        struct commit c = { .waiter = waiter, .hard = true };
+        struct annotating w = { .entries = ARRAY_INIT, .before = ARRAY_INIT };
+        int rc;
+
+        *modseq_r = 0;
+        mlog_batch_init(&w.batch);
+        mailbox_lock(m);
+        rc = mailbox_writable_locked(m, err);
+        if (rc == 0)
+                rc = plan_messages_locked(m, &w, uids, set, n, unchangedsince, modified_r, changed_r, err);
+        if (rc == 0 && w.entries.n) {
+                struct mlog_flags f = { .last_updated = clock_wall_s(), .n = (uint32_t)w.entries.n };
+
+                mlog_batch_add(&w.batch, &w.batch.body, MLOG_FLAGS, &f, sizeof f, w.entries.v, w.entries.n * sizeof *w.entries.v, NULL, 0, 0);
+                c.modseq = mailbox_next_modseq_locked(m);
+                rc = mailbox_write_locked(m, &w.batch, c.modseq, 0, &c, err);
+                if (rc == 0)
+                        *modseq_r = c.modseq;
+                for (size_t i = 0; i < w.entries.n && rc == 0 && reader; i++)
+                        mailbox_note_private_locked(m, w.entries.v[i].uid, c.modseq, w.before.v[i], reader);
+        } else if (rc == 0) {
+                c.hard = false;
+                commit_queue_locked(m, &c);
+        }
+        mailbox_unlock(m);
+        mailbox_after(m);
+        mlog_batch_deinit(&w.batch);
+        ARRAY_FREE(&w.entries);
+        ARRAY_FREE(&w.before);
+        return rc;
+}
+
 int mailbox_annotate(struct mailbox *m, const struct annot *set, uint32_t n, struct waiter *waiter, struct err *err)
 {
         struct commit c = { .waiter = waiter, .hard = true };

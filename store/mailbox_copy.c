@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "store/annot.h"
 #include "store/mailbox_private.h"
 #include "util/clock.h"
 #include "util/fs.h"
@@ -34,6 +35,8 @@ struct carry *carry_create(struct mailbox *from, const struct uidset *uids, stru
         uidset_copy(&t->uids, uids);
         if (mask)
                 t->mask = *mask;
+        if (t->mask.private_annots)
+                t->mask.private_annots = t->private_annots = xstrdup(t->mask.private_annots);
         uidset_init(&t->seen);
         if (mask && mask->seen) {
                 uidset_copy(&t->seen, mask->seen);
@@ -64,6 +67,11 @@ void carry_free(struct carry *t)
         mlog_batch_deinit(&t->batch);
         uidset_deinit(&t->uids);
         uidset_deinit(&t->seen);
+        free(t->private_annots);
+        ARRAY_FREE(&t->annots);
+        for (size_t i = 0; i < t->side_annots.n; i++)
+                free(t->side_annots.v[i].a);
+        ARRAY_FREE(&t->side_annots);
         segment_unref(&t->side);
         if (t->staged)
                 append_item_free(t->staged);
@@ -174,6 +182,31 @@ static uint32_t carried_flags(struct carry *t, const struct source_message *s)
         return flags & ~t->mask.drop_flags;
 }
 
+/* RFC 5257 4.6: the shared ones, and of the private ones only this user's. */
+static void add_annots(struct carry *t, uint32_t uid)
+{
+        struct arena arena = ARENA_INIT;
+        struct annot *list;
+        uint32_t n = 0;
+
+        if (t->mask.shared_annots || t->mask.private_annots)
+                n = mailbox_annots(t->from, uid, &arena, &list);
+        for (uint32_t i = 0; i < n; i++) {
+                if (*list[i].user ? !t->mask.private_annots || strcmp(list[i].user, t->mask.private_annots) != 0 : !t->mask.shared_annots)
+                        continue;
+                t->annot_bytes += strlen(list[i].entry) + strlen(list[i].user) + list[i].value.len;
+                *ARRAY_PUSH(&t->annots) = (struct carry_annot){
+                        annots_add_record(&t->batch, &t->batch.body, 0, list[i].entry, list[i].user, list[i].value, 0), (uint32_t)t->fronts.n - 1 };
+        }
+        arena_deinit(&arena);
+}
+
+static void number_annots(struct carry *t, uint32_t first_uid)
+{
+        for (size_t i = 0; i < t->annots.n; i++)
+                ((struct mlog_annotation *)(void *)(t->batch.body.data + t->annots.v[i].at))->uid = first_uid + t->annots.v[i].nth;
+}
+
 /* Read one record whole and lay it down for the target. kwset stays the source's for now. */
 static int add_one(struct carry *t, const struct source_message *s, int64_t now, struct err *err)
 {
@@ -213,6 +246,7 @@ static int add_one(struct carry *t, const struct source_message *s, int64_t now,
         *ARRAY_PUSH(&t->fronts) = t->batch.body.len + sizeof h;
         mlog_batch_add(&t->batch, &t->batch.body, MLOG_MESSAGE, &f, sizeof f, front.data + sizeof f, front.len - sizeof f, octets, h.body_len,
                        h.body_crc);
+        add_annots(t, s->uid);
         ret = 0;
 out:
         str_deinit(&front);
@@ -317,9 +351,19 @@ static int side_flush(struct carry *t, struct err *err)
                 return 0;
         if (side_keywords(t, err) < 0)
                 return -1;
+        number_annots(t, pen.first_uid);
         n = mlog_batch_seal(&t->batch, &pen, iov);
         if (segment_write(t->to, s, iov, n, s->end, err) < 0)
                 return -1;
+        for (size_t i = 0; i < t->annots.n; i++) {
+                struct side_annot *side = ARRAY_PUSH(&t->side_annots);
+                const char *front = t->batch.body.data + t->annots.v[i].at;
+
+                memcpy(&side->h, front - sizeof side->h, sizeof side->h);
+                side->a = xmalloc(side->h.front_len);
+                memcpy(side->a, front, side->h.front_len);
+        }
+        t->annots.n = 0;
         for (size_t i = 0; i < t->fronts.n; i++) {
                 struct side_message *side = ARRAY_PUSH(&t->side_messages);
                 const char *front = t->batch.body.data + t->fronts.v[i];
@@ -382,6 +426,9 @@ static int apply_side(struct mailbox *m, void *ctx, uint64_t seq, struct err *er
 
         for (size_t i = 0; i < t->side_messages.n; i++)
                 if (state_apply(m, &t->side_messages.v[i].h, &t->side_messages.v[i].f, &base, err) < 0)
+                        return -1;
+        for (size_t i = 0; i < t->side_annots.n; i++)
+                if (state_apply(m, &t->side_annots.v[i].h, t->side_annots.v[i].a, &base, err) < 0)
                         return -1;
         s->base_uid = base.uid;
         s->base_modseq = base.modseq;
@@ -469,6 +516,8 @@ int carry_commit(struct carry *t, struct commit *c, struct err *err)
         counters = index_counters(m->ix);
         if (counters->uidnext > UINT32_MAX - 1 - n)
                 rc = err_set(err, ERR_LIMIT, "mailbox %s has used up its UIDs", m->uniqueid);
+        if (rc == 0 && t->annot_bytes && m->annots.bytes + t->annot_bytes > ANNOT_BYTES_MAX)
+                rc = err_set(err, ERR_QUOTA, "the annotations of mailbox %s would be larger than %u octets", m->uniqueid, ANNOT_BYTES_MAX);
         c->hard = true;
         c->first_uid = counters->uidnext;
         c->count = n;
@@ -489,6 +538,7 @@ int carry_commit(struct carry *t, struct commit *c, struct err *err)
                 rc = append_keywords_locked(m, &need, t->staged, &t->batch, &f->kwset, err);
         } else if (rc == 0) {
                 rc = map_all_locked(t, &need, &t->batch, err);
+                number_annots(t, c->first_uid);
         }
         /* What takes no more room than what leaves the same quota root fits, full or not. */
         if (rc == 0)

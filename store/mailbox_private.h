@@ -345,12 +345,24 @@ struct side_message {
         struct mlog_header h;
         struct mlog_message f;
 };
+struct carry_annot {
+        size_t at;                              /* of its struct mlog_annotation in batch.body */
+        uint32_t nth;                           /* of the messages in the batch, from 0 */
+};
+struct side_annot {
+        struct mlog_header h;
+        struct mlog_annotation *a;              /* with what follows it */
+};
 struct carry {
         struct job job;
         struct mailbox *from, *to;              /* with references */
         struct uidset uids;                     /* asked for; then: those that are taken */
         struct copy_mask mask;
         struct uidset seen;                     /* what mask.seen points to */
+        char *private_annots;                   /* what mask.private_annots points to */
+        ARRAY(struct carry_annot) annots;       /* in the batch */
+        ARRAY(struct side_annot) side_annots;
+        uint64_t annot_bytes;                   /* of all */
         struct uidset *copied_r;
         struct append_result *result;
         struct waiter *waiter;

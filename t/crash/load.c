@@ -8,7 +8,8 @@
  * Notes, words separated by blanks; new messages are named by their GUID, others by their UID:
  *   create NAME | delete NAME | rename NAME TO | append NAME FLAGS GUID… | flags NAME UID FLAGS | copy NAME TO UID… |
  *   move NAME TO UID… | expunge NAME UID… | replace NAME TO UID GUID |
- *   seen NAME UID 0|1 (another user's \Seen) | annotate NAME VALUE (of the mailbox's /comment) | subscribe NAME | unsubscribe NAME
+ *   seen NAME UID 0|1 (another user's \Seen) | annotate NAME VALUE (of the mailbox's /comment) |
+ *   remark NAME UID VALUE (of the message's /comment) | subscribe NAME | unsubscribe NAME
  * "E" lines: "E <thread> <uidnext> <modseq> <first uid of new messages or 0> <uidvalidity>", of the mailbox that changed.
  * The store's own: opening, closed (a clean stop); dump, dumped (a checkpoint of the databases); second (a second partition is in use);
  * damage, repaired (the load has damaged the databases; the store came back).
@@ -289,6 +290,28 @@ static void op_annotate(struct worker *w, struct box *b)
         ack(w, b, 0);
 }
 
+static void op_remark(struct worker *w, struct box *b)
+{
+        unsigned i = b->n ? (unsigned)rand_r(&w->seed) % b->n : 0;
+        char value[32];
+        struct annot a = { "/comment", "", { value, 0 }, 0 };
+        struct uidset uids = UIDSET_INIT;
+        struct waiter waiter;
+        struct err err = ERR_INIT;
+        uint64_t modseq;
+
+        if (!b->n)
+                return;
+        a.value.len = (size_t)snprintf(value, sizeof value, "%u.%u", w->number, w->counter++);
+        note("B %u remark %s %u %s", w->number, b->name, b->msgs[i].uid, value);
+        uidset_add(&uids, b->msgs[i].uid);
+        waiter_init_blocking(&waiter);
+        need(mailbox_annotate_messages(b->mbox, &uids, &a, 1, 0, UINT64_MAX, NULL, NULL, &modseq, &waiter, &err), "remark", &err);
+        need(waiter_block(&waiter, &err), "remark", &err);
+        uidset_deinit(&uids);
+        ack(w, b, 0);
+}
+
 /* Some of the box's messages, with PICK_MAX the last so many: their places in *which, their UIDs as text (12 octets each) and as a set. */
 static unsigned pick(struct worker *w, struct box *b, unsigned max, unsigned *which, char *text, struct uidset *uids)
 {
@@ -344,7 +367,7 @@ static void settle(struct worker *w)
 static void op_copy(struct worker *w, struct box *b, struct box *to, bool move, unsigned max)
 {
         struct uidset uids = UIDSET_INIT, copied = UIDSET_INIT;
-        struct copy_mask mask = { .drop_flags = 0 };
+        struct copy_mask mask = { .shared_annots = true };
         struct append_result result;
         struct waiter waiter;
         struct err err = ERR_INIT;
@@ -520,6 +543,8 @@ static void *work(void *arg)
                         op_seen(w, b);
                 else if (what < 63)
                         op_annotate(w, b);
+                else if (what < 65)
+                        op_remark(w, b);
                 else if (what < 72)
                         op_copy(w, b, &w->boxes[rand_r(&w->seed) % BOXES], false, 8);
                 else if (what < 80)

@@ -503,7 +503,7 @@ static int build_state(const char *scratch, uint32_t cut, int mode, const struct
 /* ---- what should be there ---- */
 
 struct flag_at { uint32_t flags; uint64_t time_us; };
-struct msg_model { char guid[41]; uint32_t uid; ARRAY(struct flag_at) flags, other; };   /* other: another user's \Seen */
+struct msg_model { char guid[41], remark[32]; uint32_t uid; ARRAY(struct flag_at) flags, other; };   /* other: another user's \Seen */
 struct box_model { char name[64], comment[32]; ARRAY(struct msg_model) msgs; uint32_t uidnext, uidvalidity; uint64_t modseq; bool subscribed, dumping, dumped; };
 struct thread_model { ARRAY(struct box_model) boxes; const char *in_flight; uint64_t in_flight_us; };
 
@@ -594,7 +594,7 @@ static struct box_model *model_apply(struct thread_model *t, const char *op, uin
         char *copy = xstrdup(op), *save = NULL;
         char *verb = strtok_r(copy, " ", &save), *name = strtok_r(NULL, " ", &save), *word;
         struct box_model *b = model_box(t, name), *to;
-        char to_name[64] = "";
+        char to_name[64] = "", remark[32];
 
         if (strcmp(verb, "create") == 0) {
                 b = ARRAY_PUSH(&t->boxes);
@@ -616,6 +616,11 @@ static struct box_model *model_apply(struct thread_model *t, const char *op, uin
 
                 while ((word = strtok_r(NULL, " ", &save)))
                         model_add(b, word, first_uid ? first_uid++ : 0, flags);
+        } else if (strcmp(verb, "remark") == 0) {
+                struct msg_model *m = model_msg(b, strtok_r(NULL, " ", &save));
+
+                if (m)
+                        snprintf(m->remark, sizeof m->remark, "%s", strtok_r(NULL, " ", &save));
         } else if (strcmp(verb, "annotate") == 0) {
                 snprintf(b->comment, sizeof b->comment, "%s", strtok_r(NULL, " ", &save));
         } else if (strcmp(verb, "seen") == 0) {
@@ -636,8 +641,10 @@ static struct box_model *model_apply(struct thread_model *t, const char *op, uin
 
                         if (!m)
                                 continue;
-                        /* The copy carries the flags of its moment, durably. */
+                        /* The copy carries the flags and the remark of its moment, durably. */
+                        memcpy(remark, m->remark, sizeof remark);
                         model_add(to, m->guid, first_uid ? first_uid++ : 0, m->flags.v[m->flags.n - 1].flags);
+                        memcpy(to->msgs.v[to->msgs.n - 1].remark, remark, sizeof remark);
                         if (strcmp(verb, "move") == 0)
                                 model_remove(b, word);
                 }
@@ -712,12 +719,15 @@ static void print_problem(void *ctx, const char *mailbox, uint32_t uid, const ch
 static int dump_messages(struct mailbox *mbox, struct seen *other, FILE *f, struct err *err)
 {
         struct view *view = mailbox_view(mbox);
+        struct arena arena = ARENA_INIT;
+        struct annot *annots;
         int rc = 0;
 
         for (uint32_t i = 1; rc == 0 && i <= view_count(view); i++) {
                 struct msg msg;
                 struct extent body;
                 char guid[41];
+                uint32_t n;
 
                 if (mailbox_message(mbox, view_uid(view, i), &msg, err) < 0 || mailbox_body(mbox, &msg, &body, err) < 0) {
                         rc = err_prefix(err, "uid %u", view_uid(view, i));
@@ -725,9 +735,13 @@ static int dump_messages(struct mailbox *mbox, struct seen *other, FILE *f, stru
                 }
                 file_unref(&body.file);
                 hex_encode(guid, msg.guid, GUID_SIZE);
-                fprintf(f, "m %u %s %u %u\n", msg.uid, guid, msg.flags & MSG_SYSTEM_FLAGS, seen_has(other, msg.uid));
+                n = mailbox_annots(mbox, msg.uid, &arena, &annots);
+                fprintf(f, "m %u %s %u %u %.*s\n", msg.uid, guid, msg.flags & MSG_SYSTEM_FLAGS, seen_has(other, msg.uid),
+                        n ? (int)annots[0].value.len : 0, n ? annots[0].value.p : "");
+                arena_reset(&arena);
         }
         view_unref(&view);
+        arena_deinit(&arena);
         return rc;
 }
 
@@ -823,7 +837,7 @@ failed:
         _exit(1);
 }
 
-struct found_msg { uint32_t uid, flags, other; char guid[41]; bool used; };
+struct found_msg { uint32_t uid, flags, other; char guid[41], remark[32]; bool used; };
 struct found_box { char name[64], comment[32]; uint32_t uidnext, uidvalidity; uint64_t modseq; bool subscribed; ARRAY(struct found_msg) msgs; };
 struct found { ARRAY(struct found_box) boxes; char problem[600]; bool complete, unclean; };
 
@@ -854,7 +868,7 @@ static void take_line(struct found *s, char *line)
                 struct found_msg *m = ARRAY_PUSH(&b->msgs);
 
                 memset(m, 0, sizeof *m);
-                if (sscanf(line, "m %u %40s %u %u", &m->uid, m->guid, &m->flags, &m->other) != 4)
+                if (sscanf(line, "m %u %40s %u %u %31s", &m->uid, m->guid, &m->flags, &m->other, m->remark) < 4)
                         snprintf(s->problem, sizeof s->problem, "odd line %.500s", line);
         } else if (line[0] == 'S') {
                 s->unclean = line[2] == '1';
@@ -951,6 +965,8 @@ static bool box_equal(const struct box_model *want, struct found_box *have, uint
                         struct found_msg *h = &have->msgs.v[k];
 
                         if (h->used || strcmp(h->guid, m->guid) != 0 || (m->uid && h->uid != m->uid))
+                                continue;
+                        if (strcmp(h->remark, m->remark) != 0)
                                 continue;
                         there = true;
                         if (flags_allowed(m, h, cut_us))

@@ -192,3 +192,154 @@ Test(annot, names_out_of_rule)
                 cr_assert_lt(annot_check_entry(span_of(bad[i]), &err), 0, "%s", bad[i]);
         cr_assert_eq(annot_check_entry(SPAN("/vendor/x y/\\\""), &err), 0);
 }
+
+/* ---- of messages ---- */
+
+static uint64_t annotate(struct mailbox *m, const char *uids_text, const char *entry, const char *user, const char *value)
+{
+        struct annot a = { entry, user, value ? span_of(value) : (struct span){ NULL, 0 }, 0 };
+        struct uidset uids = UIDSET_INIT;
+        struct waiter w;
+        struct err err = ERR_INIT;
+        uint64_t modseq;
+
+        cr_assert_eq(uidset_parse(span_of(uids_text), 0, &uids, &err), 0);
+        waiter_init_blocking(&w);
+        cr_assert_eq(mailbox_annotate_messages(m, &uids, &a, 1, *user ? mailbox_reader_id(user) : 0, UINT64_MAX, NULL, NULL, &modseq, &w, &err),
+                     0, "%s", err.text);
+        cr_assert_eq(waiter_block(&w, &err), 0, "%s", err.text);
+        uidset_deinit(&uids);
+        return modseq;
+}
+
+Test(annot, a_message_that_is_annotated_has_a_new_modseq_and_its_flags)
+{
+        static const char text[] = "A: b\r\n\r\n";
+        struct mailbox *m = fake_create(&st, ID);
+        struct uidset uids = UIDSET_INIT, modified = UIDSET_INIT;
+        struct annot a = { "/comment", "", SPAN("late"), 0 };
+        struct err err = ERR_INIT;
+        struct waiter w;
+        struct msg msg;
+        uint64_t first, modseq;
+
+        for (int i = 0; i < 3; i++)
+                cr_assert_neq(fake_append(&st, m, text, sizeof text - 1, MSG_SEEN, "kw", &err), 0);
+        first = annotate(m, "1:2", "/comment", "", "hello");
+        cr_assert_eq(mailbox_message(m, 1, &msg, &err), 0);
+        cr_assert_eq(msg.modseq, first);
+        cr_assert_eq(msg.flags, MSG_SEEN);
+        cr_assert_neq(msg.kwset, 0);
+        cr_assert_eq(annotate(m, "1:2", "/comment", "", "hello"), 0);
+        modseq = annotate(m, "1", "/comment", "ann", "mine");
+        cr_assert_eq(mailbox_news_modseq(m, 1, modseq, mailbox_reader_id("bob")), first);
+        cr_assert_eq(mailbox_news_modseq(m, 1, modseq, mailbox_reader_id("ann")), modseq);
+        uidset_add_range(&uids, 1, 3);
+        waiter_init_blocking(&w);
+        cr_assert_eq(mailbox_annotate_messages(m, &uids, &a, 1, 0, first, &modified, NULL, &modseq, &w, &err), 0);
+        cr_assert_eq(waiter_block(&w, &err), 0);
+        cr_assert(uidset_has(&modified, 1) && !uidset_has(&modified, 2));
+        for (int rebuild = 0; rebuild < 2; rebuild++) {
+                m = restart(m, rebuild);
+                cr_assert(mailbox_has_message_annots(m));
+                cr_assert_str_eq(all(m, 1), "/comment|=hello /comment|ann=mine");
+                cr_assert_str_eq(all(m, 2), "/comment|=late");
+                cr_assert_str_eq(all(m, 3), "/comment|=late");
+                cr_assert_str_eq(all(m, 0), "");
+        }
+        uidset_deinit(&uids);
+        uidset_deinit(&modified);
+        mailbox_unref(&m);
+}
+
+Test(annot, they_go_with_the_message_that_is_purged)
+{
+        static const char text[] = "A: b\r\n\r\n";
+        struct mailbox *m = fake_create(&st, ID);
+        struct err err = ERR_INIT;
+        struct waiter w;
+
+        cr_assert_eq(fake_append(&st, m, text, sizeof text - 1, MSG_DELETED, NULL, &err), 1);
+        cr_assert_eq(fake_append(&st, m, text, sizeof text - 1, 0, NULL, &err), 2);
+        annotate(m, "1:2", "/comment", "", "hello");
+        waiter_init_blocking(&w);
+        cr_assert_eq(mailbox_expunge(m, NULL, true, NULL, NULL, &w, &err), 0);
+        cr_assert_eq(waiter_block(&w, &err), 0);
+        m = restart(m, false);
+        cr_assert_str_eq(all(m, 1), "/comment|=hello");
+        cr_assert_eq(mailbox_purge_expunged(m, clock_wall_s() + 10, &err), 0);
+        cr_assert_str_eq(all(m, 1), "");
+        for (int rebuild = 0; rebuild < 2; rebuild++) {
+                m = restart(m, rebuild);
+                cr_assert_str_eq(all(m, 1), "");
+                cr_assert_str_eq(all(m, 2), "/comment|=hello");
+        }
+        mailbox_unref(&m);
+}
+
+#define ID_TO "bbbbbbbbbbbbbbbbbbbbbbbb"
+
+static struct mailbox *reopen_to(struct mailbox **from, struct mailbox *to, bool rebuild)
+{
+        struct mailbox_ident ident = fake_ident(&st, ID_TO);
+        struct err err = ERR_INIT;
+
+        mailbox_unref(&to);
+        *from = restart(*from, false);
+        if (rebuild)
+                cr_assert_eq(mailbox_reconstruct(&st, &ident, &err), 0, "%s", err.text);
+        return fake_open(&st, ID_TO);
+}
+
+/* `many`: built in a segment of its own. */
+static void carry_annots(bool move, bool many)
+{
+        struct mailbox *from = fake_create(&st, ID), *to = fake_create(&st, ID_TO);
+        unsigned n = many ? 60 : 3;
+        size_t size = many ? 40000 : 100;
+        char *text = malloc(size);
+        struct copy_mask mask = { .shared_annots = true, .private_annots = "ann" };
+        struct append_result result;
+        struct uidset uids = UIDSET_INIT;
+        struct waiter w;
+        struct err err = ERR_INIT;
+
+        memset(text, 'x', size);
+        memcpy(text, "A: b\r\n\r\n", 8);
+        for (unsigned i = 0; i < n; i++)
+                cr_assert_eq(fake_append(&st, from, text, size, 0, NULL, &err), i + 1);
+        cr_assert_eq(fake_append(&st, to, text, size, 0, NULL, &err), 1);
+        annotate(from, "2:3", "/comment", "", "shared");
+        annotate(from, "2", "/comment", "ann", "ann's");
+        annotate(from, "2", "/comment", "bob", "bob's");
+        if (many)
+                annotate(from, "60", "/comment", "", "last");
+        uidset_add_range(&uids, 2, n);
+        waiter_init_blocking(&w);
+        cr_assert_eq((move ? mailbox_move : mailbox_copy)(from, &uids, to, &mask, NULL, &result, &w, &err), 0, "%s", err.text);
+        cr_assert_eq(waiter_block(&w, &err), 0, "%s", err.text);
+        for (int rebuild = 0; rebuild < 3; rebuild++) {
+                cr_assert_str_eq(all(to, 1), "");
+                cr_assert_str_eq(all(to, 2), "/comment|=shared /comment|ann=ann's");
+                cr_assert_str_eq(all(to, 3), "/comment|=shared");
+                if (many)
+                        cr_assert_str_eq(all(to, 60), "/comment|=last");
+                to = reopen_to(&from, to, rebuild == 1);
+        }
+        mask = (struct copy_mask){ .drop_flags = 0 };
+        if (!move) {
+                waiter_init_blocking(&w);
+                cr_assert_eq(mailbox_copy(from, &uids, to, &mask, NULL, &result, &w, &err), 0);
+                cr_assert_eq(waiter_block(&w, &err), 0);
+                cr_assert_str_eq(all(to, result.first_uid), "");
+        }
+        uidset_deinit(&uids);
+        free(text);
+        mailbox_unref(&from);
+        mailbox_unref(&to);
+}
+
+Test(annot, they_are_copied_with_a_message) { carry_annots(false, false); }
+Test(annot, they_are_copied_with_many_messages) { carry_annots(false, true); }
+Test(annot, they_are_moved_with_a_message) { carry_annots(true, false); }
+Test(annot, they_are_moved_with_many_messages) { carry_annots(true, true); }
