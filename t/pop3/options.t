@@ -83,7 +83,7 @@ t> PASS alice-pw
 t< -ERR [SYS/PERM] Unable to open the maildrop
 
 == rights: without t nothing is deleted, without r nothing is opened
-b> SETACL INBOX bob lr
+b> SETACL INBOX bob lra
 b< OK ...
 t> USER bob
 t< +OK ...
