@@ -102,7 +102,9 @@ static int parse_server(struct span text, size_t *pos, struct arena *arena, stru
         if (*pos < end && text.p[*pos] == '[') {
                 while (*pos < end && text.p[*pos] != ']')
                         ++*pos;
-                *pos += *pos < end;
+                if (*pos == end)
+                        return bad(err, "Malformed server in the URL");
+                ++*pos;
         } else {
                 while (*pos < end && url_char(text.p[*pos], ""))
                         ++*pos;

@@ -27,7 +27,7 @@ static void url(struct span text, struct arena *arena)
         must(u.user.len == 0 || u.absolute);
         must(!u.access || (u.uid && within(u.rump, text)));
         must(!u.mechanism.p || (within(u.mechanism, text) && u.token_n >= IMAP_URL_TOKEN_MIN && u.token_n <= IMAP_URL_TOKEN_MAX));
-        must(!memchr(u.mailbox.p ? u.mailbox.p : "", 0, u.mailbox.len) && utf8_valid(u.mailbox));
+        must(u.mailbox.len == 0 || (!memchr(u.mailbox.p, 0, u.mailbox.len) && utf8_valid(u.mailbox)));
         if (u.uid)
                 (void)url_part_section(&u, arena, &section, &err);
 }

@@ -83,7 +83,7 @@ Test(imap_url, expire_is_a_date_of_rfc_3339)
 Test(imap_url, what_is_out_of_grammar_is_refused)
 {
         static const char *const wrong[] = {
-                "http://x/y", "imap://", "imap:///x/;UID=1", "imap://a b@h/x", "imap://j@h:14x/", "/x/;UID=0", "/x/;UID=4294967296", "/x/;UID=",
+                "http://x/y", "imap://", "imap:///x/;UID=1", "imap://a b@h/x", "imap://j@h:14x/", "imap://j@[::1/x", "/x/;UID=0", "/x/;UID=4294967296", "/x/;UID=",
                 "/x/;UID=1/;UID=2", "/x/;SECTION=1", "/x/;SECTION=1/;UID=1", "/x/;UID=1/;PARTIAL=1.0", "/x/;UID=1/;PARTIAL=.5", "/x/;FOO=1",
                 "/x/;UID=1;URLAUTH=", "/x/;UID=1;URLAUTH=user+", "/x/;UID=1;URLAUTH=nobody", "/x/;UID=1;URLAUTH=anonymous:",
                 "/x/;UID=1;URLAUTH=anonymous:internal", "/x/;UID=1;URLAUTH=anonymous:internal:12",
