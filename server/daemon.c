@@ -547,6 +547,7 @@ static int run(struct daemon *d)
                 tell_caller(d, 1);
                 return 1;
         }
+        d->ops->ready();
         log_event(LOG_NOTE, NULL, "daemon.ready", "version=%s pid=%d services=%zu", CYRD_VERSION, (int)getpid(),
                   serving_listening(d->services));
         if (d->options.demo_dir)

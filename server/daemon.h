@@ -20,6 +20,7 @@ struct daemon_ops {
         /* Root is given up, no thread runs yet. `live` is the daemon's; it outlives what is opened. */
         int (*open)(struct conf_live *live, int backlog, struct err *err);
         /* imapd.conf was read again and is in `live`; services were changed already. */
+        void (*ready)(void);                    /* every service listens */
         void (*reload)(void);
         /* Nobody listens any more: end the sessions within grace_ms, then close everything. Must work after a failed open, too. */
         void (*close)(unsigned grace_ms);

@@ -101,6 +101,7 @@ int engine_start(const struct engine_options *options, struct err *err)
         e->options = *options;
         mutex_init(&e->lock);
         cond_init(&e->gone);
+        e->started_ms = clock_mono_ms();
         e->name_base = (uint64_t)clock_wall_s();
         atomic_init(&e->name_next, 1);
         conf = conf_live_get(options->conf);
@@ -270,7 +271,7 @@ void engine_stats(struct engine_stats *stats_r)
         memset(stats_r, 0, sizeof *stats_r);
         sessions_each(count_state, stats_r);
         engine_each_service(count_service, stats_r);
-        pool_stats(the_engine->pool, &stats_r->workers, &stats_r->workers_busy, NULL, &stats_r->wakes_total);
+        pool_stats(the_engine->pool, &stats_r->workers, &stats_r->workers_busy, &stats_r->run_queue, &stats_r->wakes_total);
         stats_r->accepted_total = atomic_load(&the_engine->accepted);
         stats_r->refused_total = atomic_load(&the_engine->refused);
 }

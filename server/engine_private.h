@@ -102,6 +102,7 @@ struct engine {
         struct acceptor *acceptor;
         struct pool *pool;
         atomic_bool stopping;
+        uint64_t started_ms;                    /* clock_mono_ms() */
         _Atomic uint64_t accepted, refused;
         _Atomic uint64_t sessions;
         struct mutex lock;                      /* with `gone`: the end of the last session */
@@ -149,6 +150,7 @@ extern const struct session_ops refusal_ops;    /* says the service's refusal an
 
 /* ---- offload.c */
 int offload_start(const struct engine_options *options, struct err *err);
+uint64_t offload_waiting(enum offload_queue queue);     /* how many calls no thread has taken yet; 0 when stopped */
 void offload_stop(void);                        /* runs what is queued, then ends the threads */
 
 #endif

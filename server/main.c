@@ -10,6 +10,7 @@
 
 #include "server/buildinfo.h"
 #include "server/daemon.h"
+#include "server/http.h"
 #include "server/names.h"
 #include "server/protocols.h"
 #include "server/sasl.h"
@@ -163,17 +164,28 @@ out:
         return ret;
 }
 
+/* Last of all to listen: two sockets may be bound to one address, and it is not this one that shall have it. */
+static void server_ready(void)
+{
+        struct conf *conf = conf_live_get(server.live);
+
+        http_listen(conf);
+        conf_unref(&conf);
+}
+
 static void reload_server(void)
 {
         struct conf *conf = conf_live_get(server.live);
 
         store_reconfigure(server.store, conf);
         services_reload();
+        http_listen(conf);
         conf_unref(&conf);
 }
 
 static void close_server(unsigned grace_ms)
 {
+        http_close();
         if (server.control)
                 service_remove(&server.control);
         if (server.engine)
@@ -279,6 +291,7 @@ static int run_program(const struct program *p, int argc, char **argv)
 
 static const struct daemon_ops daemon_ops = {
         .open = open_server,
+        .ready = server_ready,
         .reload = reload_server,
         .close = close_server,
         .job = run_job,

@@ -112,6 +112,20 @@ void engine_call(enum offload_queue queue, void (*fn)(void *arg), void *arg)
         push(&queues[queue], &d->job);
 }
 
+uint64_t offload_waiting(enum offload_queue queue)
+{
+        struct call_queue *q = &queues[queue];
+        uint64_t n = 0;
+
+        if (q->threads == 0)
+                return 0;
+        lock_queue(q);
+        for (const struct offload *job = q->first; job; job = job->next)
+                n++;
+        unlock_queue(q);
+        return n;
+}
+
 static int queue_start(struct call_queue *q, const char *name, unsigned threads, struct err *err)
 {
         mutex_init(&q->lock);

@@ -77,7 +77,7 @@ bool engine_kick(const char *name);
 
 struct engine_stats {
         uint64_t sessions, parked, queued, running, accepted_total, refused_total, wakes_total, workers, workers_busy;
-        uint64_t services;
+        uint64_t services, run_queue;
 };
 void engine_stats(struct engine_stats *stats_r);
 void engine_each_service(void (*fn)(void *ctx, const char *name, const char *protocol, unsigned connections, uint64_t total), void *ctx);

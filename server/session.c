@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "server/engine_private.h"
+#include "server/metrics.h"
 #include "util/clock.h"
 #include "util/log.h"
 #include "util/must.h"
@@ -390,6 +391,8 @@ void session_end(struct session *s)
         atomic_store(&slot->word, word_make(generation ? generation : 1, SLOT_FREE, 0, 0));
         slot_give(slot);
 
+        metric_add(METRIC_OCTETS_IN, stream_bytes_in(s->stream));
+        metric_add(METRIC_OCTETS_OUT, stream_bytes_out(s->stream));
         rope_deinit(&s->out);
         str_deinit(&s->in);
         arena_deinit(&s->arena);

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "server/metrics.h"
 #include "server/stream_private.h"
 #include "server/tls.h"
 #include "util/log.h"
@@ -113,15 +114,18 @@ enum stream_result stream_handshake(struct stream *s, struct err *err)
                 if (try_again(rc))
                         return tls_blocked(s);
                 if (gnutls_error_is_fatal(rc) || ++s->tls_warnings > WARNINGS_MAX) {
+                        metric_add(METRIC_TLS_FAILED, 1);
                         gnutls_alert_send_appropriate(s->tls, rc);
                         return tls_failed("handshake", rc, err);
                 }
         }
         if (check_client(s, err) < 0) {
+                metric_add(METRIC_TLS_FAILED, 1);
                 gnutls_alert_send(s->tls, GNUTLS_AL_FATAL, GNUTLS_A_BAD_CERTIFICATE);
                 return STREAM_FAILED;
         }
         s->tls_established = true;
+        metric_add(METRIC_TLS_DONE, 1);
         return STREAM_OK;
 }
 

@@ -843,6 +843,8 @@ void logstore_destroy(struct logstore **lsp)
         free(ls);
 }
 
+const uint32_t logstore_sync_bucket_us[LOGSTORE_SYNC_BUCKETS] = { 100, 250, 500, 1000, 2500, 5000, 10000, 25000, 100000, 500000, 2000000, 0 };
+
 void logstore_stats(struct logstore *ls, struct logstore_stats *s)
 {
         open_lock(ls);
@@ -855,4 +857,8 @@ void logstore_stats(struct logstore *ls, struct logstore_stats *s)
         s->bytes_appended = atomic_load(&ls->counts.bytes);
         s->checkpoints = atomic_load(&ls->counts.checkpoints);
         s->compactions = atomic_load(&ls->counts.compactions);
+        s->messages_added = atomic_load(&ls->counts.added);
+        s->messages_expunged = atomic_load(&ls->counts.expunged);
+        for (int i = 0; i < LOGSTORE_SYNC_BUCKETS; i++)
+                s->sync_buckets[i] = atomic_load(&ls->counts.sync_buckets[i]);
 }

@@ -26,8 +26,13 @@ int logstore_create(struct store *store, const struct logstore_options *options,
 /* Sync, checkpoint, close all. Every reference must be gone. */
 void logstore_destroy(struct logstore **ls) EXCLUDES(open_class);
 
+#define LOGSTORE_SYNC_BUCKETS 12
+extern const uint32_t logstore_sync_bucket_us[LOGSTORE_SYNC_BUCKETS];   /* upper bounds in microseconds, rising; the last is 0: none */
+
 struct logstore_stats {
         uint64_t open_mailboxes, cold_mailboxes, commits, syncs, sync_us_total, bytes_appended, checkpoints, compactions;
+        uint64_t messages_added, messages_expunged;
+        uint64_t sync_buckets[LOGSTORE_SYNC_BUCKETS];   /* a mailbox's syncs by what they took, each in one bucket */
 };
 void logstore_stats(struct logstore *ls, struct logstore_stats *stats_r);
 

@@ -167,6 +167,17 @@ void mailbox_notify(struct mailbox *m)
         change_publish(m->store, &change);
 }
 
+static void count_commit(struct logstore_counts *counts, const struct commit *c)
+{
+        atomic_fetch_add_explicit(&counts->commits, 1, memory_order_relaxed);
+        if (c->failed)
+                return;
+        if (c->count)
+                atomic_fetch_add_explicit(&counts->added, c->count, memory_order_relaxed);
+        if (!uidset_empty(&c->expunged))
+                atomic_fetch_add_explicit(&counts->expunged, uidset_count(&c->expunged), memory_order_relaxed);
+}
+
 void mailbox_complete(struct mailbox *m, struct commit_list *done, bool notify)
 {
         struct commit *c;
@@ -177,7 +188,7 @@ void mailbox_complete(struct mailbox *m, struct commit_list *done, bool notify)
                 const struct err *err = c->failed ? &c->err : NULL;
 
                 if (m->ls)
-                        atomic_fetch_add_explicit(&logstore_counts(m->ls)->commits, 1, memory_order_relaxed);
+                        count_commit(logstore_counts(m->ls), c);
                 if (c->fn)
                         c->fn(c->ctx, err);
                 else if (c->waiter)
@@ -461,9 +472,14 @@ static int sync_segments(struct mailbox *m, struct sync_set *set, uint32_t n, st
                 rc = fs_datasync(set[i].fd, file_path(set[i].seg->file), err);
         if (m->ls) {
                 struct logstore_counts *counts = logstore_counts(m->ls);
+                uint64_t us = clock_mono_us() - began;
+                int bucket = 0;
 
+                while (logstore_sync_bucket_us[bucket] && us > logstore_sync_bucket_us[bucket])
+                        bucket++;
                 atomic_fetch_add_explicit(&counts->syncs, n, memory_order_relaxed);
-                atomic_fetch_add_explicit(&counts->sync_us, clock_mono_us() - began, memory_order_relaxed);
+                atomic_fetch_add_explicit(&counts->sync_us, us, memory_order_relaxed);
+                atomic_fetch_add_explicit(&counts->sync_buckets[bucket], 1, memory_order_relaxed);
         }
         return rc;
 }

@@ -488,7 +488,8 @@ void logstore_want_maintenance(struct logstore *ls, struct mailbox *m);
 bool logstore_threaded(const struct logstore *ls);
 const struct logstore_options *logstore_options(const struct logstore *ls);
 struct logstore_counts {
-        _Atomic uint64_t commits, syncs, sync_us, bytes, checkpoints, compactions;
+        _Atomic uint64_t commits, syncs, sync_us, bytes, checkpoints, compactions, added, expunged;
+        _Atomic uint64_t sync_buckets[LOGSTORE_SYNC_BUCKETS];
 };
 struct change_subscriber;
 struct change_feed {

@@ -346,6 +346,9 @@ static const struct conf_option options[] = {
           "header index cache expunge squat annotations lock dav archivecache",
           0, CONF_IGNORED,
           "A mailbox has no meta files." },
+        { "metrics_listen", CONF_STRING, NULL, NULL, 0, CONF_HONOURED,
+          "Where a small HTTP server answers: HOST:PORT, [ADDRESS]:PORT or the path of a Unix socket, several separated by blanks. /metrics is for "
+          "Prometheus, / a status page. Whoever can connect may read both; unset: nowhere." },
         { "munge8bit", CONF_SWITCH, "no", NULL, 0, CONF_HONOURED,
           "Change octets above 127 in message headers to X. Cyrus's default is yes; here messages stay as they are." },
         { "mupdate_authname", CONF_STRING, NULL, NULL, 0, CONF_LATER, NULL },

@@ -28,6 +28,7 @@ static const struct ctl_op ops[] = {            /* sorted, for bsearch() */
         { "message.read", ctl_message_read, CTL_READS },
         { "metadata.list", ctl_metadata_list, CTL_READS },
         { "metadata.set", ctl_metadata_set, 0 },
+        { "metrics", ctl_metrics, CTL_NEEDS_DAEMON | CTL_READS },
         { "quota.delete", ctl_quota_delete, 0 },
         { "quota.fix", ctl_quota_fix, 0 },
         { "quota.list", ctl_quota_list, 0 },

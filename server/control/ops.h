@@ -52,6 +52,7 @@ int ctl_arg_mailbox(struct ctl_call *call, const char *key, char buf[512], struc
 json_t *ctl_mailbox_json(struct ctl_call *call, const char *internal);
 
 int ctl_status(struct ctl_call *call, struct err *err);                 /* ops_status.c */
+int ctl_metrics(struct ctl_call *call, struct err *err);
 int ctl_sessions(struct ctl_call *call, struct err *err);
 int ctl_sessions_kick(struct ctl_call *call, struct err *err);
 int ctl_config(struct ctl_call *call, struct err *err);

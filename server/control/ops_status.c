@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include "server/control/ops.h"
+#include "server/metrics.h"
 #include "server/service.h"
 #include "server/version.h"
 #include "store/logstore.h"
@@ -77,6 +78,17 @@ int ctl_sessions(struct ctl_call *call, struct err *err)
 {
         (void)err;
         engine_each_session(session_row, call);
+        return 0;
+}
+
+int ctl_metrics(struct ctl_call *call, struct err *err)
+{
+        struct str text = STR_INIT;
+
+        (void)err;
+        metrics_text(&text);
+        call->row(call, json_pack("{s:s%}", "text", text.data, text.len));
+        str_deinit(&text);
         return 0;
 }
 

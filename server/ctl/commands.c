@@ -16,6 +16,7 @@ const struct ctl_command ctl_commands[] = {
           "session=Session service=Service user=User peer=Peer tls=TLS age_s=Age idle_s=Idle mailbox=Mailbox command=Command",
           "who is connected" },
         { "sessions kick", "sessions.kick", "session", "", NULL, "end a session" },
+        { "metrics", "metrics", "", "", NULL, "what the daemon counts, as Prometheus reads it" },
         { "list", "list", "[pattern]", "", ENTRY_COLUMNS, "mailboxes; * and % in the pattern as in IMAP" },
         { "mailbox list", "list", "[pattern]", "", ENTRY_COLUMNS, "the same" },
         { "mailbox info", "mailbox.info", "mailbox", "", NULL, "everything about a mailbox" },

@@ -13,6 +13,7 @@
 
 #include "server/imap/imap_private.h"
 #include "server/imap/notify.h"
+#include "server/metrics.h"
 #include "server/msgfile.h"
 #include "server/telemetry.h"
 #include "util/log.h"
@@ -203,6 +204,7 @@ static enum cmd_result failed(struct imap *imap, struct imap_auth *auth)
         char user[LOG_QUOTE_MAX], mech[LOG_QUOTE_MAX], reason[LOG_QUOTE_MAX];
         int64_t pause_s = conf_duration_s(imap->conf, imap_service(imap), "failedloginpause");
 
+        metric_add(METRIC_BADLOGINS_IMAP, 1);
         log_event(LOG_NOTE, imap->s->name, "imap.badlogin", "peer=%s user=%s mech=%s code=%s reason=%s", imap->s->peer,
                   auth->plaintext ? log_quote(user, auth->user.p, auth->user.len) : "-",
                   log_quote_str(mech, auth->plaintext ? "LOGIN" : auth->mech), err_code_name(auth->step.err.code),
@@ -234,6 +236,7 @@ void imap_enter_authenticated(struct imap *imap, struct sasl_step *step)
         timeout_s = conf_duration_s(imap->conf, imap_service(imap), "timeout");
         s->timeout_s = timeout_s < IDLE_TIMEOUT_MIN_S ? IDLE_TIMEOUT_MIN_S : (uint32_t)timeout_s;
         session_set_user(s, imap->userid);
+        metric_add(METRIC_LOGINS_IMAP, 1);
         log_event(LOG_NOTE, s->name, "imap.login", "peer=%s user=%s authid=%s mech=%s tls=%s", s->peer,
                   log_quote_str(user, imap->userid), log_quote_str(authid, imap->authid), step->mech ? step->mech : "LOGIN",
                   stream_is_tls(s->stream) ? stream_tls_version(s->stream) : "no");

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "server/lmtp/lmtp_private.h"
+#include "server/metrics.h"
 #include "util/log.h"
 #include "util/must.h"
 
@@ -65,6 +66,7 @@ static void failed(struct lmtp *l)
         enum err_code code = l->step.err.code;
         char quoted[LOG_QUOTE_MAX];
 
+        metric_add(METRIC_BADLOGINS_LMTP, 1);
         log_event(LOG_NOTE, l->s->name, "lmtp.badlogin", "peer=%s mech=%s reason=%s", l->s->peer, l->auth_mech,
                   log_quote_str(quoted, l->step.err.text));
         lmtp_auth_deinit(l);
@@ -104,12 +106,14 @@ static void step_done(struct lmtp *l)
         }
         str_clear(&l->s->in);                           /* nobody may pipeline behind AUTH (RFC 4954 4) */
         if (!l->step.is_admin) {
+                metric_add(METRIC_BADLOGINS_LMTP, 1);
                 log_event(LOG_NOTE, l->s->name, "lmtp.badlogin", "peer=%s user=%s reason=\"not an administrator of this service\"",
                           l->s->peer, l->step.userid);
                 lmtp_auth_deinit(l);
                 lmtp_reply(l, "535 5.7.8 This user may not deliver");
                 return;
         }
+        metric_add(METRIC_LOGINS_LMTP, 1);
         log_event(LOG_NOTE, l->s->name, "lmtp.login", "peer=%s user=%s mech=%s tls=%s", l->s->peer, l->step.userid, l->step.mech,
                   stream_tls_version(l->s->stream));
         l->authenticated = l->s->authenticated = true;

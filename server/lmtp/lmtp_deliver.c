@@ -3,6 +3,7 @@
  * commit is durable (RFC 2033 4.2). A mailbox named by two recipients gets the message once when `duplicatesuppression` is on.
  */
 #include "server/lmtp/lmtp_private.h"
+#include "server/metrics.h"
 #include "store/quota.h"
 #include "util/log.h"
 
@@ -62,11 +63,13 @@ static void deliver_reply(struct lmtp *l, const struct lmtp_rcpt *r)
         log_quote_str(quoted[1], l->from);
         log_quote_str(quoted[2], r->mailbox);
         if (r->err.code == ERR_NONE) {
+                metric_add(METRIC_DELIVERED, 1);
                 lmtp_reply(l, "250 2.1.5 Ok SESSIONID=<%s>", l->id);
                 log_event(LOG_NOTE, l->s->name, "lmtp.delivered", "id=%s from=%s to=%s mailbox=%s uid=%u size=%llu", l->id, quoted[1],
                           quoted[0], quoted[2], r->result.first_uid, (unsigned long long)stage_size(l->stage));
                 return;
         }
+        metric_add(METRIC_NOT_DELIVERED, 1);
         status = status_of(l, r, &ours);
         lmtp_reply(l, "%s", status);
         log_event(ours ? LOG_ERROR : LOG_NOTE, l->s->name, "lmtp.failed",

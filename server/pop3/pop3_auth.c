@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "server/pop3/pop3_private.h"
+#include "server/metrics.h"
 #include "util/log.h"
 #include "util/must.h"
 
@@ -74,6 +75,7 @@ static void failed(struct pop3 *p)
         enum err_code code = p->step.err.code;
         char quoted[LOG_QUOTE_MAX], user[LOG_QUOTE_MAX];
 
+        metric_add(METRIC_BADLOGINS_POP3, 1);
         log_event(LOG_NOTE, p->s->name, "pop3.badlogin", "peer=%s user=%s mech=%s code=%s reason=%s", p->s->peer,
                   p->user ? log_quote_str(user, p->user) : "-", p->auth_mech[0] ? p->auth_mech : "USER", err_code_name(code),
                   log_quote_str(quoted, p->step.err.text));

@@ -9,6 +9,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "server/metrics.h"
 #include "util/clock.h"
 #include "util/hash.h"
 #include "util/lock.h"
@@ -212,6 +213,7 @@ static void opened(struct pop3 *p)
         }
         p->s->authenticated = true;
         p->telemetry = telemetry_start(p->s, p->conf, p->userid);
+        metric_add(METRIC_LOGINS_POP3, 1);
         log_event(LOG_NOTE, p->s->name, "pop3.login", "peer=%s user=%s mech=%s tls=%s messages=%" PRIu32, p->s->peer,
                   log_quote_str(user, p->userid), p->auth_mech[0] ? p->auth_mech : "USER",
                   stream_is_tls(p->s->stream) ? stream_tls_version(p->s->stream) : "no", p->drop.n);

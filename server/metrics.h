@@ -1,0 +1,31 @@
+/*
+ * metrics - what the daemon counts, as text for Prometheus and as a page for people. Any thread.
+ *
+ * Counting is one relaxed addition to a counter with a cache line to itself. All that can be asked for when somebody asks – sessions,
+ * queues, the store's counts – is no counter here.
+ */
+#ifndef SERVER_METRICS_H
+#define SERVER_METRICS_H
+
+#include <stdint.h>
+
+#include "util/str.h"
+
+enum metric {
+        METRIC_LOGINS_IMAP, METRIC_LOGINS_POP3, METRIC_LOGINS_LMTP,
+        METRIC_BADLOGINS_IMAP, METRIC_BADLOGINS_POP3, METRIC_BADLOGINS_LMTP,
+        METRIC_DELIVERED,                       /* recipients told 250 */
+        METRIC_NOT_DELIVERED,                   /* recipients told 4xx or 5xx after DATA */
+        METRIC_OCTETS_IN, METRIC_OCTETS_OUT,    /* of sessions that have ended */
+        METRIC_TLS_DONE, METRIC_TLS_FAILED,     /* handshakes */
+        METRICS
+};
+void metric_add(enum metric metric, uint64_t n);
+uint64_t metric_get(enum metric metric);
+
+/* Prometheus text format 0.0.4, appended. The engine is running. */
+void metrics_text(struct str *out);
+/* A page in HTML, without users' names or addresses, appended. The engine is running. */
+void metrics_page(struct str *out);
+
+#endif
