@@ -121,6 +121,7 @@ struct private_change {
 struct quota_part {
         struct quota_root *root;                /* NULL: none */
         int64_t part[QUOTA_RESOURCES];
+        uint64_t round;                         /* of the root's adding up that it was last counted in */
 };
 
 /* ---- annotations (mailbox_annot.c) ---- */

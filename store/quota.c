@@ -123,8 +123,10 @@ void quota_drop_locked(struct quotas *q, struct quota_root *r)
 
 void quota_doubt(struct quota_root *r)
 {
-        if (r && !r->gone)
+        if (r && !r->gone) {
                 r->unsure = r->dirty = true;
+                r->generation++;                /* whoever is adding it up looks once more */
+        }
 }
 
 /* ---- reading ---- */
@@ -248,10 +250,10 @@ void quota_totals(struct mailbox *m, int64_t totals[QUOTA_RESOURCES])
 
 static void add_locked(struct quota_root *r, const struct mailbox *m, enum quota_resource resource, int64_t more)
 {
-        if (more == 0)
+        if (more == 0 || m->quota.round < r->round)
                 return;
         r->used[resource] += more;
-        if (r->counted && table_find(r->counted, span_of(m->uniqueid)))
+        if (r->counted && m->quota.round == r->adding)
                 r->sum[resource] += more;
         r->dirty = true;
 }
@@ -324,29 +326,27 @@ void quota_report(struct mailbox *m)
         quota_unlock(q);
 }
 
-void quota_rebind(struct mailbox *m, struct quota_root *r)
+void quota_rebind_locked(struct quotas *q, struct mailbox *m, struct quota_root *r)
 {
-        struct quotas *q = store_quotas(m->store);
-        struct quota_root *was;
+        struct quota_root *was = m->quota.root;
         int64_t totals[QUOTA_RESOURCES];
 
+        (void)q;
         mutex_assert_held(&m->lock);
+        if (was == r)
+                return;
         quota_totals(m, totals);
-        quota_lock(q);
-        was = m->quota.root;
-        if (was != r) {
-                for (int i = 0; was && i < QUOTA_RESOURCES; i++)
-                        add_locked(was, m, (enum quota_resource)i, -m->quota.part[i]);
-                if (was && was->counted)
-                        table_set(was->counted, span_of(m->uniqueid), NULL);
-                m->quota.root = r;
-                memcpy(m->quota.part, totals, sizeof totals);
-                if (r && r->counted)
-                        table_set(r->counted, span_of(m->uniqueid), r);
-                for (int i = 0; r && i < QUOTA_RESOURCES; i++)
-                        add_locked(r, m, (enum quota_resource)i, totals[i]);
-        }
-        quota_unlock(q);
+        for (int i = 0; was && i < QUOTA_RESOURCES; i++)
+                add_locked(was, m, (enum quota_resource)i, -m->quota.part[i]);
+        if (was && was->counted)
+                table_set(was->counted, span_of(m->uniqueid), NULL);
+        m->quota.root = r;
+        memcpy(m->quota.part, totals, sizeof totals);
+        m->quota.round = !r ? 0 : r->counted ? r->adding : r->round;
+        if (r && r->counted)
+                table_set(r->counted, span_of(m->uniqueid), r);
+        for (int i = 0; r && i < QUOTA_RESOURCES; i++)
+                add_locked(r, m, (enum quota_resource)i, totals[i]);
 }
 
 /* ---- moves of messages ---- */

@@ -422,6 +422,7 @@ int quota_fix(struct store *store, const char *root, bool dry, struct quota_info
         if (!r) {
                 rc = err_set(err, ERR_NOTFOUND, "no quota root %s", root);
         } else if (!anything_there(store, root) && writable(store, NULL) == 0) {
+                *after_r = *before_r;
                 rc = dry ? 0 : remove_root(store, root, err);
                 *removed_r = rc == 0;
         } else {

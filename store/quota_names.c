@@ -97,10 +97,11 @@ static void find_removed(struct mboxlist *ml, struct name_changes *changes, stru
 
 /* ---- which mailboxes change roots ---- */
 
-static void add_move(struct quota_names *qn, struct quota_root *from, struct quota_root *to, const char *uniqueid)
+static void add_move(struct quota_names *qn, struct quota_root *from, struct quota_root *to, const char *uniqueid, const char *name,
+                     const char *former)
 {
         if (from || to)
-                *ARRAY_PUSH(&qn->moves) = (struct quota_move){ .from = from, .to = to, .uniqueid = xstrdup(uniqueid) };
+                *ARRAY_PUSH(&qn->moves) = (struct quota_move){ .from = from, .to = to, .uniqueid = xstrdup(uniqueid), .name = name, .former = former };
 }
 
 static void find_moves(struct mboxlist *ml, struct name_changes *changes, struct quota_names *qn)
@@ -120,11 +121,11 @@ static void find_moves(struct mboxlist *ml, struct name_changes *changes, struct
                 quota_lock(q);
                 if (real && c->former)
                         add_move(qn, quota_resolve_locked(q, c->former, NULL, NULL), quota_resolve_locked(q, c->name, qn->from, qn->to),
-                                 c->entry->uniqueid);
+                                 c->entry->uniqueid, c->name, c->former);
                 else if (real && !was_real)
-                        add_move(qn, NULL, quota_resolve_locked(q, c->name, NULL, NULL), c->entry->uniqueid);
+                        add_move(qn, NULL, quota_resolve_locked(q, c->name, NULL, NULL), c->entry->uniqueid, c->name, NULL);
                 else if (!real && was_real && !table_find(formers, span_of(c->name)))
-                        add_move(qn, quota_resolve_locked(q, c->name, NULL, NULL), NULL, was->uniqueid);
+                        add_move(qn, quota_resolve_locked(q, c->name, NULL, NULL), NULL, was->uniqueid, NULL, c->name);
                 quota_unlock(q);
                 mbentry_unref(&was);
         }
@@ -142,7 +143,7 @@ static int hold_open(struct mboxlist *ml, struct quota_names *qn, struct err *er
                 struct mailbox_ident ident;
                 struct err mine = ERR_INIT;
 
-                if (!move->from || move->from == move->to)
+                if (!move->former || move->from == move->to)
                         continue;
                 if (++held > HELD_MAX) {
                         qn->unsure = true;
@@ -259,6 +260,7 @@ int quota_names_prepare(struct mboxlist *ml, struct name_changes *changes, struc
         if (!q || atomic_load(&q->count) == 0)
                 return 0;
         quota_lock(q);
+        qn->generation = atomic_load(&q->generation);
         find_renamed_locked(q, qn);
         quota_unlock(q);
         find_moves(ml, changes, qn);
@@ -319,8 +321,23 @@ static void rename_root_locked(struct quotas *q, const struct quota_names *qn, s
         atomic_fetch_add(&q->generation, 1);
 }
 
+/* Roots came or went since it was found out where this mailbox goes. */
+static void doubt_move_locked(struct quotas *q, struct quota_names *qn, struct quota_move *move) REQUIRES(q->lock, quota_class);
+static void doubt_move_locked(struct quotas *q, struct quota_names *qn, struct quota_move *move)
+{
+        quota_doubt(move->from);
+        quota_doubt(move->to);
+        if (move->name)
+                quota_doubt(quota_resolve_locked(q, move->name, NULL, NULL));
+        if (move->former)
+                quota_doubt(quota_resolve_locked(q, move->former, NULL, NULL));
+        qn->unsure = true;
+}
+
 static void settle_books(struct quotas *q, struct quota_names *qn)
 {
+        bool stale;
+
         quota_lock(q);
         for (size_t i = 0; i < qn->moves.n; i++) {
                 struct quota_move *move = &qn->moves.v[i];
@@ -332,10 +349,13 @@ static void settle_books(struct quotas *q, struct quota_names *qn)
                         quota_doubt(move->to);
                 }
         }
+        stale = qn->generation != atomic_load(&q->generation);
         for (size_t i = 0; i < qn->renamed.n; i++)
                 rename_root_locked(q, qn, qn->renamed.v[i]);
         for (size_t i = 0; i < qn->removed.n; i++)
                 quota_drop_locked(q, qn->removed.v[i]);
+        for (size_t i = 0; stale && i < qn->moves.n; i++)
+                doubt_move_locked(q, qn, &qn->moves.v[i]);
         quota_unlock(q);
 }
 
@@ -346,7 +366,9 @@ static void rebind(struct mboxlist *ml, struct quota_move *move)
         if (!m)
                 return;
         mailbox_lock(m);
-        quota_rebind(m, move->to);
+        quota_lock(store_quotas(ml->store));
+        quota_rebind_locked(store_quotas(ml->store), m, move->to);
+        quota_unlock(store_quotas(ml->store));
         mailbox_unlock(m);
         mailbox_unref(&m);
 }
@@ -360,7 +382,7 @@ void quota_names_finish(struct mboxlist *ml, struct quota_names *qn, bool done)
                 return;
         }
         for (size_t i = 0; done && i < qn->moves.n; i++)
-                if (qn->moves.v[i].from && qn->moves.v[i].from != qn->moves.v[i].to)
+                if (qn->moves.v[i].former && qn->moves.v[i].from != qn->moves.v[i].to)
                         rebind(ml, &qn->moves.v[i]);
         if (done)
                 settle_books(q, qn);
@@ -397,6 +419,10 @@ void quota_bind(struct mailbox *m)
                 quota_totals(m, m->quota.part);
                 quota_lock(q);
                 m->quota.root = e ? quota_resolve_locked(q, e->name, NULL, NULL) : NULL;
+                m->quota.round = 0;
+                if (m->quota.root)              /* counted before it was closed, perhaps by the adding up that goes on */
+                        m->quota.round = m->quota.root->counted && table_find(m->quota.root->counted, span_of(m->uniqueid))
+                                                 ? m->quota.root->adding : m->quota.root->round;
                 quota_unlock(q);
                 mailbox_unlock(m);
                 now = mboxlist_find_uniqueid(ml, m->uniqueid);

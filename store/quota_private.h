@@ -28,6 +28,9 @@ struct quota_root {                             /* never freed while the store i
         bool unsure, dirty;                     /* to be added up; not as in the table */
         unsigned changing;                      /* changes of names under way that concern it */
         uint64_t generation;                    /* … that are over */
+        uint64_t round;                         /* the last adding up that was concluded: a mailbox bound to this root that was not counted in
+                                                 * it is not one of the root's, and its contribution is not in `used` */
+        uint64_t adding;                        /* the one under way */
         struct table *counted;                  /* while it is being added up: unique ids of the mailboxes in `sum`; else NULL */
         int64_t sum[QUOTA_RESOURCES];
 };
@@ -40,6 +43,7 @@ struct quotas {
         ARRAY(struct quota_root *) all;         /* with those that are gone */
         ARRAY(char *) old_names;
         atomic_uint count;                      /* of roots that are not gone: 0 costs nobody anything */
+        uint64_t rounds;                        /* addings up so far */
         atomic_uint_fast64_t generation;        /* the set of roots or their names changed */
         atomic_bool settling_all;               /* a job is at it */
         atomic_bool closing;                    /* the store is: what is not added up stays unsure */
@@ -65,8 +69,8 @@ struct quota_root *quota_resolve_locked(struct quotas *q, const char *name, cons
 /* A new root in memory, with nothing in it. */
 struct quota_root *quota_add_locked(struct quotas *q, const char *name) REQUIRES(q->lock, quota_class);
 void quota_drop_locked(struct quotas *q, struct quota_root *r) REQUIRES(q->lock, quota_class);
-/* The mailbox belongs to this root (NULL: none) from now on: its contribution goes along. m's lock is held. */
-void quota_rebind(struct mailbox *m, struct quota_root *r) EXCLUDES(quota_class);
+/* The mailbox belongs to this root (NULL: none) from now on: its contribution goes along. m's lock is held as well. */
+void quota_rebind_locked(struct quotas *q, struct mailbox *m, struct quota_root *r) REQUIRES(q->lock, quota_class);
 /* It has to be added up again (NULL: nothing). Lock held. */
 void quota_doubt(struct quota_root *r);
 void quota_copy_out(const struct quota_root *r, struct quota_info *info);   /* lock held */
@@ -102,12 +106,14 @@ struct quota_move {
         struct quota_root *from, *to;           /* either may be NULL, not both */
         struct mailbox *mbox;                   /* held open over the change; NULL: made just now, or could not be opened */
         char *uniqueid;
+        const char *name, *former;              /* borrowed from the changes; NULL: it goes; it is a new one */
 };
 struct quota_names {                            /* what one change of names means; all zero to start with */
         ARRAY(struct quota_move) moves;
         ARRAY(struct quota_root *) renamed, removed;
         const char *from, *to;                  /* borrowed: roots at and below `from` are renamed; NULL: none are */
         bool unsure;                            /* too many to hold open: the roots are added up afterwards */
+        uint64_t generation;                    /* of the set of roots when `from` and `to` were found */
         bool setting;                           /* the lock of that name is held: roots are renamed or removed */
 };
 /* Before the transaction: ERR_QUOTA when something does not fit into its new root. */

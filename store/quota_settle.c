@@ -24,22 +24,35 @@ static bool is_counted(struct quotas *q, const struct quota_root *r, const char 
         return yes;
 }
 
-static void count(struct quotas *q, struct quota_root *r, struct mailbox *m) EXCLUDES(mailbox_class, quota_class)
+/* Unless names that concern this root have changed since `generation`, when the mailbox was one of the root's: then it is bound by
+ * whoever changed them, and the walk is done again. */
+static void count(struct quotas *q, struct quota_root *r, struct mailbox *m, uint64_t generation) EXCLUDES(mailbox_class, quota_class)
 {
         mailbox_lock(m);
         quota_report(m);
-        if (m->quota.root != r) {
-                quota_rebind(m, r);                     /* enters it into `counted` and `sum` */
-        } else {
-                quota_lock(q);
-                if (!table_find(r->counted, span_of(m->uniqueid))) {
+        quota_lock(q);
+        if (r->generation == generation && r->changing == 0 && !r->gone) {
+                if (m->quota.root != r) {
+                        quota_rebind_locked(q, m, r);   /* enters it into `counted` and `sum` */
+                } else if (!table_find(r->counted, span_of(m->uniqueid))) {
                         table_set(r->counted, span_of(m->uniqueid), r);
+                        m->quota.round = r->adding;
                         for (int i = 0; i < QUOTA_RESOURCES; i++)
                                 r->sum[i] += m->quota.part[i];
                 }
-                quota_unlock(q);
         }
+        quota_unlock(q);
         mailbox_unlock(m);
+}
+
+static uint64_t generation_of(struct quotas *q, const struct quota_root *r)
+{
+        uint64_t generation;
+
+        quota_lock(q);
+        generation = r->generation;
+        quota_unlock(q);
+        return generation;
 }
 
 /* Is this mailbox still one of the root's? Its name may have changed since it was listed. */
@@ -60,6 +73,7 @@ static int visit(struct quotas *q, struct quota_root *r, const struct mbentry *e
         struct err mine = ERR_INIT;
         struct mailbox_ident ident;
         struct mailbox *m;
+        uint64_t generation;
 
         if (is_counted(q, r, e->uniqueid))
                 return 0;
@@ -74,8 +88,9 @@ static int visit(struct quotas *q, struct quota_root *r, const struct mbentry *e
                 err_copy(err, &mine);
                 return -1;
         }
+        generation = generation_of(q, r);
         if (belongs(q, r, e->uniqueid))
-                count(q, r, m);
+                count(q, r, m, generation);
         mailbox_unref(&m);
         return 0;
 }
@@ -111,16 +126,6 @@ static int walk(struct quotas *q, struct quota_root *r, int64_t *mailboxes_r, st
         return rc;
 }
 
-static uint64_t generation_of(struct quotas *q, const struct quota_root *r)
-{
-        uint64_t generation;
-
-        quota_lock(q);
-        generation = r->generation;
-        quota_unlock(q);
-        return generation;
-}
-
 /* The walk that began at `generation` saw everything: take the sum. */
 static bool conclude(struct quotas *q, struct quota_root *r, uint64_t generation, int64_t mailboxes)
 {
@@ -131,6 +136,7 @@ static bool conclude(struct quotas *q, struct quota_root *r, uint64_t generation
         if (done) {
                 r->sum[QUOTA_MAILBOX] = mailboxes;
                 memcpy(r->used, r->sum, sizeof r->used);
+                r->round = r->adding;
                 r->unsure = false;
                 r->dirty = true;
         }
@@ -148,6 +154,7 @@ int quota_settle_root(struct quotas *q, struct quota_root *r, struct err *err)
         needed = r->unsure && !r->gone;
         if (needed) {
                 r->counted = table_create();
+                r->adding = ++q->rounds;
                 memset(r->sum, 0, sizeof r->sum);
         }
         quota_unlock(q);
