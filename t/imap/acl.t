@@ -1,5 +1,6 @@
 #!t/transcript
 # RFC 4314
+covers ACL RIGHTS=kxten
 a> CREATE Work
 a< OK ...
 

@@ -1,6 +1,7 @@
 #!t/transcript
 # APPEND's literals: streamed, refused before or while they come
 config maxmessagesize: 3000000
+covers LITERAL+
 a> SELECT INBOX
 a< OK ...
 

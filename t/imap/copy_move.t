@@ -1,5 +1,6 @@
 #!t/transcript
 # COPY, MOVE, EXPUNGE, UIDPLUS (RFC 9051 6.4.3, 6.4.7–6.4.9; RFC 4315, RFC 6851), and expunges between two clients (RFC 9051 7.5.1)
+covers MOVE UIDPLUS
 mailbox INBOX 6 messages
 mailbox Target 1 messages
 a> SELECT INBOX

@@ -1,6 +1,7 @@
 #!t/transcript
 # IDLE (RFC 9051 6.3.13, RFC 2177)
 needs IDLE
+covers IDLE
 mailbox INBOX 2 messages
 a> SELECT INBOX
 a< OK ...

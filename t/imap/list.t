@@ -1,5 +1,6 @@
 #!t/transcript
 # LIST and LSUB (RFC 9051 6.3.9, RFC 3501 6.3.9, RFC 5258, RFC 5819, RFC 6154)
+covers CHILDREN LIST-EXTENDED LIST-STATUS
 a> CREATE Work
 a< OK ...
 a> CREATE Work/Projects/2024

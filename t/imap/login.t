@@ -3,6 +3,7 @@
 config failedloginpause: 1s
 config maxlogins_per_user: 3
 client r raw
+covers SASL-IR
 r<< * OK ...
 
 == wrong passwords and unknown users get the same words

@@ -8,6 +8,7 @@ config delete_mode: immediate
 config anyoneuseracl: no
 config allowdeleted: yes
 needs LITERAL-
+covers NAMESPACE
 
 == names
 a> NAMESPACE

@@ -1,5 +1,6 @@
 #!t/transcript
 # SEARCH: each key, sets, nesting, charsets (RFC 9051 6.4.4, RFC 3501 6.4.4); ESEARCH (RFC 4731), SEARCHRES (RFC 5182), MODSEQ (RFC 7162)
+covers ESEARCH SEARCHRES
 mailbox S 5 messages
 a> APPEND S (\Flagged kw) "10-Feb-2021 23:30:00 +0000" {206+}
 a>= "From: Fred <fred@b.org>\r\nTo: bob@x\r\nCc: carl@c\r\nBcc: dora@d\r\nSubject: =?iso-8859-1?q?=DCber?= alles\r\nDate: Mon, 1 Feb 2021 23:00:00 -0500\r\nContent-Transfer-Encoding: base64\r\n\r\nV2hlcmUgaXMgdGhlIG5lZWRsZT8=\r\n"

@@ -1,5 +1,6 @@
 #!t/transcript
 # SELECT, EXAMINE, CLOSE, UNSELECT, CHECK (RFC 9051 6.3.2, 6.3.3, 6.4.1, 6.4.2; RFC 3501 6.4.1)
+covers UNSELECT IMAP4rev1 IMAP4rev2
 mailbox INBOX 3 messages
 mailbox Other 1 messages
 

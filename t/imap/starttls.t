@@ -2,6 +2,7 @@
 # STARTTLS (RFC 9051 6.2.1)
 config allowplaintext: no
 client r raw
+covers STARTTLS LOGINDISABLED
 r<< * OK ...
 
 == LOGIN is disabled in clear
