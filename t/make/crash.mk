@@ -10,6 +10,8 @@ $(CRASH_B)/record.so: t/crash/record.c t/crash/record.h
 $(CRASH_B)/load $(CRASH_B)/powerloss: $(CRASH_B)/%: $(CRASH_B)/%.o $B/libcyrd.a
 	$(CC) $(CFLAGS) $(SANFLAGS) $(LDFLAGS) -rdynamic -o $@ $^ $(LIBS)
 
+$(CRASH_B)/powerloss: $(CRASH_B)/model.o
+
 crash-build: $(CRASH_B)/record.so $(CRASH_B)/load $(CRASH_B)/powerloss
 crash-short: crash-build
 	@t/crash/run-powerloss $(CRASH_B) 300 1 some

@@ -1,0 +1,163 @@
+/* model - see model.h */
+#include "t/crash/model.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "util/must.h"
+
+static void msg_deinit(struct msg_model *m)
+{
+        ARRAY_FREE(&m->flags);
+        ARRAY_FREE(&m->other);
+}
+
+static void box_deinit(struct box_model *b)
+{
+        for (size_t i = 0; i < b->msgs.n; i++)
+                msg_deinit(&b->msgs.v[i]);
+        ARRAY_FREE(&b->msgs);
+}
+
+void model_copy(struct thread_model *to, const struct thread_model *from)
+{
+        memset(to, 0, sizeof *to);
+        for (size_t i = 0; i < from->boxes.n; i++) {
+                struct box_model *b = ARRAY_PUSH(&to->boxes);
+
+                *b = from->boxes.v[i];
+                memset(&b->msgs, 0, sizeof b->msgs);
+                for (size_t k = 0; k < from->boxes.v[i].msgs.n; k++) {
+                        const struct msg_model *m = &from->boxes.v[i].msgs.v[k];
+                        struct msg_model *c = ARRAY_PUSH(&b->msgs);
+
+                        *c = *m;
+                        memset(&c->flags, 0, sizeof c->flags);
+                        for (size_t f = 0; f < m->flags.n; f++)
+                                *ARRAY_PUSH(&c->flags) = m->flags.v[f];
+                        memset(&c->other, 0, sizeof c->other);
+                        for (size_t f = 0; f < m->other.n; f++)
+                                *ARRAY_PUSH(&c->other) = m->other.v[f];
+                }
+        }
+}
+
+void model_deinit(struct thread_model *t)
+{
+        for (size_t i = 0; i < t->boxes.n; i++)
+                box_deinit(&t->boxes.v[i]);
+        ARRAY_FREE(&t->boxes);
+}
+
+static struct box_model *model_box(struct thread_model *t, const char *name)
+{
+        for (size_t i = 0; i < t->boxes.n; i++)
+                if (strcmp(t->boxes.v[i].name, name) == 0)
+                        return &t->boxes.v[i];
+        return NULL;
+}
+
+static struct msg_model *model_msg(struct box_model *b, const char *uid)
+{
+        for (size_t i = 0; i < b->msgs.n; i++)
+                if (b->msgs.v[i].uid == (uint32_t)strtoul(uid, NULL, 10))
+                        return &b->msgs.v[i];
+        return NULL;
+}
+
+static void model_remove(struct box_model *b, const char *uid)
+{
+        struct msg_model *m = model_msg(b, uid);
+
+        if (!m)
+                return;
+        msg_deinit(m);
+        memmove(m, m + 1, (size_t)(&b->msgs.v[b->msgs.n] - (m + 1)) * sizeof *m);
+        b->msgs.n--;
+}
+
+static void model_add(struct box_model *b, const char *guid, uint32_t uid, uint32_t flags)
+{
+        struct msg_model *m = ARRAY_PUSH(&b->msgs);
+
+        memset(m, 0, sizeof *m);
+        snprintf(m->guid, sizeof m->guid, "%s", guid);
+        m->uid = uid;
+        *ARRAY_PUSH(&m->flags) = (struct flag_at){ flags, 0 };
+        *ARRAY_PUSH(&m->other) = (struct flag_at){ 0, 0 };
+}
+
+struct box_model *model_apply(struct thread_model *t, const char *op, uint32_t first_uid, uint64_t time_us)
+{
+        char *copy = xstrdup(op), *save = NULL;
+        char *verb = strtok_r(copy, " ", &save), *name = strtok_r(NULL, " ", &save), *word;
+        struct box_model *b = model_box(t, name), *to;
+        char to_name[64] = "", remark[32];
+
+        if (strcmp(verb, "create") == 0) {
+                b = ARRAY_PUSH(&t->boxes);
+                memset(b, 0, sizeof *b);
+                snprintf(b->name, sizeof b->name, "%.63s", name);
+        } else if (strcmp(verb, "subscribe") == 0 || strcmp(verb, "unsubscribe") == 0) {
+                b->subscribed = verb[0] == 's';
+                b->dumping = b->dumped = false;
+        } else if (strcmp(verb, "delete") == 0) {
+                box_deinit(b);
+                memmove(b, b + 1, (size_t)(&t->boxes.v[t->boxes.n] - (b + 1)) * sizeof *b);
+                t->boxes.n--;
+                b = NULL;
+        } else if (strcmp(verb, "rename") == 0) {
+                snprintf(b->name, sizeof b->name, "%.63s", strtok_r(NULL, " ", &save));
+                b->dumping = b->dumped = b->subscribed = false;
+        } else if (strcmp(verb, "append") == 0) {
+                uint32_t flags = (uint32_t)atoi(strtok_r(NULL, " ", &save));
+
+                while ((word = strtok_r(NULL, " ", &save)))
+                        model_add(b, word, first_uid ? first_uid++ : 0, flags);
+        } else if (strcmp(verb, "remark") == 0) {
+                struct msg_model *m = model_msg(b, strtok_r(NULL, " ", &save));
+
+                if (m)
+                        snprintf(m->remark, sizeof m->remark, "%s", strtok_r(NULL, " ", &save));
+        } else if (strcmp(verb, "annotate") == 0) {
+                snprintf(b->comment, sizeof b->comment, "%s", strtok_r(NULL, " ", &save));
+        } else if (strcmp(verb, "seen") == 0) {
+                struct msg_model *m = model_msg(b, strtok_r(NULL, " ", &save));
+
+                if (m)
+                        *ARRAY_PUSH(&m->other) = (struct flag_at){ (uint32_t)atoi(save), time_us };
+        } else if (strcmp(verb, "flags") == 0) {
+                struct msg_model *m = model_msg(b, strtok_r(NULL, " ", &save));
+
+                if (m)
+                        *ARRAY_PUSH(&m->flags) = (struct flag_at){ (uint32_t)atoi(save), time_us };
+        } else if (strcmp(verb, "copy") == 0 || strcmp(verb, "move") == 0) {
+                snprintf(to_name, sizeof to_name, "%s", strtok_r(NULL, " ", &save));
+                to = model_box(t, to_name);
+                while ((word = strtok_r(NULL, " ", &save))) {
+                        struct msg_model *m = model_msg(b, word);
+
+                        if (!m)
+                                continue;
+                        /* The copy carries the flags and the remark of its moment, durably. */
+                        memcpy(remark, m->remark, sizeof remark);
+                        model_add(to, m->guid, first_uid ? first_uid++ : 0, m->flags.v[m->flags.n - 1].flags);
+                        memcpy(to->msgs.v[to->msgs.n - 1].remark, remark, sizeof remark);
+                        if (strcmp(verb, "move") == 0)
+                                model_remove(b, word);
+                }
+                b = to;
+        } else if (strcmp(verb, "replace") == 0) {
+                snprintf(to_name, sizeof to_name, "%s", strtok_r(NULL, " ", &save));
+                word = strtok_r(NULL, " ", &save);
+                model_remove(b, word);
+                b = model_box(t, to_name);
+                model_add(b, strtok_r(NULL, " ", &save), first_uid, 0);
+        } else if (strcmp(verb, "expunge") == 0) {
+                while ((word = strtok_r(NULL, " ", &save)))
+                        model_remove(b, word);
+        }
+        free(copy);
+        return b;
+}
