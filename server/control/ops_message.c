@@ -1,8 +1,9 @@
 /*
  * ops_message - messages in and out as a whole, for cyrctl import and export.
- *   message.guids   what is there: rows {"guids": ["<40 hex>", …]}, a bounded number in each
+ *   message.guids   what is there, with "after" above that UID: {"uidnext": n}, then rows {"guids": ["<40 hex>", …]}, a bounded number in each
  *   message.append  "messages": [{"octets": base64, "flags": [...], "date": seconds}, …] as one batch: all or none, durable when it is answered;
- *                   "create": the mailbox is made when it is not there. Row: {"appended": n, "first_uid": uid}
+ *                   "create": the mailbox is made when it is not there. "uidnext": only while that is the mailbox's, else ERR_BUSY: somebody
+ *                   who imports must not overlook what an earlier import, killed meanwhile, is still bringing in. Row: {"appended": n, "first_uid": uid}
  *   message.read    from "after" (a UID) on, rows {"uid": n, "flags": [...], "date": seconds, "octets": base64} up to about "bytes" octets
  */
 #include <stdio.h>
@@ -15,6 +16,7 @@
 #include "store/mailname.h"
 #include "store/mboxlist.h"
 #include "util/array.h"
+#include "util/lock.h"
 #include "util/must.h"
 
 #define PER_ROW 256                             /* GUIDs; states read at a time */
@@ -68,6 +70,7 @@ static json_t *guid_json(const uint8_t guid[GUID_SIZE])
 
 int ctl_message_guids(struct ctl_call *call, struct err *err)
 {
+        uint32_t after = (uint32_t)json_integer_value(json_object_get(call->args, "after"));
         struct mailbox *mbox = NULL;
         struct view *view;
         uint32_t count, n;
@@ -77,7 +80,8 @@ int ctl_message_guids(struct ctl_call *call, struct err *err)
                 return -1;
         view = mailbox_view(mbox);
         count = view_count(view);
-        for (uint32_t at = 1; rc == 0 && at <= count && !call->cancelled(call); at += n) {
+        call->row(call, json_pack("{s:I}", "uidnext", (json_int_t)view_uidnext(view)));
+        for (uint32_t at = view_seqno_from(view, after + 1); rc == 0 && at <= count && !call->cancelled(call); at += n) {
                 uint32_t uids[PER_ROW];
                 struct msg msgs[PER_ROW];
                 json_t *guids = json_array();
@@ -225,6 +229,31 @@ static int take_message(struct ctl_call *call, const char *partition_dir, json_t
         return rc;
 }
 
+/* One at a time, up to the end: whoever finds the uidnext he expects knows that nobody else's append is under way. */
+static struct mutex one_append = MUTEX_INIT;    /* of operations only, whose threads may wait for a sync with it */
+
+static int append_as_expected(struct ctl_call *call, struct mailbox *mbox, const struct append_item *items, uint32_t n,
+                              struct append_result *result_r, struct err *err)
+{
+        json_t *expected = json_object_get(call->args, "uidnext");
+        struct mailbox_status status;
+        struct waiter waiter;
+        int rc = 0;
+
+        mutex_lock(&one_append);
+        mailbox_status(mbox, &status);
+        if (expected && json_integer_value(expected) != (json_int_t)status.uidnext)
+                rc = err_set(err, ERR_BUSY, "others write to the mailbox");
+        if (rc == 0) {
+                waiter_init_blocking(&waiter);
+                rc = mailbox_append(mbox, items, n, result_r, &waiter, err);
+                if (rc == 0)
+                        rc = waiter_block(&waiter, err);
+        }
+        mutex_unlock(&one_append);
+        return rc;
+}
+
 int ctl_message_append(struct ctl_call *call, struct err *err)
 {
         json_t *messages = json_object_get(call->args, "messages"), *message;
@@ -232,7 +261,6 @@ int ctl_message_append(struct ctl_call *call, struct err *err)
         struct append_item *items;
         struct append_result result = { 0 };
         struct mailbox *mbox = NULL;
-        struct waiter waiter;
         const char *partition_dir;
         size_t n = json_array_size(messages), i;
         int rc;
@@ -246,12 +274,8 @@ int ctl_message_append(struct ctl_call *call, struct err *err)
                 json_array_foreach(messages, i, message)
                         if (rc == 0)
                                 rc = take_message(call, partition_dir, message, &arena, &items[i], err);
-        if (rc == 0 && n) {
-                waiter_init_blocking(&waiter);
-                rc = mailbox_append(mbox, items, (uint32_t)n, &result, &waiter, err);
-                if (rc == 0)
-                        rc = waiter_block(&waiter, err);
-        }
+        if (rc == 0 && n)
+                rc = append_as_expected(call, mbox, items, (uint32_t)n, &result, err);
         if (rc == 0)
                 call->row(call, json_pack("{s:I, s:I}", "appended", (json_int_t)n, "first_uid", (json_int_t)result.first_uid));
         for (i = 0; i < n; i++)

@@ -18,6 +18,7 @@
 
 #define BATCH_BYTES (1u << 20)                  /* of octets in one append */
 #define BATCH_MESSAGES 500
+#define TRIES_MAX 1000                          /* of one batch, when others write to the mailbox all the time */
 #define READ_BYTES (4u << 20)                   /* asked for at a time */
 
 struct transfer {
@@ -73,6 +74,7 @@ struct import {
         struct transfer t;
         struct table *there;                    /* GUID in hex → how many, as a pointer */
         const char *target;                     /* the mailbox at work */
+        uint32_t uidnext;                       /* of the mailbox, as far as `there` knows it; 0: it is not there yet */
         json_t *batch;
         size_t batch_bytes;
         uint64_t imported, present, failed_before;
@@ -92,15 +94,34 @@ static void guid_row(void *ctx, json_t *row)
         json_t *guid;
         size_t i;
 
+        if (json_object_get(row, "uidnext"))
+                im->uidnext = (uint32_t)json_integer_value(json_object_get(row, "uidnext"));
         json_array_foreach(json_object_get(row, "guids"), i, guid)
                 if (json_is_string(guid))
                         count_guid(im, json_string_value(guid), 1);
 }
 
-static void no_row(void *ctx, json_t *row)
+/* What is in the mailbox since we last looked. That it does not exist yet is fine. */
+static int learn_guids(struct import *im, struct err *err)
 {
-        (void)ctx;
-        (void)row;
+        im->t.inner.row = guid_row;
+        im->t.inner.ctx = im;
+        if (ctl_client_call(&im->t.inner, "message.guids", json_pack("{s:s, s:I}", "mailbox", im->target, "after",
+                                                                     (json_int_t)(im->uidnext ? im->uidnext - 1 : 0)), err) == 0)
+                return 0;
+        if (err->code != ERR_NOTFOUND)
+                return -1;
+        err_clear(err);
+        return 0;
+}
+
+static void appended_row(void *ctx, json_t *row)
+{
+        struct import *im = ctx;
+        json_int_t n = json_integer_value(json_object_get(row, "appended"));
+
+        if (n > 0)
+                im->uidnext = (uint32_t)(json_integer_value(json_object_get(row, "first_uid")) + n);
 }
 
 static void guid_hex(struct span octets, char hex[41])
@@ -121,30 +142,62 @@ static void guid_hex(struct span octets, char hex[41])
 
 static int append(struct import *im, json_t *messages, struct err *err)
 {
-        im->t.inner.row = no_row;
+        json_t *args = json_pack("{s:s, s:b, s:O}", "mailbox", im->target, "create", 1, "messages", messages);
+
+        json_object_set_new(args, "uidnext", json_integer(im->uidnext ? im->uidnext : 1));
+        im->t.inner.row = appended_row;
         im->t.inner.ctx = im;
-        return ctl_client_call(&im->t.inner, "message.append",
-                               json_pack("{s:s, s:b, s:O}", "mailbox", im->target, "create", 1, "messages", messages), err);
+        return ctl_client_call(&im->t.inner, "message.append", args, err);
+}
+
+/* Take out of a batch what has come into the mailbox by another way meanwhile. */
+static void drop_present(struct import *im, json_t *messages)
+{
+        for (size_t i = json_array_size(messages); i-- > 0;) {
+                const char *guid = json_string_value(json_object_get(json_array_get(messages, i), "guid"));
+
+                if (table_find(im->there, span_of(guid))) {
+                        count_guid(im, guid, -1);
+                        im->present++;
+                        json_array_remove(messages, i);
+                }
+        }
+}
+
+/* Others may write there too, an import that was killed and whose last batch is still on its way among them: look again, and go on. */
+static int append_patiently(struct import *im, json_t *messages, struct err *err)
+{
+        for (int tries = 0; append(im, messages, err) < 0; tries++) {
+                if (err->code != ERR_BUSY || tries == TRIES_MAX)
+                        return -1;
+                err_clear(err);
+                if (learn_guids(im, err) < 0)
+                        return -1;
+                drop_present(im, messages);
+                if (json_array_size(messages) == 0)
+                        return 0;
+        }
+        return 0;
 }
 
 /* A batch that is refused is tried message by message: one that the store will not have must not keep the others out. */
 static int flush(struct import *im, struct err *err)
 {
-        size_t i, n = json_array_size(im->batch);
+        size_t i;
         json_t *message;
         int rc = 0;
 
-        if (n == 0)
+        if (json_array_size(im->batch) == 0)
                 return 0;
-        if (append(im, im->batch, err) == 0) {
-                im->imported += n;
+        if (append_patiently(im, im->batch, err) == 0) {
+                im->imported += json_array_size(im->batch);
         } else if (err->code == ERR_LIMIT || err->code == ERR_SYNTAX || err->code == ERR_QUOTA) {
                 json_array_foreach(im->batch, i, message) {
                         json_t *one = json_pack("[O]", message);
 
                         err_clear(err);
-                        if (append(im, one, err) == 0)
-                                im->imported++;
+                        if (append_patiently(im, one, err) == 0)
+                                im->imported += json_array_size(one);
                         else
                                 complain(&im->t, json_string_value(json_object_get(message, "where")), err->text);
                         json_decref(one);
@@ -178,7 +231,7 @@ static int import_message(struct import *im, const struct mailfile *m, struct er
         flags = json_array();
         for (unsigned i = 0; i < m->flags_n; i++)
                 json_array_append_new(flags, json_string(m->flags[i]));         /* one that is no UTF-8 is left out */
-        message = json_pack("{s:s#, s:o}", "octets", text.data, (int)text.len, "flags", flags);
+        message = json_pack("{s:s#, s:o, s:s}", "octets", text.data, (int)text.len, "flags", flags, "guid", hex);
         json_object_set_new(message, "where", json_string(m->where));
         if (m->date != INT64_MIN)
                 json_object_set_new(message, "date", json_integer(m->date));
@@ -186,19 +239,6 @@ static int import_message(struct import *im, const struct mailfile *m, struct er
         im->batch_bytes += m->octets.len;
         str_deinit(&text);
         return im->batch_bytes >= BATCH_BYTES || json_array_size(im->batch) >= BATCH_MESSAGES ? flush(im, err) : 0;
-}
-
-static int learn_guids(struct import *im, struct err *err)
-{
-        im->there = table_create();
-        im->t.inner.row = guid_row;
-        im->t.inner.ctx = im;
-        if (ctl_client_call(&im->t.inner, "message.guids", json_pack("{s:s}", "mailbox", im->target), err) == 0)
-                return 0;
-        if (err->code != ERR_NOTFOUND)
-                return -1;
-        err_clear(err);
-        return 0;
 }
 
 static int import_folder(struct import *im, const struct mailfolder *folder, struct err *err)
@@ -213,6 +253,8 @@ static int import_folder(struct import *im, const struct mailfolder *folder, str
         im->imported = im->present = 0;
         im->failed_before = im->t.failed;
         im->batch = json_array();
+        im->there = table_create();
+        im->uidnext = 0;
         mailfile_init(&m);
         rc = learn_guids(im, err);
         if (rc == 0)
