@@ -290,12 +290,16 @@ int quota_names_write(struct mboxlist *ml, struct db_txn *txn, struct quota_name
         for (size_t i = 0; rc == 0 && i < qn->removed.n; i++)
                 rc = quota_write_row(ml->store, txn, qn->removed.v[i]->name, NULL, err);
         for (size_t i = 0; rc == 0 && i < qn->renamed.n; i++) {
-                struct quota_root *r = qn->renamed.v[i];
+                struct quotas *q = store_quotas(ml->store);
+                struct quota_root now;
 
-                renamed_root(qn, r, &name);
-                rc = quota_write_row(ml->store, txn, r->name, NULL, err);
+                quota_lock(q);                  /* deliveries go on meanwhile: what they add is saved later */
+                now = *qn->renamed.v[i];
+                quota_unlock(q);
+                renamed_root(qn, &now, &name);
+                rc = quota_write_row(ml->store, txn, now.name, NULL, err);
                 if (rc == 0)
-                        rc = quota_write_row(ml->store, txn, name.data, r, err);
+                        rc = quota_write_row(ml->store, txn, name.data, &now, err);
         }
         str_deinit(&name);
         return rc;

@@ -1,8 +1,8 @@
 #!t/transcript
 # INPROGRESS (RFC 9585): a search that takes long says how far it is
-covers INPROGRESS
 config imap_inprogress_interval: 1s
 config maxargssize: 1048576
+covers INPROGRESS
 a> APPEND INBOX {12000002+}
 a>= "Subject: x\r\n\r\n"
 a>= "0123456789abcdefghijklmnopqrstuvwxyz lorem ipsum dolor sit am\r\n" x 190476
