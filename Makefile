@@ -75,6 +75,6 @@ clean:
 	rm -rf build build-*
 
 -include $(wildcard t/make/*.mk etc/make/*.mk)
--include $(shell find $B -name '*.d' 2>/dev/null)
+-include $(shell find $B -path $B/peers -prune -o -name '*.d' -type f -print 2>/dev/null)
 .PHONY: all unit race tsa help clean run check accept install transcripts fuzz crash interop bench
 .SECONDARY:
