@@ -16,7 +16,6 @@
 #include "server/sasl.h"
 #include "server/service.h"
 #include "server/tls.h"
-#include "server/tools.h"
 #include "server/tools/tool.h"
 #include "store/store.h"
 #include "util/array.h"
