@@ -7,7 +7,8 @@
  *
  * Two nets below the environment, renewed by store_db_checkpoint():
  *   db.backup/tables/   copies of the tables, with all log files since then kept in db/: when an environment cannot be recovered, as after
- *                       a power loss that tore a page, the copies and the log bring everything back
+ *                       a power loss that tore a page, the copies and the log bring everything back. A new environment gets its first
+ *                       copies when it is opened
  *   db.backup/X.jsonl   dumps as text, for when the log is damaged as well; what was changed since then is lost, and said to be
  */
 #include <dirent.h>
@@ -23,6 +24,7 @@
 #include "util/array.h"
 #include "util/clock.h"
 #include "util/fs.h"
+#include "util/hash.h"
 #include "util/log.h"
 
 #define FORMAT_KEY SPAN("!format")
@@ -33,6 +35,11 @@ static void dump_path(struct store *store, const char *table, const char *suffix
 {
         str_clear(path);
         str_printf(path, "%s/db.backup/%s.jsonl%s", store->configdir, table, suffix);
+}
+
+static void copies_path(struct store *store, const char *suffix, struct str *path)
+{
+        str_printf(path, "%s/db.backup/tables%s", store->configdir, suffix);
 }
 
 /* From the newest dump that is whole. None at all is fine: the table is a new one. */
@@ -157,15 +164,54 @@ static int copy_file(const char *from, const char *to, struct err *err)
         return rc;
 }
 
-/* An empty file: there is nothing of it but its name. */
-static int make_mark(const char *path, const char *dir, struct err *err)
+/*
+ * Which environment a directory belongs to: the name of an empty file in it, "id.…", made before the environment. Its name is durable with
+ * that of the first log file. Copies go with the log of their own environment only: with another's, recovery would find tables that are
+ * newer than all it reads, and take them for whole.
+ */
+static void environment_id(const char *dir, struct str *id)
+{
+        DIR *d = opendir(dir);
+        struct dirent *e;
+
+        while (d && (e = readdir(d)) != NULL)
+                if (strncmp(e->d_name, "id.", 3) == 0) {
+                        str_clear(id);
+                        str_printf(id, "%s", e->d_name);
+                }
+        if (d)
+                closedir(d);
+}
+
+static bool copies_fit(struct store *store, const char *dir)
+{
+        struct str copies = STR_INIT, mine = STR_INIT, theirs = STR_INIT;
+        bool fit;
+
+        copies_path(store, "", &copies);
+        environment_id(dir, &mine);
+        environment_id(copies.data, &theirs);
+        fit = fs_exists(copies.data) && span_eq(str_span(&mine), str_span(&theirs));
+        str_deinit(&copies);
+        str_deinit(&mine);
+        str_deinit(&theirs);
+        return fit;
+}
+
+static int make_file(const char *path, struct err *err)
 {
         int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 
         if (fd < 0)
                 return err_errno(err, errno, "open %s", path);
         close(fd);
-        return fs_sync_dir(dir, err);
+        return 0;
+}
+
+/* An empty file: there is nothing of it but its name. */
+static int make_mark(const char *path, const char *dir, struct err *err)
+{
+        return make_file(path, err) < 0 ? -1 : fs_sync_dir(dir, err);
 }
 
 /* Copy the files of a directory whose names begin with `prefix`. Returns how many, -1 with err. */
@@ -201,8 +247,10 @@ static int prepare_recovery(struct store *store, const char *dir, const char *fr
         struct str path = STR_INIT;
         int n;
 
-        str_printf(&path, "%s/db.backup/tables", store->configdir);
+        copies_path(store, "", &path);
         n = fs_remove_tree(fresh, err);
+        if (n == 0 && !copies_fit(store, dir))
+                n = err_set(err, ERR_NOTFOUND, "there is no backup of this environment in %s", path.data);
         if (n == 0)
                 n = fs_mkdir_p_durable(fresh, 0700, err);
         if (n == 0 && (n = copy_files(path.data, "", fresh, err)) == 0)
@@ -266,13 +314,29 @@ static int open_from_backup(struct store *store, const char *dir, const char *fr
 }
 
 /* The last net: an empty environment, whose tables open_table() fills from the dumps. */
+static int make_empty(const char *dir, struct err *err)
+{
+        struct str path = STR_INIT;
+        uint8_t id[8];
+        char hex[17];
+        int rc = fs_mkdir_p_durable(dir, 0700, err);
+
+        random_bytes(id, sizeof id);
+        hex_encode(hex, id, sizeof id);
+        str_printf(&path, "%s/id.%s", dir, hex);
+        if (rc == 0)
+                rc = make_file(path.data, err);
+        str_deinit(&path);
+        return rc;
+}
+
 static int open_from_dumps(struct store *store, const char *dir, struct err *err)
 {
         struct str aside = STR_INIT;
         int rc = fs_exists(dir) ? set_aside(store, dir, &aside, err) : 0;
 
         if (rc == 0)
-                rc = fs_mkdir_p_durable(dir, 0700, err);
+                rc = make_empty(dir, err);
         if (rc == 0)
                 rc = open_all(store, dir, false, err);
         str_deinit(&aside);
@@ -300,10 +364,59 @@ static int find_dir(struct store *store, const char *dir, const char *fresh, str
         str_printf(&mark, "%s/from_backup", fresh);
         if (!fs_exists(dir) && fs_exists(mark.data))
                 rc = rename_durably(store, fresh, dir, err);
-        else
-                rc = fs_mkdir_p_durable(dir, 0700, err);
+        else if (!fs_exists(dir))
+                rc = make_empty(dir, err);
         str_deinit(&mark);
         return rc;
+}
+
+/* The new copies change places with the last ones (atomically), and only then may log files go. */
+static int back_up(struct store *store, struct err *err)
+{
+        static const char *const names[] = { "mailboxes.db", "subscriptions.db", "removals.db", "seen.db", "annotations.db", "urlkeys.db",
+                                             "quotas.db", NULL };
+        struct str fresh = STR_INIT, place = STR_INIT, parent = STR_INIT, id = STR_INIT, path = STR_INIT;
+        uint32_t log = 0;
+        int rc;
+
+        str_printf(&parent, "%s/db.backup", store->configdir);
+        copies_path(store, ".new", &fresh);
+        copies_path(store, "", &place);
+        rc = fs_remove_tree(fresh.data, err);
+        if (rc == 0)
+                rc = fs_mkdir_p_durable(fresh.data, 0700, err);
+        str_printf(&path, "%s/db", store->configdir);
+        environment_id(path.data, &id);
+        str_clear(&path);
+        str_printf(&path, "%s/%s", fresh.data, id.len ? id.data : "");
+        if (rc == 0 && id.len)
+                rc = make_file(path.data, err);
+        if (rc == 0)
+                rc = db_env_backup(store->env, names, fresh.data, &log, err);
+        if (rc == 0 && renameat2(AT_FDCWD, fresh.data, AT_FDCWD, place.data, RENAME_EXCHANGE) < 0 &&
+            rename(fresh.data, place.data) < 0)
+                rc = err_errno(err, errno, "rename %s", fresh.data);
+        if (rc == 0)
+                rc = fs_sync_dir(parent.data, err);
+        if (rc == 0)
+                rc = fs_remove_tree(fresh.data, err);
+        if (rc == 0)
+                rc = db_env_remove_logs(store->env, log, err);
+        str_deinit(&fresh);
+        str_deinit(&place);
+        str_deinit(&parent);
+        str_deinit(&id);
+        str_deinit(&path);
+        return rc;
+}
+
+/* A new environment has no copies yet: without them, damage before the first checkpoint would bring back no more than the dumps again. */
+static void first_copies(struct store *store, const char *dir)
+{
+        struct err err = ERR_INIT;
+
+        if (!copies_fit(store, dir) && back_up(store, &err) < 0)
+                log_event(LOG_WARN, NULL, "db.backup", "reason=\"%s\" consequence=\"the next checkpoint makes the copies\"", err.text);
 }
 
 int store_open_databases(struct store *store, struct err *err)
@@ -329,6 +442,8 @@ int store_open_databases(struct store *store, struct err *err)
                         rc = -1;
                 }
         }
+        if (rc == 0 && !store->readonly)
+                first_copies(store, dir.data);
         str_deinit(&dir);
         str_deinit(&fresh);
         return rc;
@@ -361,38 +476,6 @@ static int dump(struct store *store, struct db *db, const char *table, struct er
                 rc = db_dump(db, path.data, err);
         str_deinit(&path);
         str_deinit(&former);
-        return rc;
-}
-
-/* The new copies change places with the last ones (atomically), and only then may log files go. */
-static int back_up(struct store *store, struct err *err)
-{
-        static const char *const names[] = { "mailboxes.db", "subscriptions.db", "removals.db", "seen.db", "annotations.db", "urlkeys.db",
-                                             "quotas.db", NULL };
-        struct str fresh = STR_INIT, place = STR_INIT, parent = STR_INIT;
-        uint32_t log = 0;
-        int rc;
-
-        str_printf(&parent, "%s/db.backup", store->configdir);
-        str_printf(&fresh, "%s/tables.new", parent.data);
-        str_printf(&place, "%s/tables", parent.data);
-        rc = fs_remove_tree(fresh.data, err);
-        if (rc == 0)
-                rc = fs_mkdir_p_durable(fresh.data, 0700, err);
-        if (rc == 0)
-                rc = db_env_backup(store->env, names, fresh.data, &log, err);
-        if (rc == 0 && renameat2(AT_FDCWD, fresh.data, AT_FDCWD, place.data, RENAME_EXCHANGE) < 0 &&
-            rename(fresh.data, place.data) < 0)
-                rc = err_errno(err, errno, "rename %s", fresh.data);
-        if (rc == 0)
-                rc = fs_sync_dir(parent.data, err);
-        if (rc == 0)
-                rc = fs_remove_tree(fresh.data, err);
-        if (rc == 0)
-                rc = db_env_remove_logs(store->env, log, err);
-        str_deinit(&fresh);
-        str_deinit(&place);
-        str_deinit(&parent);
         return rc;
 }
 
