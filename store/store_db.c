@@ -87,6 +87,11 @@ static int read_all(struct db *db, struct err *err)
         return rc;
 }
 
+static int put_format(struct db_txn *txn, void *table, struct err *err)
+{
+        return db_put(table, txn, FORMAT_KEY, SPAN(FORMAT), err);
+}
+
 static int open_table(struct store *store, const char *table, struct db **db_r, struct err *err)
 {
         struct str format = STR_INIT;
@@ -107,7 +112,7 @@ static int open_table(struct store *store, const char *table, struct db **db_r, 
         else if (rc > 0 && !store->readonly)
                 rc = read_all(*db_r, err);
         else if (rc == 0 && !store->readonly)
-                rc = restore(store, *db_r, table, err) < 0 ? -1 : db_put(*db_r, NULL, FORMAT_KEY, SPAN(FORMAT), err);
+                rc = restore(store, *db_r, table, err) < 0 ? -1 : db_run(store->env, false, put_format, *db_r, err);
         str_deinit(&format);
         return rc < 0 ? -1 : 0;
 }
