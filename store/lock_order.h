@@ -18,6 +18,8 @@ extern struct lock_class change_class ACQUIRED_AFTER(mailbox_class);    /* subsc
 extern struct lock_class watch_class ACQUIRED_AFTER(mailbox_class);     /* who watches a mailbox; held while they are told: a leaf here */
 extern struct lock_class view_class ACQUIRED_AFTER(mailbox_class);      /* loading a view's blocks */
 extern struct lock_class sort_cache_class ACQUIRED_AFTER(mailbox_class);    /* facts for sorting: a leaf */
+extern struct lock_class duplicate_class ACQUIRED_AFTER(mailbox_class);     /* marks of deliveries: a shard of the table */
+extern struct lock_class duplicate_file_class ACQUIRED_AFTER(duplicate_class);      /* … their files: a leaf */
 extern struct lock_class index_class ACQUIRED_AFTER(view_class);        /* an index's blocks in memory, free space in its file: a leaf */
 
 #endif

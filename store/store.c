@@ -8,6 +8,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "store/duplicate_private.h"
 #include "store/mboxlist_private.h"
 #include "store/quota_private.h"
 #include "store/seen_private.h"
@@ -78,9 +79,11 @@ static int open_all(struct store *store, struct conf *conf, struct err *err)
             store_open_databases(store, err) < 0 || mboxlist_open(store, store->mailboxes_db, &store->ml, &damaged, err) < 0 ||
             mboxlist_settle_removals(store->ml, true, err) < 0 || subs_create(store, &store->subs, err) < 0 ||
             seens_create(store, &store->seens) < 0 ||
-            quotas_open(store, &store->quotas, err) < 0 || logstore_open(store, err) < 0)
+            quotas_open(store, &store->quotas, err) < 0 || duplicates_create(store, &store->duplicates) < 0 ||
+            logstore_open(store, err) < 0)
                 return -1;
         quotas_settle_later(store);
+        duplicates_start(store->duplicates);
         log_event(LOG_NOTE, NULL, "store.open", "dir=%s id=%s epoch=%u last_stop=%s mailboxes=%llu damaged=%llu", store->configdir,
                   store->id, store->epoch, store->unclean ? "unclean" : "clean", (unsigned long long)mboxlist_count(store->ml),
                   (unsigned long long)damaged);
@@ -104,6 +107,7 @@ static void release(struct store *store)
         sort_cache_destroy(&store->sort_cache);
         mboxlist_close(&store->ml);
         quotas_destroy(&store->quotas);
+        duplicates_destroy(&store->duplicates);
         subs_destroy(&store->subs);
         seens_destroy(&store->seens);
         store_close_databases(store);

@@ -12,6 +12,7 @@
 #include "store/store.h"
 #include "util/lock.h"
 
+struct duplicates;
 struct seens;
 struct quotas;
 struct subs;
@@ -50,6 +51,7 @@ struct store {
         struct subs *subs;
         struct seens *seens;
         struct quotas *quotas;                  /* quota_private.h */
+        struct duplicates *duplicates;          /* duplicate_private.h */
         struct logstore *ls;
         struct sort_cache *sort_cache;
 };

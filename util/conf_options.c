@@ -156,7 +156,10 @@ static const struct conf_option options[] = {
         { "duplicate_db", CONF_ENUM, "twoskip", "skiplist sql twoskip zeroskip", 0, CONF_IGNORED,
           "The database has one format here." },
         { "duplicate_db_path", CONF_STRING, NULL, NULL, 0, CONF_IGNORED,
-          "All databases are in one environment below configdirectory." },
+          "Deliveries are remembered in files of their own below configdirectory." },
+        { "duplicate_entries_max", CONF_INT, "4000000", NULL, 0, CONF_HONOURED,
+          "How many deliveries are remembered at most, for duplicatesuppression; beyond, the oldest are forgotten. 0: no limit. Each takes "
+          "40 octets on the disk and 11 to 22 in memory." },
         { "duplicatesuppression", CONF_SWITCH, "yes", NULL, 0, CONF_HONOURED,
           "Deliver a message with the same Message-ID to the same mailbox once only." },
         { "event_content_inclusion_mode", CONF_ENUM, "standard", "standard message header body headerbody", 0, CONF_LATER, NULL },
