@@ -49,6 +49,12 @@ static int compare_op(const void *name, const void *op)
         return strcmp(name, ((const struct ctl_op *)op)->name);
 }
 
+const struct ctl_op *ctl_op_table(size_t *n_r)
+{
+        *n_r = ARRAY_LEN(ops);
+        return ops;
+}
+
 const struct ctl_op *ctl_op_find(const char *name)
 {
         return bsearch(name, ops, ARRAY_LEN(ops), sizeof ops[0], compare_op);

@@ -42,6 +42,8 @@ struct ctl_op {
 };
 /* NULL: no such operation. */
 const struct ctl_op *ctl_op_find(const char *name);
+/* All of them, sorted by name. */
+const struct ctl_op *ctl_op_table(size_t *n_r);
 
 /* ---- for the operations' files ---- */
 const char *ctl_arg(struct ctl_call *call, const char *key);            /* NULL when absent or no string */

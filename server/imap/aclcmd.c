@@ -19,7 +19,7 @@ const struct mbentry *imap_acl_mailbox(struct imap *imap)
                 imap_bad(imap, "%s", imap->cmd.args.err.text);
                 return NULL;
         }
-        return imap_arg_mailbox(imap, &internal) ? imap_find_mailbox(imap, internal, ACL_ADMIN, false, NULL) : NULL;
+        return imap_arg_mailbox(imap, &internal) ? imap_find_mailbox(imap, internal, NULL) : NULL;
 }
 
 bool imap_acl_identifier(struct imap *imap, const char **identifier_r)

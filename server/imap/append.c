@@ -259,7 +259,7 @@ bool append_begin(struct imap *imap, bool replace)
         }
         if (!check_literals(imap, st))
                 return false;
-        st->target.entry = imap_find_mailbox(imap, internal, ACL_INSERT, true, &st->target.rights);
+        st->target.entry = imap_find_mailbox(imap, internal, &st->target.rights);
         if (!st->target.entry)
                 return false;
         if (!check_headers(imap, st))

@@ -5,67 +5,81 @@
 
 #include "server/imap/audit.h"
 #include "server/imap/imap_private.h"
+#include "server/imap/list.h"
+#include "server/imap/metadata.h"
 #include "server/imap/notify.h"
+#include "server/imap/selected.h"
+#include "server/imap/url_part.h"
 #include "util/array.h"
 #include "util/clock.h"
 #include "util/log.h"
 
+/* What a row needs; rights by their letters. */
+enum {
+        L = ACL_LOOKUP, R = ACL_READ, I = ACL_INSERT, K = ACL_CREATE, X = ACL_DELETEMBOX, T = ACL_DELETEMSG, E = ACL_EXPUNGE, A = ACL_ADMIN,
+};
+#define NONE            { 0 }
+#define NAMED(rights)   { .named = (rights) }
+#define SELECTED(rights) { .selected = (rights) }
+#define TARGET(rights)  { .selected = (rights), .named = I, .above = K }        /* messages go into the named one */
+#define METADATA        { .named = L, .any = METADATA_RIGHTS }
+
 /* Sorted by name, for bsearch(). */
 const struct imap_cmd imap_cmds[] = {
-        { "APPEND",       cmd_append,       S_AUTH,     CMD_POLL | CMD_LITERAL_STREAM },          /* RFC 9051 6.3.12, 4315 */
-        { "AUTHENTICATE", cmd_authenticate, S_NOT_AUTH, CMD_NO_LITERALS | CMD_SLOW_ON_FAIL },     /* RFC 9051 6.2.2, 4959 */
-        { "CANCELUPDATE", cmd_cancelupdate, S_SELECTED, CMD_POLL | CMD_NO_LITERALS },             /* RFC 5267 4.3.5 */
-        { "CAPABILITY",   cmd_capability,   S_ANY,      CMD_POLL | CMD_NO_LITERALS },             /* RFC 9051 6.1.1 */
-        { "CHECK",        cmd_check,        S_SELECTED, CMD_POLL | CMD_NO_LITERALS },             /* RFC 3501 6.4.1 */
-        { "CLOSE",        cmd_close,        S_SELECTED, CMD_NO_LITERALS },                        /* RFC 9051 6.4.1 */
-        { "COMPRESS",     cmd_compress,     S_AUTH,     CMD_POLL | CMD_NO_LITERALS },             /* RFC 4978 */
-        { "COPY",         cmd_copy,         S_SELECTED, CMD_POLL | CMD_SEQNO | CMD_UID_FORM },    /* RFC 9051 6.4.7, 4315 */
-        { "CREATE",       cmd_create,       S_AUTH,     CMD_POLL | CMD_LOGGED },                  /* RFC 9051 6.3.4, 6154 3 */
-        { "DELETE",       cmd_delete,       S_AUTH,     CMD_POLL | CMD_LOGGED },                  /* RFC 9051 6.3.5 */
-        { "DELETEACL",    cmd_deleteacl,    S_AUTH,     CMD_POLL | CMD_LOGGED },                  /* RFC 4314 3.2 */
-        { "ENABLE",       cmd_enable,       S_AUTH,     CMD_POLL },                               /* RFC 9051 6.3.1, 5161 */
-        { "ESEARCH",      cmd_esearch,      S_AUTH,     CMD_POLL },                               /* RFC 7377 */
-        { "EXAMINE",      cmd_examine,      S_AUTH,     0 },                                      /* RFC 9051 6.3.3 */
-        { "EXPUNGE",      cmd_expunge,      S_SELECTED, CMD_POLL | CMD_UID_FORM | CMD_WRITES },   /* RFC 9051 6.4.3, 6.4.9 */
-        { "FETCH",        cmd_fetch,        S_SELECTED, CMD_POLL | CMD_SEQNO | CMD_UID_FORM },    /* RFC 9051 6.4.5, 7162 */
-        { "GENURLAUTH",   cmd_genurlauth,  S_AUTH,     CMD_POLL },                               /* RFC 4467 */
-        { "GETACL",       cmd_getacl,       S_AUTH,     CMD_POLL },                               /* RFC 4314 3.3 */
-        { "GETMETADATA",  cmd_getmetadata,  S_AUTH,     CMD_POLL },                               /* RFC 5464 4.2 */
-        { "GETQUOTA",     cmd_getquota,     S_AUTH,     CMD_POLL },                               /* RFC 9208 4.1.1 */
-        { "GETQUOTAROOT", cmd_getquotaroot, S_AUTH,     CMD_POLL },                               /* RFC 9208 4.1.2 */
-        { "ID",           cmd_id,           S_ANY,      CMD_POLL },                               /* RFC 2971 */
-        { "IDLE",         cmd_idle,         S_AUTH,     CMD_POLL | CMD_NO_LITERALS },             /* RFC 9051 6.3.13, 2177 */
-        { "LIST",         cmd_list,         S_AUTH,     CMD_POLL },                               /* RFC 9051 6.3.9, 5258, 5819, 6154 */
-        { "LISTRIGHTS",   cmd_listrights,   S_AUTH,     CMD_POLL },                               /* RFC 4314 3.4 */
-        { "LOGIN",        cmd_login,        S_NOT_AUTH, CMD_SLOW_ON_FAIL },                       /* RFC 9051 6.2.3 */
-        { "LOGOUT",       cmd_logout,       S_ANY,      CMD_NO_LITERALS },                        /* RFC 9051 6.1.3 */
-        { "LSUB",         cmd_lsub,         S_AUTH,     CMD_POLL },                               /* RFC 3501 6.3.9 */
-        { "MOVE",         cmd_move,         S_SELECTED, CMD_POLL | CMD_UID_FORM | CMD_WRITES },   /* RFC 9051 6.4.8, 6851 */
-        { "MYRIGHTS",     cmd_myrights,     S_AUTH,     CMD_POLL },                               /* RFC 4314 3.5 */
-        { "NAMESPACE",    cmd_namespace,    S_AUTH,     CMD_POLL | CMD_NO_LITERALS },             /* RFC 9051 6.3.10, 2342 */
-        { "NOOP",         cmd_noop,         S_ANY,      CMD_POLL | CMD_NO_LITERALS },             /* RFC 9051 6.1.2 */
-        { "NOTIFY",       cmd_notify,       S_AUTH,     CMD_POLL },                               /* RFC 5465 */
-        { "RENAME",       cmd_rename,       S_AUTH,     CMD_POLL | CMD_LOGGED },                  /* RFC 9051 6.3.6 */
-        { "REPLACE",      cmd_replace,      S_SELECTED, CMD_POLL | CMD_UID_FORM | CMD_WRITES | CMD_LITERAL_STREAM },     /* RFC 8508 */
-        { "RESETKEY",     cmd_resetkey,    S_AUTH,     CMD_POLL },                               /* RFC 4467 */
-        { "RLIST",        cmd_rlist,        S_AUTH,     CMD_POLL },                               /* RFC 2193 5.1 */
-        { "RLSUB",        cmd_rlsub,        S_AUTH,     CMD_POLL },                               /* RFC 2193 5.2 */
-        { "SEARCH",       cmd_search,       S_SELECTED, CMD_POLL | CMD_SEQNO | CMD_UID_FORM },    /* RFC 9051 6.4.4, 4731, 5182 */
-        { "SELECT",       cmd_select,       S_AUTH,     0 },                                      /* RFC 9051 6.3.2 */
-        { "SETACL",       cmd_setacl,       S_AUTH,     CMD_POLL | CMD_LOGGED },                  /* RFC 4314 3.1 */
-        { "SETMETADATA",  cmd_setmetadata,  S_AUTH,     CMD_POLL | CMD_LOGGED },                  /* RFC 5464 4.3 */
-        { "SETQUOTA",     cmd_setquota,     S_AUTH,     CMD_POLL | CMD_ADMIN | CMD_LOGGED },      /* RFC 9208 4.1.3 */
-        { "SORT",         cmd_sort,         S_SELECTED, CMD_POLL | CMD_SEQNO | CMD_UID_FORM },    /* RFC 5256, 5267 3, 5957 */
-        { "STARTTLS",     cmd_starttls,     S_NOT_AUTH, CMD_NO_LITERALS },                        /* RFC 9051 6.2.1 */
-        { "STATUS",       cmd_status,       S_AUTH,     CMD_POLL },                               /* RFC 9051 6.3.11, 8438, 7162 3.1.7 */
-        { "STORE",        cmd_store,        S_SELECTED, CMD_POLL | CMD_SEQNO | CMD_UID_FORM | CMD_WRITES },       /* RFC 9051 6.4.6 */
-        { "SUBSCRIBE",    cmd_subscribe,    S_AUTH,     CMD_POLL },                               /* RFC 9051 6.3.7 */
-        { "THREAD",       cmd_thread,       S_SELECTED, CMD_POLL | CMD_SEQNO | CMD_UID_FORM },    /* RFC 5256 */
-        { "UNAUTHENTICATE", cmd_unauthenticate, S_AUTH, CMD_NO_LITERALS },                        /* RFC 8437 */
-        { "UNSELECT",     cmd_unselect,     S_SELECTED, CMD_NO_LITERALS },                        /* RFC 9051 6.4.2, 3691 */
-        { "UNSUBSCRIBE",  cmd_unsubscribe,  S_AUTH,     CMD_POLL },                               /* RFC 9051 6.3.8 */
-        { "URLFETCH",     cmd_urlfetch,    S_AUTH,     CMD_POLL },                               /* RFC 4467 */
-        { "XLIST",        cmd_xlist,        S_AUTH,     CMD_POLL },
+        { "APPEND",       cmd_append,        S_AUTH,     TARGET(0),             CMD_POLL | CMD_LITERAL_STREAM | CMD_TRYCREATE }, /* RFC 9051 6.3.12, 4315 */
+        { "AUTHENTICATE", cmd_authenticate,  S_NOT_AUTH, NONE,                  CMD_NO_LITERALS | CMD_SLOW_ON_FAIL }, /* RFC 9051 6.2.2, 4959 */
+        { "CANCELUPDATE", cmd_cancelupdate,  S_SELECTED, NONE,                  CMD_POLL | CMD_NO_LITERALS },         /* RFC 5267 4.3.5 */
+        { "CAPABILITY",   cmd_capability,    S_ANY,      NONE,                  CMD_POLL | CMD_NO_LITERALS },         /* RFC 9051 6.1.1 */
+        { "CHECK",        cmd_check,         S_SELECTED, NONE,                  CMD_POLL | CMD_NO_LITERALS },         /* RFC 3501 6.4.1 */
+        { "CLOSE",        cmd_close,         S_SELECTED, NONE,                  CMD_NO_LITERALS },                    /* RFC 9051 6.4.1 */
+        { "COMPRESS",     cmd_compress,      S_AUTH,     NONE,                  CMD_POLL | CMD_NO_LITERALS },         /* RFC 4978 */
+        { "COPY",         cmd_copy,          S_SELECTED, TARGET(R),             CMD_POLL | CMD_SEQNO | CMD_UID_FORM | CMD_TRYCREATE }, /* RFC 9051 6.4.7, 4315 */
+        { "CREATE",       cmd_create,        S_AUTH,     { .above = K },        CMD_POLL | CMD_LOGGED },              /* RFC 9051 6.3.4, 6154 3 */
+        { "DELETE",       cmd_delete,        S_AUTH,     NAMED(X),              CMD_POLL | CMD_LOGGED },              /* RFC 9051 6.3.5 */
+        { "DELETEACL",    cmd_deleteacl,     S_AUTH,     NAMED(A),              CMD_POLL | CMD_LOGGED },              /* RFC 4314 3.2 */
+        { "ENABLE",       cmd_enable,        S_AUTH,     NONE,                  CMD_POLL },                           /* RFC 9051 6.3.1, 5161 */
+        { "ESEARCH",      cmd_esearch,       S_AUTH,     NAMED(R),              CMD_POLL },                           /* RFC 7377 */
+        { "EXAMINE",      cmd_examine,       S_AUTH,     NAMED(R),              0 },                                  /* RFC 9051 6.3.3 */
+        { "EXPUNGE",      cmd_expunge,       S_SELECTED, SELECTED(R | E),       CMD_POLL | CMD_UID_FORM | CMD_WRITES }, /* RFC 9051 6.4.3, 6.4.9 */
+        { "FETCH",        cmd_fetch,         S_SELECTED, SELECTED(R),           CMD_POLL | CMD_SEQNO | CMD_UID_FORM }, /* RFC 9051 6.4.5, 7162 */
+        { "GENURLAUTH",   cmd_genurlauth,    S_AUTH,     NAMED(URL_RIGHTS),     CMD_POLL },                           /* RFC 4467 */
+        { "GETACL",       cmd_getacl,        S_AUTH,     NAMED(A),              CMD_POLL },                           /* RFC 4314 3.3 */
+        { "GETMETADATA",  cmd_getmetadata,   S_AUTH,     METADATA,              CMD_POLL | CMD_ADMIN_EXEMPT },        /* RFC 5464 4.2 */
+        { "GETQUOTA",     cmd_getquota,      S_AUTH,     NONE,                  CMD_POLL },                           /* RFC 9208 4.1.1 */
+        { "GETQUOTAROOT", cmd_getquotaroot,  S_AUTH,     { .named = R, .above = K }, CMD_POLL | CMD_ADMIN_EXEMPT },   /* RFC 9208 4.1.2 */
+        { "ID",           cmd_id,            S_ANY,      NONE,                  CMD_POLL },                           /* RFC 2971 */
+        { "IDLE",         cmd_idle,          S_AUTH,     NONE,                  CMD_POLL | CMD_NO_LITERALS },         /* RFC 9051 6.3.13, 2177 */
+        { "LIST",         cmd_list,          S_AUTH,     NAMED(LIST_RIGHTS),     CMD_POLL },                           /* RFC 9051 6.3.9, 5258, 5819, 6154 */
+        { "LISTRIGHTS",   cmd_listrights,    S_AUTH,     NAMED(A),              CMD_POLL },                           /* RFC 4314 3.4 */
+        { "LOGIN",        cmd_login,         S_NOT_AUTH, NONE,                  CMD_SLOW_ON_FAIL },                   /* RFC 9051 6.2.3 */
+        { "LOGOUT",       cmd_logout,        S_ANY,      NONE,                  CMD_NO_LITERALS },                    /* RFC 9051 6.1.3 */
+        { "LSUB",         cmd_lsub,          S_AUTH,     NAMED(LIST_RIGHTS),     CMD_POLL },                           /* RFC 3501 6.3.9 */
+        { "MOVE",         cmd_move,          S_SELECTED, TARGET(R | T | E),     CMD_POLL | CMD_UID_FORM | CMD_WRITES | CMD_TRYCREATE }, /* RFC 9051 6.4.8, 6851 */
+        { "MYRIGHTS",     cmd_myrights,      S_AUTH,     { .any = L | R | I | K | X | A }, CMD_POLL },                /* RFC 4314 3.5 */
+        { "NAMESPACE",    cmd_namespace,     S_AUTH,     NONE,                  CMD_POLL | CMD_NO_LITERALS },         /* RFC 9051 6.3.10, 2342 */
+        { "NOOP",         cmd_noop,          S_ANY,      NONE,                  CMD_POLL | CMD_NO_LITERALS },         /* RFC 9051 6.1.2 */
+        { "NOTIFY",       cmd_notify,        S_AUTH,     NAMED(NOTIFY_RIGHTS),  CMD_POLL },                           /* RFC 5465 */
+        { "RENAME",       cmd_rename,        S_AUTH,     { .named = X, .above = K }, CMD_POLL | CMD_LOGGED | CMD_ADMIN_EXEMPT }, /* RFC 9051 6.3.6 */
+        { "REPLACE",      cmd_replace,       S_SELECTED, TARGET(R | T | E),     CMD_POLL | CMD_UID_FORM | CMD_WRITES | CMD_LITERAL_STREAM | CMD_TRYCREATE }, /* RFC 8508 */
+        { "RESETKEY",     cmd_resetkey,      S_AUTH,     NAMED(R),              CMD_POLL },                           /* RFC 4467 */
+        { "RLIST",        cmd_rlist,         S_AUTH,     NAMED(LIST_RIGHTS),     CMD_POLL },                           /* RFC 2193 5.1 */
+        { "RLSUB",        cmd_rlsub,         S_AUTH,     NAMED(LIST_RIGHTS),     CMD_POLL },                           /* RFC 2193 5.2 */
+        { "SEARCH",       cmd_search,        S_SELECTED, SELECTED(R),           CMD_POLL | CMD_SEQNO | CMD_UID_FORM }, /* RFC 9051 6.4.4, 4731, 5182 */
+        { "SELECT",       cmd_select,        S_AUTH,     NAMED(R),              0 },                                  /* RFC 9051 6.3.2 */
+        { "SETACL",       cmd_setacl,        S_AUTH,     NAMED(A),              CMD_POLL | CMD_LOGGED },              /* RFC 4314 3.1 */
+        { "SETMETADATA",  cmd_setmetadata,   S_AUTH,     METADATA,              CMD_POLL | CMD_LOGGED | CMD_ADMIN_EXEMPT }, /* RFC 5464 4.3 */
+        { "SETQUOTA",     cmd_setquota,      S_AUTH,     NONE,                  CMD_POLL | CMD_ADMIN | CMD_LOGGED },  /* RFC 9208 4.1.3 */
+        { "SORT",         cmd_sort,          S_SELECTED, SELECTED(R),           CMD_POLL | CMD_SEQNO | CMD_UID_FORM }, /* RFC 5256, 5267 3, 5957 */
+        { "STARTTLS",     cmd_starttls,      S_NOT_AUTH, NONE,                  CMD_NO_LITERALS },                    /* RFC 9051 6.2.1 */
+        { "STATUS",       cmd_status,        S_AUTH,     NAMED(R),              CMD_POLL },                           /* RFC 9051 6.3.11, 8438, 7162 3.1.7 */
+        { "STORE",        cmd_store,         S_SELECTED, SELECTED(R),           CMD_POLL | CMD_SEQNO | CMD_UID_FORM | CMD_WRITES }, /* RFC 9051 6.4.6 */
+        { "SUBSCRIBE",    cmd_subscribe,     S_AUTH,     NAMED(L),              CMD_POLL },                           /* RFC 9051 6.3.7 */
+        { "THREAD",       cmd_thread,        S_SELECTED, SELECTED(R),           CMD_POLL | CMD_SEQNO | CMD_UID_FORM }, /* RFC 5256 */
+        { "UNAUTHENTICATE", cmd_unauthenticate, S_AUTH,     NONE,                  CMD_NO_LITERALS },                 /* RFC 8437 */
+        { "UNSELECT",     cmd_unselect,      S_SELECTED, NONE,                  CMD_NO_LITERALS },                    /* RFC 9051 6.4.2, 3691 */
+        { "UNSUBSCRIBE",  cmd_unsubscribe,   S_AUTH,     NONE,                  CMD_POLL },                           /* RFC 9051 6.3.8 */
+        { "URLFETCH",     cmd_urlfetch,      S_AUTH,     NAMED(URL_RIGHTS),     CMD_POLL },                           /* RFC 4467 */
+        { "XLIST",        cmd_xlist,         S_AUTH,     NAMED(LIST_RIGHTS),     CMD_POLL },
 };
 const size_t imap_cmds_n = ARRAY_LEN(imap_cmds);
 
@@ -132,11 +146,7 @@ static bool check_row(struct imap *imap)
                 imap_no(imap, "NOPERM", "Permission denied");
                 return false;
         }
-        if ((flags & CMD_WRITES) && imap->sel && imap->sel->readonly) {
-                imap_no(imap, NULL, "The mailbox is read-only");
-                return false;
-        }
-        return true;
+        return c->cmd->states != S_SELECTED || imap_selected_allows(imap);
 }
 
 /* For `cyrctl sessions`: the mailbox and the command, which stays shown until the next one. */

@@ -58,7 +58,7 @@ bool copy_begin(struct imap *imap)
         const char *name;
 
         imap->cmd.cleanup = cleanup;
-        if (!imap_selected_readable(imap) || !imap_arg_messages(imap, &st->uids))
+        if (!imap_arg_messages(imap, &st->uids))
                 return false;
         if (imap_sp(ip) < 0) {
                 imap_bad(imap, "%s", ip->err.text);
@@ -70,7 +70,7 @@ bool copy_begin(struct imap *imap)
                 imap_bad(imap, "%s", ip->err.text);
                 return false;
         }
-        st->entry = imap_find_mailbox(imap, name, ACL_INSERT, true, &st->rights);
+        st->entry = imap_find_mailbox(imap, name, &st->rights);
         return st->entry != NULL;
 }
 

@@ -79,7 +79,7 @@ static enum cmd_result begin(struct imap *imap)
                 return imap_bad(imap, "%s", ip->err.text);
         if (mailname_is_inbox(internal) && mailname_owned_by(internal, imap->userid))
                 return imap_no(imap, "CANNOT", "INBOX cannot be deleted");
-        entry = imap_find_mailbox(imap, internal, ACL_DELETEMBOX, false, NULL);
+        entry = imap_find_mailbox(imap, internal, NULL);
         if (!entry)
                 return CMD_DONE;
         keep = !imap->is_admin && imap_special_use_protected(imap, entry);

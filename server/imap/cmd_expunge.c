@@ -28,8 +28,6 @@ static enum cmd_result begin(struct imap *imap)
                 return CMD_DONE;
         if (imap_end(&imap->cmd.args) < 0)
                 return imap_bad(imap, "%s", imap->cmd.args.err.text);
-        if (!imap_selected_may(imap, ACL_EXPUNGE))
-                return CMD_DONE;
         if (mailbox_expunge(imap->sel->mbox, imap->cmd.uid ? &st->uids : NULL, true, &st->gone, &modseq, imap_waiter(imap), &err) < 0) {
                 imap_waiter_cancel(imap);
                 return imap_fail(imap, &err);

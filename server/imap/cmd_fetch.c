@@ -147,7 +147,7 @@ static bool begin(struct imap *imap)
         fetch_init(imap, st);
         imap->cmd.cleanup = cleanup;
         uidset_init(&uids);
-        if (!imap_selected_readable(imap) || !imap_arg_messages(imap, &uids))
+        if (!imap_arg_messages(imap, &uids))
                 goto out;
         if (imap_sp(ip) < 0 || fetch_parse(ip, &st->req) < 0) {
                 imap_bad(imap, "%s", ip->err.text);

@@ -108,7 +108,6 @@ static void read_server(void *arg)
 static enum cmd_result begin(struct imap *imap)
 {
         struct get_state *st = imap->cmd.state = ARENA_NEW(&imap->s->arena, struct get_state);
-        uint32_t rights;
 
         st->imap = imap;
         imap->cmd.cleanup = cleanup;
@@ -118,12 +117,8 @@ static enum cmd_result begin(struct imap *imap)
                 st->read = true;
                 return imap_offload(imap, OFFLOAD_DISK, read_server, st);
         }
-        st->entry = imap_find_mailbox(imap, st->internal, ACL_LOOKUP, false, &rights);
-        if (!st->entry)
-                return CMD_DONE;
-        if (!(rights & METADATA_RIGHTS))
-                return imap_no(imap, "NOPERM", "Permission denied");
-        return CMD_AGAIN;
+        st->entry = imap_find_mailbox(imap, st->internal, NULL);
+        return st->entry ? CMD_AGAIN : CMD_DONE;
 }
 
 static enum cmd_result reply(struct imap *imap, struct get_state *st)

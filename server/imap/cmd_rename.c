@@ -2,7 +2,7 @@
  * RENAME from to [partition] (RFC 9051 6.3.6; the partition is Cyrus's, for admins).
  *
  * What is below goes along, and missing names above the new one become mailboxes. RENAME INBOX is different: a new mailbox is made and INBOX's messages are moved into it; INBOX stays, and so
- * does what is below it. Needs x on the old name and k above the new one (RFC 4314 4); for INBOX, whose messages go, t and e.
+ * does what is below it. Needs x on the old name and k above the new one (RFC 4314 4); for INBOX, whose messages go, r, t and e too.
  * Another user's INBOX takes the whole user along: for admins only.
  */
 #include "server/imap/imap_private.h"
@@ -53,6 +53,9 @@ static void create_job(void *arg)
 }
 
 /* ---- arguments and permissions ---- */
+
+/* RENAME INBOX takes the messages away, one by one: besides x. */
+#define INBOX_RIGHTS (ACL_READ | ACL_DELETEMSG | ACL_EXPUNGE)
 
 static bool parse(struct imap *imap, struct rename_state *st)
 {
@@ -131,6 +134,7 @@ static bool stays(struct imap *imap, const struct rename_state *st)
 static enum cmd_result begin(struct imap *imap)
 {
         struct rename_state *st = ARENA_NEW(&imap->s->arena, struct rename_state);
+        uint32_t rights;
 
         st->imap = imap;
         uidset_init(&st->uids);
@@ -140,10 +144,11 @@ static enum cmd_result begin(struct imap *imap)
         if (!parse(imap, st))
                 return CMD_DONE;
         st->inbox = mailname_is_inbox(st->from) && mailname_owned_by(st->from, imap->userid);
-        st->from_entry = imap_find_mailbox(imap, st->from, st->inbox ? ACL_READ | ACL_DELETEMSG | ACL_EXPUNGE : ACL_DELETEMBOX,
-                                           false, NULL);
+        st->from_entry = imap_find_mailbox(imap, st->from, &rights);
         if (!st->from_entry)
                 return CMD_DONE;
+        if (st->inbox && (rights & INBOX_RIGHTS) != INBOX_RIGHTS)
+                return imap_no(imap, "NOPERM", "Permission denied");
         if (!st->inbox && mailname_is_inbox(st->from) && !imap->is_admin)
                 return imap_no(imap, "NOPERM", "Permission denied");
         if (!target_is_free(imap, st) || stays(imap, st))

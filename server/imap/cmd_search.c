@@ -67,8 +67,6 @@ static bool begin(struct imap *imap)
         int rc;
 
         imap->cmd.cleanup = cleanup;
-        if (!imap_selected_readable(imap))
-                return false;
         sets = search_sets_selected(imap);
         rc = imap_sp(ip);
         text = (struct span){ ip->p, (size_t)(ip->end - ip->p) };

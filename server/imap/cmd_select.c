@@ -269,7 +269,7 @@ static bool begin(struct imap *imap, bool examine)
         close_former(imap);
         if (condstore)
                 imap_enable_condstore(imap);
-        st->entry = imap_find_mailbox(imap, name, ACL_READ, false, &st->rights);
+        st->entry = imap_find_mailbox(imap, name, &st->rights);
         return st->entry != NULL;
 }
 

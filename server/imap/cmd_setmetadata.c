@@ -113,11 +113,9 @@ static enum cmd_result begin(struct imap *imap)
                 return CMD_DONE;
         imap->cmd.own_names[0] = st->internal;
         if (*st->internal) {
-                st->entry = imap_find_mailbox(imap, st->internal, ACL_LOOKUP, false, &st->rights);
+                st->entry = imap_find_mailbox(imap, st->internal, &st->rights);
                 if (!st->entry)
                         return CMD_DONE;
-                if (!imap->is_admin && !(st->rights & METADATA_RIGHTS))
-                        return imap_no(imap, "NOPERM", "Permission denied");
         }
         return imap_offload(imap, OFFLOAD_DB, set_job, st);
 }

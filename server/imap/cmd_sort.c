@@ -68,8 +68,6 @@ static bool begin(struct imap *imap)
         struct err err = ERR_INIT;
 
         imap->cmd.cleanup = cleanup;
-        if (!imap_selected_readable(imap))
-                return false;
         if (!parse(imap, st)) {
                 search_parse_failed(imap, &st->req);
                 return false;

@@ -34,7 +34,7 @@ static bool begin(struct imap *imap)
                 imap_bad(imap, "%s", ip->err.text);
                 return false;
         }
-        entry = imap_find_mailbox(imap, internal, ACL_READ, false, NULL);
+        entry = imap_find_mailbox(imap, internal, NULL);
         if (!entry)
                 return false;
         imap->cmd.state = st = ARENA_NEW(&imap->s->arena, struct status_state);

@@ -116,7 +116,7 @@ static bool begin(struct imap *imap)
                 imap_bad(imap, "%s", ip->err.text);
                 return false;
         }
-        if (!imap_selected_may(imap, 0) || !restrict_to_rights(imap, &st->change))
+        if (!restrict_to_rights(imap, &st->change))
                 return false;
         if (st->conditional)
                 imap_enable_condstore(imap);

@@ -27,9 +27,9 @@ static bool may_subscribe(struct imap *imap, const char *internal)
         entry = imap_look_up(imap, internal, &rights);
         if (entry)
                 mbentry_unref(&entry);
-        if (rights & ACL_LOOKUP)
+        if (imap_allows(imap, rights))
                 return true;
-        imap_no(imap, "NONEXISTENT", "Mailbox does not exist");
+        imap_refuse_mailbox(imap, internal, rights);
         return false;
 }
 

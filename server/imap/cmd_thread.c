@@ -58,8 +58,6 @@ static bool begin(struct imap *imap)
         struct err err = ERR_INIT;
 
         imap->cmd.cleanup = cleanup;
-        if (!imap_selected_readable(imap))
-                return false;
         sets = search_sets_selected(imap);
         if (imap_sp(ip) < 0 || parse_algorithm(ip, &st->algorithm) < 0 || imap_sp(ip) < 0 ||
             search_parse_charset_keys(ip, &sets, &st->req) < 0) {

@@ -58,12 +58,25 @@ enum imap_cmd_flags {
         CMD_LOGGED      = 1u << 7,      /* audit line */
         CMD_SLOW_ON_FAIL = 1u << 8,     /* a failure is answered after failedloginpause */
         CMD_UNADVERTISED = 1u << 9,
+        CMD_TRYCREATE   = 1u << 10,     /* a named mailbox that is not there is answered with [TRYCREATE] to who may make it (`above`) */
+        CMD_ADMIN_EXEMPT = 1u << 11,    /* `admins` need no rights on named mailboxes for it */
 };
 
+/*
+ * A command, and what it needs. Rights are ACL_… (RFC 4314 4, and section "ACL" of the extensions' RFCs). The dispatcher asks for `selected`
+ * before the handler is called; imap_find_mailbox() and imap_allows() for those on mailboxes that the arguments name; imap_may_create() for
+ * `above`. What depends on more than the mailbox – which flags STORE sets, whose quota root it is – the handler looks at itself.
+ */
 struct imap_cmd {
         const char *name;
         enum cmd_result (*fn)(struct imap *imap);
         unsigned states;
+        struct imap_needs {
+                uint32_t selected;              /* on the selected mailbox: all of these */
+                uint32_t named;                 /* on each mailbox that is named: all of these … */
+                uint32_t any;                   /* … and at least one of these, unless 0 */
+                uint32_t above;                 /* all of these on the nearest mailbox above one that is not there yet */
+        } needs;
         unsigned flags;
 };
 extern const struct imap_cmd imap_cmds[];       /* cmd.c, sorted by name */
@@ -186,14 +199,17 @@ uint32_t imap_rights(struct imap *imap, const struct mbentry *entry);
 const struct mbentry *imap_look_up(struct imap *imap, const char *internal, uint32_t *rights_r);
 /* Names that this user must not see whatever their ACL says: deleted ones, namespaces that are switched off. */
 bool imap_name_hidden(struct imap *imap, const char *internal);
-/* May this user create a mailbox of this name: the k right on the nearest one above it (RFC 4314 4), or an admin? */
+/* May this user create a mailbox of this name: has he the command's `above` on the nearest one above it (RFC 4314 4), or is he an admin? */
 bool imap_may_create(struct imap *imap, const char *internal);
+/* Do these rights on a named mailbox do for the command at hand? */
+bool imap_allows(const struct imap *imap, uint32_t rights);
 /*
- * Find a mailbox and check rights: `need` all of. NULL with the tagged reply sent: NO [NONEXISTENT] when it does not exist or may not
- * even be looked up (the two cannot be told apart), NO [NOPERM] when looked up but not allowed. `trycreate`: [TRYCREATE] instead of
- * [NONEXISTENT] (APPEND, COPY, MOVE) when the user could create it.
+ * The tagged NO for a named mailbox on which the user has `rights`, and these do not do: [NOPERM] when he may look it up, else
+ * [NONEXISTENT] or [TRYCREATE], as for one that is not there: the two cannot be told apart.
  */
-const struct mbentry *imap_find_mailbox(struct imap *imap, const char *internal, uint32_t need, bool trycreate, uint32_t *rights_r);
+enum cmd_result imap_refuse_mailbox(struct imap *imap, const char *internal, uint32_t rights);
+/* Find a mailbox on which the user may do what the command at hand does. NULL: the tagged reply was sent. */
+const struct mbentry *imap_find_mailbox(struct imap *imap, const char *internal, uint32_t *rights_r);
 /*
  * Open the mailbox of an entry: 1 opened, 0 not yet (an offload was started: return CMD_WAIT and call again with the same `open`),
  * -1 err is filled.

@@ -55,7 +55,7 @@ bool list_visible(struct list *l, const struct mbentry *entry)
 {
         if (entry->type != MBTYPE_NORMAL && entry->type != MBTYPE_REMOTE && entry->type != MBTYPE_MOVING)
                 return false;
-        return (imap_rights(l->imap, entry) & ACL_LOOKUP) && !imap_name_hidden(l->imap, entry->name);
+        return (imap_rights(l->imap, entry) & LIST_RIGHTS) && !imap_name_hidden(l->imap, entry->name);
 }
 
 /* ---- names above a name ---- */

@@ -9,6 +9,7 @@
 #include "server/imap/metadata.h"
 #include "util/hash.h"
 
+#define LIST_RIGHTS ACL_LOOKUP                  /* on a mailbox that is named */
 #define LIST_PATTERNS_MAX 100
 #define LIST_BATCH 64
 

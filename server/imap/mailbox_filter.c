@@ -170,10 +170,10 @@ static bool too_deep(const struct mailbox_walk *w, const char *top, const char *
 /* May it be searched, and was it not yet? */
 static bool wanted(struct mailbox_walk *w, const struct mbentry *entry, bool named)
 {
-        uint32_t need = named ? ACL_READ : ACL_READ | ACL_LOOKUP;
+        uint32_t rights = imap_rights(w->imap, entry);
 
-        if (entry->type != MBTYPE_NORMAL || imap_name_hidden(w->imap, entry->name) ||
-            (imap_rights(w->imap, entry) & need) != need)
+        if (entry->type != MBTYPE_NORMAL || imap_name_hidden(w->imap, entry->name) || !imap_allows(w->imap, rights) ||
+            (!named && !(rights & ACL_LOOKUP)))                 /* RFC 7377 2.2 */
                 return false;
         return table_set(w->told, span_of(entry->uniqueid), w) == NULL;
 }

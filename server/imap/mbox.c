@@ -5,6 +5,7 @@
  * in memory, so that neither words nor time tell them apart (RFC 4314 4, RFC 5530 3 NONEXISTENT).
  */
 #include "server/imap/imap_private.h"
+#include "util/must.h"
 
 bool imap_arg_mailbox(struct imap *imap, const char **internal_r)
 {
@@ -54,8 +55,10 @@ bool imap_may_create(struct imap *imap, const char *internal)
 {
         struct mboxlist *ml = store_mboxlist(imap->store);
         const struct mbentry *entry = NULL;
+        uint32_t need = imap->cmd.cmd ? imap->cmd.cmd->needs.above : ACL_CREATE;      /* no command yet: before a literal of APPEND */
         bool may;
 
+        must(need);
         if (imap_name_hidden(imap, internal))
                 return false;
         if (imap->is_admin) {                           /* top-level ones, users', and all below – of users that there are */
@@ -77,7 +80,7 @@ bool imap_may_create(struct imap *imap, const char *internal)
         }
         if (!entry)
                 return false;
-        may = imap_rights(imap, entry) & ACL_CREATE;
+        may = (imap_rights(imap, entry) & need) == need;
         mbentry_unref(&entry);
         return may;
 }
@@ -96,22 +99,37 @@ const struct mbentry *imap_look_up(struct imap *imap, const char *internal, uint
         return entry;
 }
 
-const struct mbentry *imap_find_mailbox(struct imap *imap, const char *internal, uint32_t need, bool trycreate, uint32_t *rights_r)
+bool imap_allows(const struct imap *imap, uint32_t rights)
+{
+        const struct imap_cmd *cmd = imap->cmd.cmd;
+
+        if (imap->is_admin && (cmd->flags & CMD_ADMIN_EXEMPT))
+                return true;
+        return (rights & cmd->needs.named) == cmd->needs.named && (!cmd->needs.any || (rights & cmd->needs.any));
+}
+
+enum cmd_result imap_refuse_mailbox(struct imap *imap, const char *internal, uint32_t rights)
+{
+        bool try = (imap->cmd.cmd->flags & CMD_TRYCREATE) && !(rights & ACL_LOOKUP) && imap_may_create(imap, internal);
+
+        if (rights & ACL_LOOKUP)
+                return imap_no(imap, "NOPERM", "Permission denied");
+        return imap_no(imap, try ? "TRYCREATE" : "NONEXISTENT", "Mailbox does not exist");
+}
+
+const struct mbentry *imap_find_mailbox(struct imap *imap, const char *internal, uint32_t *rights_r)
 {
         uint32_t rights;
         const struct mbentry *entry = imap_look_up(imap, internal, &rights);
 
         if (rights_r)
                 *rights_r = rights;
-        if (entry && (rights & need) == need) {
-                if (entry->type == MBTYPE_NORMAL)
-                        return entry;
+        if (!entry || !imap_allows(imap, rights))
+                imap_refuse_mailbox(imap, internal, rights);
+        else if (entry->type == MBTYPE_NORMAL)
+                return entry;
+        else
                 imap_no(imap, "UNAVAILABLE", "The mailbox is on another server");
-        } else if (rights & ACL_LOOKUP) {
-                imap_no(imap, "NOPERM", "Permission denied");
-        } else {
-                imap_no(imap, trycreate && imap_may_create(imap, internal) ? "TRYCREATE" : "NONEXISTENT", "Mailbox does not exist");
-        }
         if (entry)
                 mbentry_unref(&entry);
         return NULL;

@@ -225,6 +225,11 @@ static bool visible(struct imap *imap, const struct mbentry *entry)
                (imap_rights(imap, entry) & ACL_LOOKUP) && !imap_name_hidden(imap, entry->name);
 }
 
+static bool may_hear_of(struct imap *imap, const struct mbentry *entry)
+{
+        return (imap_rights(imap, entry) & NOTIFY_RIGHTS) == NOTIFY_RIGHTS;
+}
+
 /* 1: open; 0: not yet; -1: not to be had. */
 static int open_mailbox(struct imap *imap, const struct mbentry *entry, struct mailbox **mbox_r)
 {
@@ -273,7 +278,7 @@ static bool tell_mailbox(struct imap *imap, const struct notify_event *e)
         events |= e->what & CHANGE_EXPUNGED ? NOTIFY_EXPUNGE : 0;
         events |= e->what & CHANGE_FLAGS ? NOTIFY_FLAGS : 0;
         events &= notify_events_of(imap, imap->notify, entry->name, UINT32_MAX);
-        if (events && visible(imap, entry) && (imap_rights(imap, entry) & ACL_READ) && entry->type == MBTYPE_NORMAL &&
+        if (events && visible(imap, entry) && may_hear_of(imap, entry) && entry->type == MBTYPE_NORMAL &&
             !(imap->sel && strcmp(imap->sel->entry->uniqueid, entry->uniqueid) == 0))   /* RFC 5465 3.1: SELECTED speaks for it */
                 opened = open_mailbox(imap, entry, &mbox);
         if (opened > 0) {
@@ -360,7 +365,7 @@ static void tell_metadata(struct imap *imap, const struct notify_event *e)
                 told = events & NOTIFY_SERVER;
         } else if (notify_events_of(imap, imap->notify, e->name, UINT32_MAX) & NOTIFY_METADATA) {
                 entry = mboxlist_find(store_mboxlist(imap->store), e->name);
-                told = visible(imap, entry) && (imap_rights(imap, entry) & ACL_READ);
+                told = visible(imap, entry) && may_hear_of(imap, entry);
         }
         if (told) {
                 imap_put(imap, "* METADATA ");

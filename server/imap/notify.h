@@ -22,6 +22,7 @@ enum {
         NOTIFY_SERVER           = 1u << 6,      /* metadata of the server: whatever the mailboxes */
         NOTIFY_MESSAGES         = NOTIFY_NEW | NOTIFY_EXPUNGE | NOTIFY_FLAGS,
 };
+#define NOTIFY_RIGHTS (ACL_LOOKUP | ACL_READ)    /* on a mailbox of which something is told (RFC 5465 5) */
 #define NOTIFY_GROUPS_MAX 64
 #define NOTIFY_NAMES_MAX 1000                   /* of all groups */
 #define NOTIFY_QUEUE_MAX 256

@@ -188,18 +188,22 @@ bool imap_selected_lost(struct imap *imap)
         return imap->sel->vanished;
 }
 
-bool imap_selected_may(struct imap *imap, uint32_t rights)
+bool imap_selected_allows(struct imap *imap)
 {
         struct imap_selected *sel = imap->sel;
+        const struct imap_cmd *cmd = imap->cmd.cmd;
+        bool writes = cmd->flags & CMD_WRITES;
 
         imap_selected_refresh(imap);
+        if (!cmd->needs.selected && !writes)
+                return true;
         if (sel->revoked)
                 imap_no(imap, "NOPERM", "Permission denied");
-        else if (sel->vanished)
+        else if (writes && sel->vanished)
                 imap_no(imap, "NONEXISTENT", "The mailbox has been deleted");
-        else if (sel->examined)
+        else if (writes && sel->examined)
                 imap_no(imap, "READ-ONLY", "The mailbox is selected read-only");
-        else if ((sel->rights & rights) != rights)
+        else if (!sel->vanished && (sel->rights & cmd->needs.selected) != cmd->needs.selected)
                 imap_no(imap, "NOPERM", "Permission denied");
         else
                 return true;

@@ -21,13 +21,14 @@ void imap_watch_selected(struct imap *imap);
 /* Messages that this session's command has put there: NOTIFY does not tell of them (RFC 5465 5.2). */
 void imap_own_arrivals(struct imap *imap, const struct mailbox *mbox, uint32_t first_uid, uint32_t count);
 
-/* Look whether the entry was changed: rights, name; whether the mailbox is gone. Cheap; each command begins with it. */
+/* Look whether the entry was changed: rights, name; whether the mailbox is gone. Cheap; each command of the selected state begins with it. */
 void imap_selected_refresh(struct imap *imap);
 
 /* The same; false: the right to read it is gone, the tagged NO was sent. */
 bool imap_selected_readable(struct imap *imap);
-/* May the mailbox be changed here, and has the user all of `rights`? Otherwise the tagged NO was sent. */
-bool imap_selected_may(struct imap *imap, uint32_t rights);
+/* Does the selected mailbox take the command at hand: are the rights there that its row asks for, and may the mailbox be changed if that is
+ * what it does? Otherwise the tagged NO was sent. The dispatcher's. */
+bool imap_selected_allows(struct imap *imap);
 
 /* Say FLAGS and PERMANENTFLAGS: with `always`, or when there are keywords that this client has not heard of. */
 void imap_tell_keywords(struct imap *imap, bool always);

@@ -99,7 +99,7 @@ bool url_part_begin(struct url_part *p, struct imap *imap, const struct url_iden
         if (!p->section && url_part_section(&p->url, &imap->s->arena, &p->section, &err) < 0)
                 return false;
         p->entry = mboxlist_find(store_mboxlist(imap->store), p->internal);
-        if (p->entry && !(rights_of(imap, p->entry, who) & ACL_READ))
+        if (p->entry && !(rights_of(imap, p->entry, who) & URL_RIGHTS))
                 mbentry_unref(&p->entry);
         return p->entry != NULL;
 }

@@ -9,6 +9,8 @@
 #include "server/imap/imap.h"
 #include "server/imap/url.h"
 
+#define URL_RIGHTS ACL_READ                     /* on the mailbox that a URL names */
+
 /* Whose rights and whose names count. */
 struct url_identity {
         const char *userid;                     /* canonical */

@@ -13,6 +13,7 @@
 #include "server/msgfile.h"
 #include "server/protocols.h"
 #include "server/tls.h"
+#include "util/array.h"
 #include "util/clock.h"
 #include "util/hash.h"
 #include "util/log.h"
@@ -115,11 +116,6 @@ static void cmd_mail(struct lmtp *l, struct span args)
         struct span rest;
         struct err err = ERR_INIT;
 
-        if (!l->authenticated) {
-                lmtp_reply(l, "%s", conf_switch(l->conf, service_name(l->s->service), "soft_noauth")
-                                            ? "430 4.7.0 Authentication required" : "530 5.7.0 Authentication required");
-                return;
-        }
         if (l->have_from) {
                 lmtp_reply(l, "503 5.5.1 Nested MAIL command");
                 return;
@@ -217,24 +213,21 @@ static void cmd_starttls(struct lmtp *l, struct span args)
         }
 }
 
-static const struct lmtp_cmd {
-        const char *name;
-        void (*fn)(struct lmtp *l, struct span args);
-        bool needs_lhlo;
-} commands[] = {
-        { "AUTH", lmtp_cmd_auth, true },        /* RFC 4954 */
-        { "DATA", cmd_data, true },
-        { "EHLO", cmd_helo, false },
-        { "HELO", cmd_helo, false },
-        { "LHLO", cmd_lhlo, false },
-        { "MAIL", cmd_mail, true },
-        { "NOOP", cmd_noop, false },
-        { "QUIT", cmd_quit, false },
-        { "RCPT", lmtp_cmd_rcpt, true },
-        { "RSET", cmd_rset, false },
-        { "STARTTLS", cmd_starttls, true },     /* RFC 3207 */
-        { "VRFY", cmd_vrfy, true },
+const struct lmtp_cmd lmtp_cmds[] = {
+        { "AUTH", lmtp_cmd_auth, LMTP_GREETED },                        /* RFC 4954 */
+        { "DATA", cmd_data, LMTP_GREETED | LMTP_TRUSTED },
+        { "EHLO", cmd_helo, 0 },
+        { "HELO", cmd_helo, 0 },
+        { "LHLO", cmd_lhlo, 0 },
+        { "MAIL", cmd_mail, LMTP_GREETED | LMTP_TRUSTED },
+        { "NOOP", cmd_noop, 0 },
+        { "QUIT", cmd_quit, 0 },
+        { "RCPT", lmtp_cmd_rcpt, LMTP_GREETED | LMTP_TRUSTED },
+        { "RSET", cmd_rset, 0 },
+        { "STARTTLS", cmd_starttls, LMTP_GREETED },                     /* RFC 3207 */
+        { "VRFY", cmd_vrfy, LMTP_GREETED },
 };
+const size_t lmtp_cmds_n = ARRAY_LEN(lmtp_cmds);
 
 static bool line_is_clean(struct span line)
 {
@@ -256,13 +249,18 @@ static void dispatch(struct lmtp *l, struct span line)
                 lmtp_reply(l, "500 5.5.2 A command line ends with CRLF and has no CR, LF or NUL in it");
                 return;
         }
-        for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
-                if (!span_ieq_str(name, commands[i].name))
+        for (size_t i = 0; i < lmtp_cmds_n; i++) {
+                const struct lmtp_cmd *c = &lmtp_cmds[i];
+
+                if (!span_ieq_str(name, c->name))
                         continue;
-                if (commands[i].needs_lhlo && !l->greeted)
+                if ((c->needs & LMTP_GREETED) && !l->greeted)
                         lmtp_reply(l, "503 5.5.1 Say LHLO first");
+                else if ((c->needs & LMTP_TRUSTED) && !l->authenticated)
+                        lmtp_reply(l, "%s", conf_switch(l->conf, service_name(l->s->service), "soft_noauth")
+                                                    ? "430 4.7.0 Authentication required" : "530 5.7.0 Authentication required");
                 else
-                        commands[i].fn(l, args);
+                        c->fn(l, args);
                 return;
         }
         lmtp_reply(l, "500 5.5.2 Unknown command");

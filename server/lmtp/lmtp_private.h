@@ -107,6 +107,19 @@ struct lmtp {
 
 static inline struct lmtp *lmtp_of(struct session *s) { return s->self; }
 
+/* The commands, and what is asked before the handler is called. */
+enum {
+        LMTP_GREETED = 1u << 0,                 /* after LHLO: 503 */
+        LMTP_TRUSTED = 1u << 1,                 /* on a Unix socket, with lmtpd -a, or after AUTH of one of the service's admins: 530 */
+};
+struct lmtp_cmd {
+        const char *name;
+        void (*fn)(struct lmtp *l, struct span args);
+        unsigned needs;
+};
+extern const struct lmtp_cmd lmtp_cmds[];       /* lmtp.c */
+extern const size_t lmtp_cmds_n;
+
 /* lmtp.c */
 void lmtp_reply(struct lmtp *l, const char *fmt, ...) __attribute__((format(printf, 2, 3)));   /* one line, CRLF added */
 void lmtp_reset(struct lmtp *l);                                        /* RSET: the transaction is forgotten */

@@ -119,30 +119,30 @@ static void cmd_stls(struct pop3 *p, struct span args)
         }
 }
 
-enum { BEFORE = 1, AFTER = 2 };                 /* login */
-enum args { NONE, OPTIONAL, NEEDED };
-static const struct pop3_cmd {
-        const char *name;
-        void (*fn)(struct pop3 *p, struct span args);
-        unsigned states;
-        enum args args;
-} commands[] = {
-        { "AUTH", pop3_cmd_auth, BEFORE, OPTIONAL },    /* RFC 5034 */
-        { "CAPA", cmd_capa, BEFORE | AFTER, NONE },     /* RFC 2449 */
-        { "DELE", pop3_cmd_dele, AFTER, NEEDED },
-        { "LAST", pop3_cmd_last, AFTER, NONE },         /* RFC 1460 */
-        { "LIST", pop3_cmd_list, AFTER, OPTIONAL },
-        { "NOOP", cmd_noop, BEFORE | AFTER, NONE },
-        { "PASS", pop3_cmd_pass, BEFORE, NEEDED },
-        { "QUIT", cmd_quit, BEFORE | AFTER, NONE },
-        { "RETR", pop3_cmd_retr, AFTER, NEEDED },
-        { "RSET", pop3_cmd_rset, AFTER, NONE },
-        { "STAT", pop3_cmd_stat, AFTER, NONE },
-        { "STLS", cmd_stls, BEFORE, NONE },             /* RFC 2595 4 */
-        { "TOP", pop3_cmd_top, AFTER, NEEDED },
-        { "UIDL", pop3_cmd_uidl, AFTER, OPTIONAL },
-        { "USER", pop3_cmd_user, BEFORE, NEEDED },
+#define BEFORE POP3_BEFORE
+#define AFTER POP3_AFTER
+#define BOTH (POP3_BEFORE | POP3_AFTER)
+#define NONE POP3_ARGS_NONE
+#define OPTIONAL POP3_ARGS_OPTIONAL
+#define NEEDED POP3_ARGS_NEEDED
+const struct pop3_cmd pop3_cmds[] = {
+        { "AUTH", pop3_cmd_auth, BEFORE, OPTIONAL, 0 },         /* RFC 5034 */
+        { "CAPA", cmd_capa, BOTH, NONE, 0 },                    /* RFC 2449 */
+        { "DELE", pop3_cmd_dele, AFTER, NEEDED, ACL_DELETEMSG },
+        { "LAST", pop3_cmd_last, AFTER, NONE, ACL_READ },       /* RFC 1460 */
+        { "LIST", pop3_cmd_list, AFTER, OPTIONAL, ACL_READ },
+        { "NOOP", cmd_noop, BOTH, NONE, 0 },
+        { "PASS", pop3_cmd_pass, BEFORE, NEEDED, 0 },
+        { "QUIT", cmd_quit, BOTH, NONE, 0 },
+        { "RETR", pop3_cmd_retr, AFTER, NEEDED, ACL_READ },
+        { "RSET", pop3_cmd_rset, AFTER, NONE, 0 },
+        { "STAT", pop3_cmd_stat, AFTER, NONE, ACL_READ },
+        { "STLS", cmd_stls, BEFORE, NONE, 0 },                  /* RFC 2595 4 */
+        { "TOP", pop3_cmd_top, AFTER, NEEDED, ACL_READ },
+        { "UIDL", pop3_cmd_uidl, AFTER, OPTIONAL, ACL_READ },
+        { "USER", pop3_cmd_user, BEFORE, NEEDED, 0 },
 };
+const size_t pop3_cmds_n = ARRAY_LEN(pop3_cmds);
 
 static bool line_is_clean(struct span line)
 {
@@ -160,8 +160,8 @@ static void dispatch(struct pop3 *p, struct span line)
                 pop3_err(p, NULL, "A command line has no CR or NUL in it");
                 return;
         }
-        for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
-                const struct pop3_cmd *c = &commands[i];
+        for (size_t i = 0; i < pop3_cmds_n; i++) {
+                const struct pop3_cmd *c = &pop3_cmds[i];
 
                 if (!span_ieq_str(name, c->name))
                         continue;
@@ -172,6 +172,8 @@ static void dispatch(struct pop3 *p, struct span line)
                         pop3_err(p, NULL, "%s takes no argument", c->name);
                 else if (c->args == NEEDED && args.len == 0)
                         pop3_err(p, NULL, "%s needs an argument", c->name);
+                else if ((c->rights & p->drop.rights) != c->rights)
+                        pop3_err(p, "SYS/PERM", "Permission denied");
                 else
                         c->fn(p, c->fn == pop3_cmd_pass ? args : span_trim(args));
                 return;

@@ -73,15 +73,13 @@ static int check_rights(struct pop3 *p, struct err *err)
         struct acl_identity who = { .userid = p->userid, .is_admin = p->is_admin, .is_owner = true };
         uint32_t rights;
 
-        d->may_delete = d->may_see = true;
+        d->rights = ACL_FULL;
         if (!conf_switch(p->conf, service_name(p->s->service), "popuseacl"))
                 return 0;
         if (text && acl_parse_rights(span_of(text), &rights, NULL) == 0)
                 who.owner_rights = rights;
-        rights = acl_rights(d->entry->acl, &who);
-        d->may_delete = rights & ACL_DELETEMSG;
-        d->may_see = rights & ACL_SEEN;
-        return rights & ACL_READ ? 0 : err_set(err, ERR_PERM, "no right to read the mailbox");
+        d->rights = acl_rights(d->entry->acl, &who);
+        return d->rights & ACL_READ ? 0 : err_set(err, ERR_PERM, "no right to read the mailbox");
 }
 
 /* All that the client will see, as of now. */
@@ -258,7 +256,7 @@ static bool set_seen(struct pop3 *p)
         uint64_t modseq;
         struct err err = ERR_INIT;
 
-        if (!conf_switch(p->conf, service_name(p->s->service), "popuseimapflags") || !p->drop.may_see)
+        if (!conf_switch(p->conf, service_name(p->s->service), "popuseimapflags") || !(p->drop.rights & ACL_SEEN))
                 return false;
         gather(p, POP3_MSG_SEEN);
         if (uidset_empty(&p->uids))

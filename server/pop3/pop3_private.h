@@ -39,7 +39,7 @@ struct pop3_drop {
         const struct mbentry *entry;            /* reference */
         struct mailbox *mbox;                   /* reference */
         bool locked;                            /* nobody else reads it */
-        bool may_delete, may_see;
+        uint32_t rights;                        /* the user's; without popuseacl all */
         uint32_t uidvalidity;
         bool new_uidl;
         struct pop3_msg *msgs;
@@ -104,6 +104,19 @@ struct pop3 {
 };
 
 static inline struct pop3 *pop3_of(struct session *s) { return s->self; }
+
+/* The commands, and what is asked before the handler is called. */
+enum { POP3_BEFORE = 1, POP3_AFTER = 2 };       /* login */
+enum pop3_args { POP3_ARGS_NONE, POP3_ARGS_OPTIONAL, POP3_ARGS_NEEDED };
+struct pop3_cmd {
+        const char *name;
+        void (*fn)(struct pop3 *p, struct span args);
+        unsigned states;
+        enum pop3_args args;
+        uint32_t rights;                        /* ACL_… on the mailbox, all of them: with popuseacl */
+};
+extern const struct pop3_cmd pop3_cmds[];       /* pop3.c */
+extern const size_t pop3_cmds_n;
 
 /* pop3.c */
 void pop3_ok(struct pop3 *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -185,10 +185,6 @@ void pop3_cmd_dele(struct pop3 *p, struct span args)
 {
         struct pop3_msg *m;
 
-        if (!p->drop.may_delete) {
-                pop3_err(p, "SYS/PERM", "No right to delete messages");
-                return;
-        }
         m = parse_number(p, args);
         if (!m)
                 return;
