@@ -65,6 +65,7 @@ static bool refuse(struct append_check *check, bool bad, const char *code, const
 /* "UID REPLACE", "APPEND": the parser is behind it then. */
 static bool precheck_command(struct imap *imap, struct imap_parser *ip, struct append_check *check, bool *replace_r)
 {
+        const char *code, *text;
         struct span word;
 
         if (imap_atom(ip, &word) < 0 || (imap_word_is(word, "UID") && (imap_sp(ip) < 0 || imap_atom(ip, &word) < 0)))
@@ -74,9 +75,8 @@ static bool precheck_command(struct imap *imap, struct imap_parser *ip, struct a
                 return refuse(check, true, NULL, "Log in first");
         if (*replace_r && imap->state != IMAP_SELECTED)
                 return refuse(check, true, NULL, "No mailbox is selected");
-        if (*replace_r && imap->sel->readonly)
-                return refuse(check, false, NULL, "The mailbox is read-only");
-        return true;
+        imap->cmd.cmd = imap_cmd_find(word);
+        return !*replace_r || imap_selected_allows(imap, &code, &text) || refuse(check, false, code, text);
 }
 
 /* Read what there is of the command: "APPEND mailbox (\Seen) ". False: check says why. */
@@ -98,33 +98,40 @@ static bool precheck_args(struct imap *imap, struct span args, const char **inte
         return true;
 }
 
-bool imap_append_precheck(struct imap *imap, struct span args, uint64_t literal_bytes, struct append_check *check_r)
+static bool precheck(struct imap *imap, struct span args, uint64_t literal_bytes, struct append_check *check_r)
 {
         const struct mbentry *entry;
         const char *internal;
         uint32_t rights = 0;
         struct err err = ERR_INIT;
-        bool ok, full, replace;
+        bool full, replace;
 
-        *check_r = (struct append_check){ 0 };
         if (!precheck_args(imap, args, &internal, &replace, check_r))
                 return false;
         if (literal_bytes == 0 && !check_r->piece)              /* RFC 3502 6.3.11: this is how a client cancels the whole command */
                 return refuse(check_r, false, NULL, "The message is empty");
         entry = imap_look_up(imap, internal, &rights);
-        if (!entry || !(rights & (ACL_LOOKUP | ACL_INSERT))) {
+        if (!entry || !imap_allows(imap, rights)) {
                 mbentry_unref(&entry);
-                return refuse(check_r, false, imap_may_create(imap, internal) ? "TRYCREATE" : "NONEXISTENT", "Mailbox does not exist");
+                check_r->code = imap_refusal(imap, internal, rights, &check_r->text);
+                return false;
         }
         check_r->partition_dir = entry->type == MBTYPE_NORMAL ? store_partition_dir(imap->store, entry->partition) : NULL;
         full = !replace && !imap_quota_ignored(imap) && quota_check(imap->store, entry->name, (int64_t)literal_bytes, 1, &err) < 0;
         mbentry_unref(&entry);
-        ok = (rights & ACL_INSERT) && check_r->partition_dir;
-        if (!(rights & ACL_INSERT))
-                return refuse(check_r, false, "NOPERM", "Permission denied");
-        if (ok && full)                                         /* RFC 9208 4.3.1 */
+        if (full)                                               /* RFC 9208 4.3.1 */
                 return refuse(check_r, false, "OVERQUOTA", "Quota exceeded");
-        return ok ? true : refuse(check_r, false, "UNAVAILABLE", "The mailbox is not here");
+        return check_r->partition_dir ? true : refuse(check_r, false, "UNAVAILABLE", "The mailbox is not here");
+}
+
+bool imap_append_precheck(struct imap *imap, struct span args, uint64_t literal_bytes, struct append_check *check_r)
+{
+        bool ok;
+
+        *check_r = (struct append_check){ 0 };
+        ok = precheck(imap, args, literal_bytes, check_r);
+        imap->cmd.cmd = NULL;                                   /* it is not yet a command */
+        return ok;
 }
 
 /* ---- the whole command ---- */

@@ -88,7 +88,7 @@ static int by_name(const void *key, const void *row)
         return span_icmp(*(const struct span *)key, span_of(((const struct imap_cmd *)row)->name));
 }
 
-static const struct imap_cmd *find(struct span name)
+const struct imap_cmd *imap_cmd_find(struct span name)
 {
         return bsearch(&name, imap_cmds, imap_cmds_n, sizeof imap_cmds[0], by_name);
 }
@@ -115,7 +115,7 @@ static bool parse_head(struct imap *imap)
                         return false;
                 }
         }
-        c->cmd = find(c->name);
+        c->cmd = imap_cmd_find(c->name);
         if (!c->cmd || (c->uid && !(c->cmd->flags & CMD_UID_FORM))) {
                 c->cmd = NULL;
                 imap_bad(imap, "Unknown command");
@@ -128,6 +128,7 @@ static bool check_row(struct imap *imap)
 {
         struct imap_command *c = &imap->cmd;
         unsigned flags = c->cmd->flags;
+        const char *code, *text;
 
         if (!(c->cmd->states & imap->state)) {
                 imap_bad(imap, "%s", imap->state == IMAP_NOT_AUTH ? "Log in first"
@@ -146,7 +147,11 @@ static bool check_row(struct imap *imap)
                 imap_no(imap, "NOPERM", "Permission denied");
                 return false;
         }
-        return c->cmd->states != S_SELECTED || imap_selected_allows(imap);
+        if (c->cmd->states == S_SELECTED && !imap_selected_allows(imap, &code, &text)) {
+                imap_no(imap, code, "%s", text);
+                return false;
+        }
+        return true;
 }
 
 /* For `cyrctl sessions`: the mailbox and the command, which stays shown until the next one. */

@@ -69,7 +69,8 @@ static enum cmd_result begin(struct imap *imap)
         const struct mbentry *entry;
         struct delete_state *st;
         const char *internal;
-        bool keep;
+        uint32_t rights;
+        bool keep, purge;
 
         if (imap_sp(ip) < 0)
                 return imap_bad(imap, "%s", ip->err.text);
@@ -79,9 +80,11 @@ static enum cmd_result begin(struct imap *imap)
                 return imap_bad(imap, "%s", ip->err.text);
         if (mailname_is_inbox(internal) && mailname_owned_by(internal, imap->userid))
                 return imap_no(imap, "CANNOT", "INBOX cannot be deleted");
-        entry = imap_find_mailbox(imap, internal, NULL);
+        /* What is deleted already, admins take away for good: no right is asked for, as with Cyrus. */
+        purge = imap->is_admin && prefix && mailname_is_deleted(internal, prefix);
+        entry = purge ? imap_look_up(imap, internal, &rights) : imap_find_mailbox(imap, internal, NULL);
         if (!entry)
-                return CMD_DONE;
+                return purge ? imap_refuse_mailbox(imap, internal, rights) : CMD_DONE;
         keep = !imap->is_admin && imap_special_use_protected(imap, entry);
         mbentry_unref(&entry);
         if (mailname_is_inbox(internal) && !imap->is_admin)
@@ -94,8 +97,7 @@ static enum cmd_result begin(struct imap *imap)
         st->imap = imap;
         st->name = imap->cmd.own_names[0] = internal;
         st->tree = mailname_is_inbox(internal);
-        st->immediately = strcmp(conf_enum(imap->conf, NULL, "delete_mode"), "immediate") == 0 ||
-                          (prefix && mailname_is_deleted(internal, prefix));
+        st->immediately = strcmp(conf_enum(imap->conf, NULL, "delete_mode"), "immediate") == 0 || purge;
         st->unsubscribe = conf_switch(imap->conf, NULL, "delete_unsubscribe") && mailname_owned_by(internal, imap->userid);
         return imap_offload(imap, OFFLOAD_DB, job, st);
 }

@@ -3,7 +3,8 @@
  *
  * What is below goes along, and missing names above the new one become mailboxes. RENAME INBOX is different: a new mailbox is made and INBOX's messages are moved into it; INBOX stays, and so
  * does what is below it. Needs x on the old name and k above the new one (RFC 4314 4); for INBOX, whose messages go, r, t and e too.
- * Another user's INBOX takes the whole user along: for admins only.
+ * Another user's INBOX takes the whole user along: for admins only. The implicit rights of an owner are not to be had by moving a
+ * mailbox into one's own tree: to change whose it is takes the a right on all that moves.
  */
 #include "server/imap/imap_private.h"
 
@@ -11,6 +12,7 @@ struct rename_state {
         struct imap *imap;
         const char *from, *to, *partition;
         bool inbox;
+        bool new_owner;                         /* whoever that is, he gets the implicit rights of one; false for admins */
         enum { RENAMING, CREATING, OPENING_FROM, OPENING_TO, MOVING } at;
         struct err err;
         struct imap_open open;
@@ -37,10 +39,35 @@ static void cleanup(struct imap *imap)
         uidset_deinit(&st->copied);
 }
 
+/* Who has the a right on all that moves could have given himself any other. */
+static bool may_give_away(struct rename_state *st)
+{
+        const struct mbentry *entries[64];
+        struct mboxlist *ml = store_mboxlist(st->imap->store);
+        struct str after = STR_INIT;
+        bool may = true;
+        unsigned n;
+
+        while (may && (n = mboxlist_next(ml, st->from, after.data, entries, 64)) > 0) {
+                str_clear(&after);
+                str_append_str(&after, entries[n - 1]->name);
+                for (unsigned i = 0; i < n; i++) {
+                        may &= entries[i]->type == MBTYPE_INTERMEDIATE || (imap_rights(st->imap, entries[i]) & ACL_ADMIN);
+                        mbentry_unref(&entries[i]);
+                }
+        }
+        str_deinit(&after);
+        return may;
+}
+
 static void rename_job(void *arg)
 {
         struct rename_state *st = arg;
 
+        if (st->new_owner && !may_give_away(st)) {
+                err_set(&st->err, ERR_PERM, "%s: not all of it may be given to another owner", st->from);
+                return;
+        }
         mboxlist_rename_tree(store_mboxlist(st->imap->store), st->from, st->to, st->partition, &st->err);
 }
 
@@ -131,6 +158,13 @@ static bool stays(struct imap *imap, const struct rename_state *st)
         return true;
 }
 
+static bool changes_owner(struct imap *imap, const struct rename_state *st)
+{
+        const char *from = mailname_owner(st->from, &imap->s->arena), *to = mailname_owner(st->to, &imap->s->arena);
+
+        return from && to ? strcmp(from, to) != 0 : from != to;
+}
+
 static enum cmd_result begin(struct imap *imap)
 {
         struct rename_state *st = ARENA_NEW(&imap->s->arena, struct rename_state);
@@ -150,6 +184,9 @@ static enum cmd_result begin(struct imap *imap)
         if (st->inbox && (rights & INBOX_RIGHTS) != INBOX_RIGHTS)
                 return imap_no(imap, "NOPERM", "Permission denied");
         if (!st->inbox && mailname_is_inbox(st->from) && !imap->is_admin)
+                return imap_no(imap, "NOPERM", "Permission denied");
+        st->new_owner = !imap->is_admin && changes_owner(imap, st);
+        if (st->new_owner && !(rights & ACL_ADMIN))
                 return imap_no(imap, "NOPERM", "Permission denied");
         if (!target_is_free(imap, st) || stays(imap, st))
                 return CMD_DONE;

@@ -208,6 +208,8 @@ bool imap_allows(const struct imap *imap, uint32_t rights);
  * [NONEXISTENT] or [TRYCREATE], as for one that is not there: the two cannot be told apart.
  */
 enum cmd_result imap_refuse_mailbox(struct imap *imap, const char *internal, uint32_t rights);
+/* Its response code and text, without a reply. */
+const char *imap_refusal(struct imap *imap, const char *internal, uint32_t rights, const char **text_r);
 /* Find a mailbox on which the user may do what the command at hand does. NULL: the tagged reply was sent. */
 const struct mbentry *imap_find_mailbox(struct imap *imap, const char *internal, uint32_t *rights_r);
 /*

@@ -62,6 +62,9 @@ struct imap_session {
         struct imap_loop loop;
 };
 
+/* cmd.c: the row of a command; NULL: there is none. */
+const struct imap_cmd *imap_cmd_find(struct span name);
+
 /* cmd.c: begin with a gathered command: parses tag and name, checks what its row says. The phase is PHASE_EXECUTE or PHASE_FINISH then. */
 void imap_command_begin(struct imap *imap, struct span text);
 /* Call the handler; sets the phase. */

@@ -176,6 +176,8 @@ static void put_attributes(struct list *l, const struct list_row *row)
 
         if (!row->entry)                                /* RFC 5258 3.4: \NonExistent implies \Noselect */
                 put_attribute(imap, &first, !l->lsub && (l->extended || imap->rev2) ? "\\NonExistent" : "\\Noselect");
+        else if (l->status_items && !(imap_rights(imap, row->entry) & ACL_READ))        /* RFC 5819 2 */
+                put_attribute(imap, &first, "\\Noselect");
         if (children < 0 && !l->lsub)
                 children = row->internal && has_visible_children(l, row->internal);
         if (!l->lsub)
@@ -225,7 +227,7 @@ void list_emit(struct list *l, const struct list_row *row)
                 return;
         rights = imap_rights(imap, row->entry);
         l->status_wanted = l->status_items && (rights & ACL_READ);      /* RFC 5819 2: no STATUS for what cannot be selected */
-        l->metadata_wanted = l->metadata && (!l->subscribed || row->subscribed) && (rights & ACL_LOOKUP) && (rights & METADATA_RIGHTS);
+        l->metadata_wanted = l->metadata && (!l->subscribed || row->subscribed) && (imap->is_admin || (rights & METADATA_RIGHTS));
         if (!l->status_wanted && !l->metadata_wanted)
                 return;
         must(!l->status_entry);

@@ -45,7 +45,7 @@ bool imap_name_hidden(struct imap *imap, const char *internal)
         const char *prefix = conf_str(imap->conf, NULL, "deletedprefix");
 
         if (prefix && mailname_is_deleted(internal, prefix))
-                return !imap->is_admin || !conf_switch(imap->conf, NULL, "allowdeleted");
+                return !imap->is_admin;
         if (imap->is_admin || mailname_owned_by(internal, imap->userid))
                 return false;
         return conf_switch(imap->conf, NULL, mailname_is_user(internal) ? "disable_user_namespace" : "disable_shared_namespace");
@@ -55,7 +55,7 @@ bool imap_may_create(struct imap *imap, const char *internal)
 {
         struct mboxlist *ml = store_mboxlist(imap->store);
         const struct mbentry *entry = NULL;
-        uint32_t need = imap->cmd.cmd ? imap->cmd.cmd->needs.above : ACL_CREATE;      /* no command yet: before a literal of APPEND */
+        uint32_t need = imap->cmd.cmd->needs.above;
         bool may;
 
         must(need);
@@ -108,13 +108,20 @@ bool imap_allows(const struct imap *imap, uint32_t rights)
         return (rights & cmd->needs.named) == cmd->needs.named && (!cmd->needs.any || (rights & cmd->needs.any));
 }
 
+const char *imap_refusal(struct imap *imap, const char *internal, uint32_t rights, const char **text_r)
+{
+        *text_r = "Permission denied";
+        if (rights & ACL_LOOKUP)
+                return "NOPERM";
+        *text_r = "Mailbox does not exist";
+        return (imap->cmd.cmd->flags & CMD_TRYCREATE) && imap_may_create(imap, internal) ? "TRYCREATE" : "NONEXISTENT";
+}
+
 enum cmd_result imap_refuse_mailbox(struct imap *imap, const char *internal, uint32_t rights)
 {
-        bool try = (imap->cmd.cmd->flags & CMD_TRYCREATE) && !(rights & ACL_LOOKUP) && imap_may_create(imap, internal);
+        const char *text, *code = imap_refusal(imap, internal, rights, &text);
 
-        if (rights & ACL_LOOKUP)
-                return imap_no(imap, "NOPERM", "Permission denied");
-        return imap_no(imap, try ? "TRYCREATE" : "NONEXISTENT", "Mailbox does not exist");
+        return imap_no(imap, code, "%s", text);
 }
 
 const struct mbentry *imap_find_mailbox(struct imap *imap, const char *internal, uint32_t *rights_r)

@@ -163,10 +163,11 @@ void imap_selected_refresh(struct imap *imap)
                 mbentry_unref(&now);
                 return;
         }
+        /* delete_mode: delayed. An admin may have selected what was deleted before. */
+        sel->vanished |= deletedprefix && mailname_is_deleted(now->name, deletedprefix) && !mailname_is_deleted(sel->entry->name, deletedprefix);
         mbentry_unref(&sel->entry);
         sel->entry = now;
         renamed(imap);
-        sel->vanished |= deletedprefix && mailname_is_deleted(now->name, deletedprefix);        /* delete_mode: delayed */
         set_rights(imap);
         if (!sel->vanished && !(sel->rights & ACL_READ))                /* RFC 4314 4 lets it be; we do not: he would read on for days */
                 sel->vanished = sel->revoked = true;
@@ -188,26 +189,30 @@ bool imap_selected_lost(struct imap *imap)
         return imap->sel->vanished;
 }
 
-bool imap_selected_allows(struct imap *imap)
+bool imap_selected_allows(struct imap *imap, const char **code_r, const char **text_r)
 {
         struct imap_selected *sel = imap->sel;
         const struct imap_cmd *cmd = imap->cmd.cmd;
         bool writes = cmd->flags & CMD_WRITES;
 
         imap_selected_refresh(imap);
+        *code_r = "NOPERM";
+        *text_r = "Permission denied";
         if (!cmd->needs.selected && !writes)
                 return true;
         if (sel->revoked)
-                imap_no(imap, "NOPERM", "Permission denied");
-        else if (writes && sel->vanished)
-                imap_no(imap, "NONEXISTENT", "The mailbox has been deleted");
-        else if (writes && sel->examined)
-                imap_no(imap, "READ-ONLY", "The mailbox is selected read-only");
-        else if (!sel->vanished && (sel->rights & cmd->needs.selected) != cmd->needs.selected)
-                imap_no(imap, "NOPERM", "Permission denied");
-        else
-                return true;
-        return false;
+                return false;
+        if (writes && sel->vanished) {
+                *code_r = "NONEXISTENT";
+                *text_r = "The mailbox has been deleted";
+                return false;
+        }
+        if (writes && sel->examined) {
+                *code_r = "READ-ONLY";
+                *text_r = "The mailbox is selected read-only";
+                return false;
+        }
+        return sel->vanished || (sel->rights & cmd->needs.selected) == cmd->needs.selected;
 }
 
 void imap_enable_condstore(struct imap *imap)

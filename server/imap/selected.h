@@ -27,8 +27,8 @@ void imap_selected_refresh(struct imap *imap);
 /* The same; false: the right to read it is gone, the tagged NO was sent. */
 bool imap_selected_readable(struct imap *imap);
 /* Does the selected mailbox take the command at hand: are the rights there that its row asks for, and may the mailbox be changed if that is
- * what it does? Otherwise the tagged NO was sent. The dispatcher's. */
-bool imap_selected_allows(struct imap *imap);
+ * what it does? Otherwise what the NO is to say. The dispatcher's. */
+bool imap_selected_allows(struct imap *imap, const char **code_r, const char **text_r);
 
 /* Say FLAGS and PERMANENTFLAGS: with `always`, or when there are keywords that this client has not heard of. */
 void imap_tell_keywords(struct imap *imap, bool always);

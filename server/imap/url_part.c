@@ -78,7 +78,7 @@ static uint32_t rights_of(struct imap *imap, const struct mbentry *entry, const 
 
         if (entry->type != MBTYPE_NORMAL)
                 return 0;
-        if (prefix && mailname_is_deleted(entry->name, prefix) && !(who->is_admin && conf_switch(imap->conf, NULL, "allowdeleted")))
+        if (prefix && mailname_is_deleted(entry->name, prefix) && !who->is_admin)
                 return 0;
         if (!who->is_admin && !owned &&
             conf_switch(imap->conf, NULL, mailname_is_user(entry->name) ? "disable_user_namespace" : "disable_shared_namespace"))

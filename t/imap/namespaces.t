@@ -6,7 +6,6 @@ config literalminus: yes
 config specialusealways: no
 config delete_mode: immediate
 config anyoneuseracl: no
-config allowdeleted: yes
 needs LITERAL-
 covers NAMESPACE
 
