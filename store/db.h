@@ -77,7 +77,8 @@ void db_cursor_close(struct db_cursor **cursor);
 
 /*
  * Dumps: a table as text, one JSON object a line ({"k":"…","v":"…"}, octets as code points 0–255), a first line that says what it
- * is and a last one that says how many records there are: a dump without it is not whole. db_dump() replaces `path` durably.
+ * is and a last one that says how many records there are: a dump without it is not whole. db_dump() replaces `path`: its octets
+ * are synced, its name is with the directory.
  * db_restore() puts the records of a dump into a table, in one transaction; ERR_NOTFOUND no file, ERR_CORRUPT not whole.
  */
 int db_dump(struct db *db, const char *path, struct err *err);

@@ -64,7 +64,7 @@ int db_dump(struct db *db, const char *path, struct err *err)
         db_cursor_close(&cursor);
         str_printf(&out, "{\"records\":%llu}\n", (unsigned long long)records);
         if (rc == 0)
-                rc = fs_replace(path, out.data, out.len, 0600, err);
+                rc = fs_replace_lazily(path, out.data, out.len, 0600, err);
         str_deinit(&out);
         return rc;
 }

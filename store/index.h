@@ -112,6 +112,8 @@ void index_set_repair(struct index *ix, const struct index_repair *repair);     
 void index_shed(struct index *ix);
 /* All indexes: close descriptors that nobody uses at the moment, all but `keep`. They are opened again when they are needed. */
 void index_fds_shed(unsigned keep);
+/* A file of more pages, two thirds of which are free, is written anew by the next snapshot. For tests; before any index is opened. */
+extern uint32_t index_sparse_pages;
 
 /* ---- counters, blobs, sums ---- */
 

@@ -217,6 +217,8 @@ void index_extent_unref(struct index_extent **e_p)
         free(e);
 }
 
+uint32_t index_sparse_pages = 256;
+
 /* Mostly holes (after a purge): worth a new file. Not for the one free version that each changed block leaves. */
 static bool file_is_sparse(struct index_file *f)
 {
@@ -226,7 +228,7 @@ static bool file_is_sparse(struct index_file *f)
         file_lock(f);
         for (size_t i = 0; i < f->free.n; i++)
                 holes += f->free.v[i].pages;
-        sparse = f->end > 256 && holes > (uint64_t)f->end / 3 * 2;
+        sparse = f->end > index_sparse_pages && holes > (uint64_t)f->end / 3 * 2;
         file_unlock(f);
         return sparse;
 }

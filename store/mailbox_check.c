@@ -261,7 +261,8 @@ static int rebuild_manifest(struct mailbox *m, struct err *err)
         }
         man.entries[last_main].valid_len = MLOG_OPEN_END;
         man.generation = 1u << 20;
-        rc = mailbox_guard(m, manifest_write(&man, m->dir, err), err);
+        /* Its name is durable with that of the index, which is made anew from it. */
+        rc = mailbox_guard(m, manifest_write_lazily(&man, m->dir, err), err);
         manifest_deinit(&man);
         log_event(LOG_WARN, NULL, "mailbox.manifest", "uniqueid=%s rebuilt=%d", m->uniqueid, rc == 0);
         return rc;

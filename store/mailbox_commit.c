@@ -724,7 +724,8 @@ int mailbox_roll(struct mailbox *m, struct err *err)
         if (segment_begin(m, m->manifest.next_id, false, &seg, err) < 0)
                 return -1;
         m->manifest.next_id++;
-        if (segment_settle(m, seg, false, err) < 0) {
+        /* Its name is durable with the manifest's, and nothing is written to it before that. */
+        if (segment_settle(m, seg, true, err) < 0) {
                 file_unlink_last(seg->file);
                 segment_unref(&seg);
                 return -1;

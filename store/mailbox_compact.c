@@ -515,7 +515,8 @@ static int drop_retired(struct mailbox *m, struct err *err) EXCLUDES(mailbox_cla
                         manifest_remove(&m->manifest, i);
                 }
         }
-        rc = gone.n ? mailbox_guard(m, manifest_write(&m->manifest, m->dir, err), err) : 0;
+        /* The former manifest lists them as retired: whoever reads that does not look for them. */
+        rc = gone.n ? mailbox_guard(m, manifest_write_lazily(&m->manifest, m->dir, err), err) : 0;
         for (size_t i = 0; rc == 0 && i < gone.n; i++) {
                 bool held = false;
 

@@ -385,7 +385,8 @@ static int side_list(struct carry *t, struct err *err)
         struct segment *s = t->side;
         struct manifest_entry *e;
 
-        if (segment_settle(m, s, false, err) < 0)
+        /* Its name is durable with the manifest's, and before that no record adopts it. */
+        if (segment_settle(m, s, true, err) < 0)
                 return -1;
         s->sealed = true;
         s->seq = 0;

@@ -285,6 +285,8 @@ int manifest_find(const struct manifest *m, uint64_t id);                       
 void manifest_copy(struct manifest *to, const struct manifest *from);           /* `to` is initialised by this */
 /* Replace "<dir>/manifest" (synced, renamed, directory synced); raises the generation. */
 int manifest_write(struct manifest *m, const char *dir, struct err *err);
+/* The same without the directory's sync: after a power loss it may be the former one. For what that one can do without. */
+int manifest_write_lazily(struct manifest *m, const char *dir, struct err *err);
 int manifest_read(struct manifest *m, const char *dir, const char *uniqueid, struct err *err);
 int manifest_decode(struct manifest *m, const void *p, size_t len, const char *uniqueid, struct err *err);
 

@@ -107,7 +107,7 @@ static void write_copy(const char *dir, const struct str *text)
         str_deinit(&path);
 }
 
-int manifest_write(struct manifest *m, const char *dir, struct err *err)
+static int write_manifest(struct manifest *m, const char *dir, bool lazily, struct err *err)
 {
         struct manifest_head h = { .magic = MANIFEST_MAGIC, .version = MANIFEST_VERSION, .n = m->n, .generation = ++m->generation,
                                    .next_id = m->next_id };
@@ -123,12 +123,22 @@ int manifest_write(struct manifest *m, const char *dir, struct err *err)
         crc = crc32c(0, out.data, out.len);
         str_append(&out, &crc, sizeof crc);
         str_printf(&path, "%s/manifest", dir);
-        rc = fs_replace(path.data, out.data, out.len, 0600, err);
+        rc = lazily ? fs_replace_lazily(path.data, out.data, out.len, 0600, err) : fs_replace(path.data, out.data, out.len, 0600, err);
         if (rc == 0)
                 write_copy(dir, &out);
         str_deinit(&out);
         str_deinit(&path);
         return rc;
+}
+
+int manifest_write(struct manifest *m, const char *dir, struct err *err)
+{
+        return write_manifest(m, dir, false, err);
+}
+
+int manifest_write_lazily(struct manifest *m, const char *dir, struct err *err)
+{
+        return write_manifest(m, dir, true, err);
 }
 
 int manifest_decode(struct manifest *m, const void *p, size_t len, const char *uniqueid, struct err *err)
@@ -184,7 +194,7 @@ static bool fits_directory(const struct manifest *m, const char *dir)
                 closedir(d);
         for (uint32_t i = 0; d && fits && i < m->n; i++) {
                 mlog_segment_path(&path, dir, m->entries[i].id);
-                fits = access(path.data, F_OK) == 0 || m->entries[i].kind == MLOG_RETIRED;
+                fits = access(path.data, F_OK) == 0 || m->entries[i].kind == MLOG_RETIRED || m->entries[i].kind == MLOG_ADOPTED;
                 str_clear(&path);
         }
         str_deinit(&path);

@@ -161,7 +161,7 @@ int fs_mkdir_p_durable(const char *path, mode_t mode, struct err *err)
         return mkdir_parents(path, mode, true, err);
 }
 
-int fs_replace(const char *path, const void *p, size_t len, mode_t mode, struct err *err)
+static int replace(const char *path, const void *p, size_t len, mode_t mode, bool sync_name, struct err *err)
 {
         struct str tmp = STR_INIT;
         const char *slash = strrchr(path, '/');
@@ -184,7 +184,9 @@ int fs_replace(const char *path, const void *p, size_t len, mode_t mode, struct 
                 goto out;
         }
         str_clear(&tmp);                                /* nothing left to unlink */
-        if (!slash) {
+        if (!sync_name) {
+                ret = 0;
+        } else if (!slash) {
                 ret = fs_sync_dir(".", err);
         } else {
                 struct str dir = STR_INIT;
@@ -200,6 +202,16 @@ out:
                 unlink(tmp.data);
         str_deinit(&tmp);
         return ret;
+}
+
+int fs_replace(const char *path, const void *p, size_t len, mode_t mode, struct err *err)
+{
+        return replace(path, p, len, mode, true, err);
+}
+
+int fs_replace_lazily(const char *path, const void *p, size_t len, mode_t mode, struct err *err)
+{
+        return replace(path, p, len, mode, false, err);
 }
 
 int fs_slurp(const char *path, size_t max, struct str *out, struct err *err)

@@ -25,6 +25,8 @@ int fs_mkdir_p_durable(const char *path, mode_t mode, struct err *err); /* every
 bool fs_take_sync_failure(void);
 /* Replace `path` by these octets: temporary file in the same directory, fdatasync, rename, directory sync. */
 int fs_replace(const char *path, const void *p, size_t len, mode_t mode, struct err *err);
+/* The same without the directory's sync: after a power loss `path` has the former octets or these. */
+int fs_replace_lazily(const char *path, const void *p, size_t len, mode_t mode, struct err *err);
 /* Read a whole file of at most max octets (ERR_LIMIT) into `out` (appended). */
 int fs_slurp(const char *path, size_t max, struct str *out, struct err *err);
 /* Remove a directory and what is in it (no symbolic link is followed, one file system). Missing is fine. */

@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #include "store/annot.h"
+#include "store/index.h"
 #include "store/mailbox.h"
 #include "store/mboxlist.h"
 #include "store/seen.h"
@@ -42,6 +43,9 @@
 #define BOXES 4
 #define MSGS_MAX 400
 #define PICK_MAX 32
+
+#define OP_MS 6                         /* what an operation may take: on a busy machine there are as many, and it takes longer */
+#define QUIET_US 1900000                /* more than powerloss allows for flags */
 
 enum session {
         SESSION_FIRST,          /* a new store; stopped cleanly */
@@ -67,6 +71,10 @@ struct worker {
         struct store *store;
         unsigned number, seed, counter;
         bool second, killed, big_done;
+        bool in_header;                 /* killed when it has written an index's header, too */
+        bool in_move;                   /* … in the middle of a move */
+        unsigned threads, ops;
+        bool quiet;                     /* … and there is a pause before that, so long that \Seen has to be on disk by itself */
         uint64_t end_ms;
         struct box boxes[BOXES];
         /* a move that the process may be killed in */
@@ -402,7 +410,7 @@ static void op_copy(struct worker *w, struct box *b, struct box *to, bool move, 
         uidset_deinit(&copied);
 }
 
-static void op_replace(struct worker *w, struct box *b, struct box *to)
+static void op_replace(struct worker *w, struct box *b, struct box *to, size_t size)
 {
         unsigned at[1] = { b->n ? (unsigned)rand_r(&w->seed) % b->n : 0 };
         struct append_item item = { .internaldate = INT64_MIN, .savedate = INT64_MIN };
@@ -411,7 +419,6 @@ static void op_replace(struct worker *w, struct box *b, struct box *to)
         struct waiter waiter;
         struct err err = ERR_INIT;
         char guid[41], head[100];
-        size_t size = body_size(w);
         char *body;
         int len;
 
@@ -478,6 +485,7 @@ static void op_big(struct worker *w, struct box *b)
         op_create(w, other);
         op_append(w, b, 1, 70000);                      /* its blob is no link there, but a copy */
         op_copy(w, b, other, false, PICK_MAX);
+        op_replace(w, b, other, 70000);
         op_append(w, b, PICK_MAX, 50000);
         need(mailbox_checkpoint(to->mbox, &err), "checkpoint", &err);
         op_copy(w, b, to, false, PICK_MAX);
@@ -493,7 +501,7 @@ static void op_big(struct worker *w, struct box *b)
 }
 
 /* For the sessions that end as by kill -9: some checkpoints and moves are half done then. */
-static atomic_uint stopping;
+static atomic_uint stopping, working;
 
 static void stop_in_checkpoints(struct worker *w)
 {
@@ -505,9 +513,24 @@ static void stop_in_checkpoints(struct worker *w)
         if (w->boxes[0].there)
                 op_rename(w, &w->boxes[0]);
         atomic_fetch_add(&stopping, 1);
+        if (w->number == 1 && w->in_header && crash_stop_at_header) {
+                while (atomic_load(&stopping) < w->threads)
+                        usleep(1000);
+                crash_stop_at_header();
+        }
         for (unsigned i = 0; i < BOXES && w->number % 2; i++)
                 if (w->boxes[i].there)
                         (void)mailbox_checkpoint(w->boxes[i].mbox, &err);
+        /* One move is half done for certain: what has arrived is in the page cache only. */
+        if (w->number == 0 && w->in_move) {
+                while (atomic_load(&stopping) < w->threads)
+                        usleep(1000);
+                for (unsigned i = 0; i + 1 < BOXES - 1; i++)
+                        if (w->boxes[i].there && w->boxes[i].n && w->boxes[i + 1].there && crash_stop_at_sync_of) {
+                                crash_stop_at_sync_of(mailbox_uniqueid(w->boxes[i + 1].mbox));
+                                op_copy(w, &w->boxes[i], &w->boxes[i + 1], true, 2);
+                        }
+        }
         /* The source is opened before its target then. */
         for (unsigned i = 0; w->number % 2 == 0; i++)
                 if (w->boxes[i % (BOXES - 1)].there && w->boxes[i % (BOXES - 1) + 1].there)
@@ -524,7 +547,7 @@ static void *work(void *arg)
                 if (w->boxes[i].there)
                         open_box(w, &w->boxes[i]);
         settle(w);
-        while (clock_mono_ms() < w->end_ms) {
+        for (unsigned n = 0; n < w->ops || clock_mono_ms() < w->end_ms; n++) {
                 struct box *b = &w->boxes[rand_r(&w->seed) % BOXES];
                 int what = rand_r(&w->seed) % 100;
                 struct err err = ERR_INIT;
@@ -550,7 +573,7 @@ static void *work(void *arg)
                 else if (what < 80)
                         op_copy(w, b, &w->boxes[rand_r(&w->seed) % BOXES], true, 8);
                 else if (what < 83)
-                        op_replace(w, b, what % 2 ? b : &w->boxes[rand_r(&w->seed) % BOXES]);
+                        op_replace(w, b, what % 2 ? b : &w->boxes[rand_r(&w->seed) % BOXES], body_size(w));
                 else if (what < 89)
                         op_expunge(w, b);
                 else if (what < 92)
@@ -563,6 +586,13 @@ static void *work(void *arg)
                         need(mailbox_checkpoint(b->mbox, &err), "checkpoint", &err);
                 else if (mailbox_purge_expunged(b->mbox, clock_wall_s() + 1, &err) < 0 || mailbox_compact(b->mbox, &err) < 0)
                         need(-1, "purge and compact", &err);
+        }
+        atomic_fetch_sub(&working, 1);
+        if (w->quiet) {
+                for (unsigned i = 0; i < BOXES; i++)
+                        if (w->boxes[i].there)
+                                op_seen(w, &w->boxes[i]);
+                usleep(QUIET_US);
         }
         if (w->killed)
                 stop_in_checkpoints(w);
@@ -610,18 +640,24 @@ static void make_users(struct load *l)
         }
 }
 
-static void run_load(struct load *l, uint64_t ms, bool second, bool killed)
+static void run_load(struct load *l, uint64_t ms, bool second, bool killed, enum session session)
 {
+        atomic_store(&working, l->threads);
         for (unsigned i = 0; i < l->threads; i++) {
                 struct worker *w = &l->workers[i];
 
                 w->store = l->store;
                 w->second = second;
                 w->killed = killed;
+                w->in_header = session == SESSION_LONG;
+                w->quiet = session == SESSION_SHORT;
+                w->in_move = session == SESSION_TABLES;
+                w->threads = l->threads;
+                w->ops = (unsigned)(ms / OP_MS);
                 w->end_ms = clock_mono_ms() + ms;
                 must(thread_start(&w->thread, "load", 1 << 20, work, w) == 0);
         }
-        while (clock_mono_ms() < l->workers[0].end_ms) {
+        while (atomic_load(&working)) {
                 struct err err = ERR_INIT;
 
                 usleep(400000);
@@ -632,6 +668,8 @@ static void run_load(struct load *l, uint64_t ms, bool second, bool killed)
         while (killed && atomic_load(&stopping) < l->threads)
                 usleep(100);
         if (killed) {
+                if (session == SESSION_TABLES)
+                        usleep(500000);                 /* worker 0 ends it */
                 usleep((useconds_t)(rand_r(&l->workers[1].seed) % 50000));
                 _exit(0);
         }
@@ -793,12 +831,12 @@ static void run_session(struct load *l, enum session session)
         if (session == SESSION_FIRST)
                 make_users(l);
         if (session == SESSION_LONG) {
-                run_load(l, ms, false, false);
+                run_load(l, ms, false, false, SESSION_FIRST);
                 store_reconfigure(l->store, configuration(l, true));
                 note("second");
                 ms = l->ms;
         }
-        run_load(l, ms, session >= SESSION_LONG, session == SESSION_LONG || session == SESSION_SHORT || session == SESSION_TABLES);
+        run_load(l, ms, session >= SESSION_LONG, session == SESSION_LONG || session == SESSION_SHORT || session == SESSION_TABLES, session);
         if (session == SESSION_DUMPS)
                 need(mboxlist_check(store_mboxlist(l->store), true, ignore, NULL, &err), "check", &err);
         note("dump");
@@ -817,6 +855,7 @@ int main(int argc, char **argv)
                 return 2;
         }
         log_open(LOG_TO_STDERR, "load", -1, LOG_ERROR);
+        index_sparse_pages = 4;                         /* small as the mailboxes are */
         l = (struct load){ .root = argv[1], .threads = (unsigned)atoi(argv[2]), .ms = (uint64_t)atoi(argv[3]) * 1000 };
         /* Shared: what one session has done is where the next goes on. */
         l.workers = mmap(NULL, l.threads * sizeof *l.workers, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

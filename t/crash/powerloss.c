@@ -57,6 +57,7 @@ struct node {
         ARRAY(struct wr) writes;
         ARRAY(struct sync) syncs;
         uint32_t durable;               /* what was done to it before this event is */
+        uint32_t gone;                  /* the event that took its (last) name, 0: it has one */
         /* a file */
         char *base;                     /* its durable octets */
         uint64_t size, cap;
@@ -164,6 +165,12 @@ static struct node *parent_of(const char *path, const char **name_r)
 
 static void set_name(struct node *dir, const char *name, struct node *to)
 {
+        struct node *former = table_find(dir->now, span_of(name));
+
+        if (former)
+                former->gone = rec.events;
+        if (to)
+                to->gone = 0;
         table_set(dir->now, span_of(name), to);
 }
 
@@ -1158,6 +1165,8 @@ static void find_gaps(struct site_run *r)
                                 if (other->begin > s->begin && other->end && other->end < to && !is_dropped(other->site))
                                         to = other->end;
                         }
+                        if (n->gone > s->end && n->gone < to)           /* what it held is of no use any more */
+                                to = n->gone;
                         if (to > s->end + 1)
                                 *ARRAY_PUSH(&r->gaps) = (struct gap){ { n, s->begin }, s->end + 1, to };
                 }
@@ -1175,6 +1184,17 @@ static uint32_t next_note(const struct gap *g, uint32_t from)
         return g->to;
 }
 
+/* The last moment before the databases are dumped and copied again: what was changed since they were is in their log only. */
+static uint32_t before_dump(const struct gap *g)
+{
+        uint32_t seq = g->to;
+
+        for (size_t i = 0; i < rec.notes.n && rec.notes.v[i].seq < g->to; i++)
+                if (rec.notes.v[i].seq > g->from && strcmp(rec.notes.v[i].text, "dump") == 0)
+                        seq = rec.notes.v[i].seq;
+        return seq;
+}
+
 static int by_cut(const void *a, const void *b)
 {
         const struct state *x = a, *y = b;
@@ -1182,27 +1202,31 @@ static int by_cut(const void *a, const void *b)
         return x->cut != y->cut ? (x->cut < y->cut ? -1 : 1) : x->mode != y->mode ? x->mode - y->mode : x->damage - y->damage;
 }
 
-/* `round`s look closer and closer; some gaps of all that there are. */
+/* The first rounds look closer and closer at some of the gaps, the last one at the ends of as good as all. */
+static const struct { unsigned gaps, cuts, modes; bool damaged; } rounds_table[] = {
+        { 6, 2, 3, false }, { 16, 11, 5, true }, { 30, 11, 5, true }, { 400, 2, 2, true },
+};
+
 static void choose_states(struct site_run *r, unsigned round)
 {
-        static const unsigned gaps_of_round[] = { 6, 16, 30 };
-        unsigned max = gaps_of_round[round], seed = round * 77 + 1;
+        unsigned max = rounds_table[round].gaps, seed = round * 77 + 1;
 
         r->states.n = 0;
         for (unsigned i = 0; i < max && i < r->gaps.n; i++) {
                 const struct gap *g = &r->gaps.v[r->gaps.n <= max ? i : (size_t)i * r->gaps.n / max];
-                uint32_t note = next_note(g, g->from), later = next_note(g, note + 1);
-                uint32_t len = g->to - g->from, cuts[] = { note, g->to, g->from, later, g->from + (uint32_t)rand_r(&seed) % len,
-                                g->from + 1, g->from + 2, g->from + 4, g->from + 8, g->from + 16 };
-                static const int modes[] = { LOST_ALL, GONE_ALL, GONE_NONE, LOST_NONE, TORN_ALL };
+                uint32_t note = next_note(g, g->from), later = next_note(g, note + 1), len = g->to - g->from;
+                uint32_t cuts[] = { g->to, before_dump(g), note, g->from, later, g->from + (uint32_t)rand_r(&seed) % len,
+                                    g->from + 1, g->from + 2, g->from + 4, g->from + 8, g->from + 16 };
+                static const int modes[] = { LOST_ALL, GONE_NONE, GONE_ALL, LOST_NONE, TORN_ALL };
 
-                for (unsigned c = 0; c < (round == 0 ? 2 : ARRAY_LEN(cuts)); c++) {
-                        if (cuts[c] > g->to)
+                for (unsigned c = 0; c < rounds_table[round].cuts; c++) {
+                        if (cuts[c] > g->to || (c == 1 && cuts[1] == cuts[0]))
                                 continue;
-                        for (unsigned m = 0; m < (round == 0 ? 3 : ARRAY_LEN(modes)); m++)
-                                for (int damage = DAMAGE_NONE; damage <= (round ? DAMAGE_UNMOUNTED : DAMAGE_NONE); damage++) {
+                        for (unsigned m = 0; m < rounds_table[round].modes; m++)
+                                for (int damage = DAMAGE_NONE; damage <= (rounds_table[round].damaged ? DAMAGE_UNMOUNTED : DAMAGE_NONE);
+                                     damage++) {
                                         /* Damage only at the ends of gaps: it is rarely what matters. */
-                                        if (damage != DAMAGE_NONE && (c > 1 || m > 1))
+                                        if (damage != DAMAGE_NONE && (c > 2 || m > 1))
                                                 continue;
                                         *ARRAY_PUSH(&r->states) = (struct state){ .cut = cuts[c], .mode = modes[m], .damage = damage,
                                                                                   .victim = g->victim, .seed = (unsigned)rand_r(&seed) };
@@ -1312,7 +1336,7 @@ static unsigned run_sites(const char *scratch, const char *list, unsigned from, 
 int main(int argc, char **argv)
 {
         const char *sites = NULL;
-        unsigned jobs = 2, count, seed, bad = 0, rounds = 3;
+        unsigned jobs = 2, count, seed, bad = 0, rounds = ARRAY_LEN(rounds_table);
         int only = -1;
         pid_t pids[64];
 
@@ -1332,8 +1356,8 @@ int main(int argc, char **argv)
                 else if (strcmp(argv[i], "--jobs") == 0)
                         jobs = (unsigned)atoi(argv[i + 1]);
         }
-        if (rounds > 3)
-                rounds = 3;
+        if (rounds > ARRAY_LEN(rounds_table))
+                rounds = ARRAY_LEN(rounds_table);
         if (load_log(argv[1]) < 0) {
                 fprintf(stderr, "powerloss: cannot read %s\n", argv[1]);
                 return 2;

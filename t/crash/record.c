@@ -22,6 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#define INDEX_HEADERS 8192              /* octets at the beginning of an index: its two headers */
 #define FRAMES_MAX 24                           /* Berkeley DB's own are many */
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -246,6 +247,20 @@ ssize_t write(int fd, const void *p, size_t len)
         return n;
 }
 
+static bool stop_at_header;
+
+void crash_stop_at_header(void)
+{
+        pthread_mutex_lock(&lock);
+        stop_at_header = true;
+        pthread_mutex_unlock(&lock);
+}
+
+static bool ends_in(const char *path, const char *end)
+{
+        return strlen(path) >= strlen(end) && strcmp(path + strlen(path) - strlen(end), end) == 0;
+}
+
 static ssize_t do_pwrite(int fd, const void *p, size_t len, off_t at)
 {
         REAL(pwrite);
@@ -258,6 +273,8 @@ static ssize_t do_pwrite(int fd, const void *p, size_t len, off_t at)
         pthread_mutex_lock(&lock);
         n = real(fd, p, len, at);
         log_write(fd, &st, p, n, (uint64_t)at);
+        if (stop_at_header && at < INDEX_HEADERS && ends_in(rel, "/index"))
+                _exit(0);
         pthread_mutex_unlock(&lock);
         return n;
 }
@@ -326,6 +343,17 @@ static int do_truncate(int fd, off_t size)
 int ftruncate(int fd, off_t size) { return do_truncate(fd, size); }
 int ftruncate64(int fd, off64_t size) { return do_truncate(fd, size); }
 
+/* "/directory/log.": what such a path has in it. */
+static char *stop_at_sync_of;
+
+void crash_stop_at_sync_of(const char *directory)
+{
+        pthread_mutex_lock(&lock);
+        stop_at_sync_of = malloc(strlen(directory) + 8);
+        sprintf(stop_at_sync_of, "/%s/log.", directory);
+        pthread_mutex_unlock(&lock);
+}
+
 static int do_sync(int fd, int (*sync_fn)(int))
 {
         char rel[PATH_MAX];
@@ -339,6 +367,8 @@ static int do_sync(int fd, int (*sync_fn)(int))
         r.dir = S_ISDIR(st.st_mode);
         r.site = call_site();
         pthread_mutex_lock(&lock);
+        if (stop_at_sync_of && strstr(rel, stop_at_sync_of))
+                _exit(0);
         r.offset = (uint64_t)getpid() << 32 | ++sync_number;    /* the load forks */
         put(&r, rel, NULL, NULL);
         pthread_mutex_unlock(&lock);
@@ -378,7 +408,7 @@ static void stop_here(const char *path)
 {
         const char *end = getenv("CRASH_STOP_AT");
 
-        if (end && strlen(path) >= strlen(end) && strcmp(path + strlen(path) - strlen(end), end) == 0)
+        if (end && ends_in(path, end))
                 _exit(0);
 }
 
