@@ -884,6 +884,8 @@ static int finish_load(struct mailbox *m, struct replay *r, uint32_t last, struc
         for (uint32_t i = 0; i < m->segs_n; i++)
                 m->segs[i]->durable = m->segs[i]->end;
         m->end_mark = m->durable_mark = mlog_mark(m->active->info.id, m->active->end);
+        if (c->log.segment && c->log.segment != m->active->info.id)
+                index_touch(m->ix);                     /* the next checkpoint has to leave the former segment */
         c->log = (struct index_position){ .segment = m->active->info.id, .offset = m->active->end, .seq = m->seq - 1, .epoch = m->epoch,
                                           .prev_crc = m->prev_crc };
         return 0;
