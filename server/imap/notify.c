@@ -337,8 +337,11 @@ static void tell_name(struct imap *imap, const struct notify_event *e)
 static void tell_subscription(struct imap *imap, const struct notify_event *e)
 {
         const struct mbentry *entry;
-        unsigned events = notify_events_of(imap, imap->notify, e->name, UINT32_MAX);
+        unsigned events;
 
+        if (strcmp(e->user, imap->userid) != 0)                 /* he watches the other's mailboxes; subscriptions are the other's own */
+                return;
+        events = notify_events_of(imap, imap->notify, e->name, UINT32_MAX);
         for (unsigned i = 0; i < imap->notify->groups_n; i++)   /* what was subscribed until now is still meant */
                 if (imap->notify->groups[i].which == NOTIFY_SUBSCRIBED)
                         events |= imap->notify->groups[i].events;

@@ -42,7 +42,7 @@ struct notify_event {
         unsigned what;                          /* CHANGE_MAILBOX: CHANGE_… */
         char uniqueid[32];                      /* CHANGE_MAILBOX */
         char *name, *other;                     /* CHANGE_NAME, CHANGE_SUBSCRIPTION (name: the mailbox), CHANGE_ANNOTATION (other: the entry) */
-        char *user;                             /* CHANGE_ANNOTATION: of a private one */
+        char *user;                             /* CHANGE_SUBSCRIPTION; CHANGE_ANNOTATION: of a private one. Nobody else is told */
         const struct mbentry *before, *after;   /* references */
         bool moved, follows;
 };

@@ -120,8 +120,8 @@ static bool enqueue_locked(struct notify_watch *w, const struct change *c)
         e->name = xstrdup(c->kind == CHANGE_SUBSCRIPTION ? c->other : c->name);
         if ((c->kind == CHANGE_NAME || c->kind == CHANGE_ANNOTATION) && c->other)
                 e->other = xstrdup(c->other);
-        if (c->kind == CHANGE_ANNOTATION && c->user)
-                e->user = xstrdup(c->user);
+        if (c->kind == CHANGE_SUBSCRIPTION || (c->kind == CHANGE_ANNOTATION && c->user))
+                e->user = xstrdup(c->kind == CHANGE_SUBSCRIPTION ? c->name : c->user);
         e->before = c->before ? mbentry_ref(c->before) : NULL;
         e->after = c->after ? mbentry_ref(c->after) : NULL;
         return first;

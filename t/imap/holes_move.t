@@ -1,0 +1,169 @@
+#!t/transcript
+# Holes that other servers had: mailboxes moved where they do not belong, and flags that travel along with messages
+client b as bob
+client c as carol
+user carol
+mailbox Folder 2 messages
+mailbox Folder/Sub 1 messages
+mailbox Mine 1 messages as bob
+c> NOOP
+c< OK ...
+
+== RENAME into another user's tree, without the k right there: nowhere below it, whatever it is called
+b> RENAME Mine "Other Users/alice/Mine"
+b< NO [NOPERM] Permission denied
+b> RENAME Mine "Other Users/alice/Folder/Mine"
+b< NO [NOPERM] Permission denied
+b> RENAME Mine "Other Users/dave"
+b< NO [NOPERM] Permission denied
+b> RENAME Mine "Other Users/dave/Mine"
+b< NO [NOPERM] Permission denied
+b> RENAME Mine "Shared Folders/Mine"
+b< NO [NOPERM] Permission denied
+b> RENAME Mine "Other Users/alice"
+b< NO [NOPERM] Permission denied
+b> RENAME INBOX "Other Users/alice/Taken"
+b< NO [NOPERM] Permission denied
+b> RENAME Mine "Other Users/bob/Renamed"
+b< OK ...
+b> RENAME Renamed Mine
+b< OK ...
+a> LIST "" *
+a! * LIST ... /.*Mine.*/
+a< OK ...
+
+== RENAME out of another user's tree: the x right lets delete, not own (implicit_owner_rights has a, and a gives r)
+a> SETACL Folder bob lx
+a< OK ...
+b> RENAME "Other Users/alice/Folder" Stolen
+b< NO [NOPERM] Permission denied
+b> RENAME "Other Users/alice/Folder/Sub" Stolen
+b< NO [NONEXISTENT] Mailbox does not exist
+a> SETACL Folder bob lxrswiptek
+a< OK ...
+b> RENAME "Other Users/alice/Folder" Stolen
+b< NO [NOPERM] Permission denied
+b> LIST "" Stolen*
+b! * LIST ...
+b< OK ...
+a> STATUS Folder (MESSAGES)
+a< * STATUS Folder (MESSAGES 2)
+a< OK ...
+
+== nor by way of a third, who grants k
+c> SETACL INBOX bob lk
+c< OK ...
+b> RENAME "Other Users/alice/Folder" "Other Users/carol/Folder"
+b< NO [NOPERM] Permission denied
+b> RENAME Mine "Other Users/carol/FromBob"
+b< OK ...
+c> STATUS FromBob (MESSAGES)
+c< NO [NOPERM] ...
+c> MYRIGHTS FromBob
+c< * MYRIGHTS FromBob lkxcan
+c< OK ...
+c> SETACL FromBob carol lrswipkxtecdan
+c< OK ...
+c> STATUS FromBob (MESSAGES)
+c< * STATUS FromBob (MESSAGES 1)
+c< OK ...
+
+== with a on the top but not on what is below, hidden or not, nothing of it moves
+a> SETACL Folder bob lxa
+a< OK ...
+b> RENAME "Other Users/alice/Folder" Stolen
+b< NO [NOPERM] Permission denied
+a> SETACL Folder/Sub bob lxrswi
+a< OK ...
+b> RENAME "Other Users/alice/Folder" Stolen
+b< NO [NOPERM] Permission denied
+a> SETACL Folder/Sub bob a
+a< OK ...
+b> RENAME "Other Users/alice/Folder" Given
+b< OK ...
+b> LIST "" Given*
+b< * LIST ... Given
+b< * LIST ... Given/Sub
+b< OK ...
+a> LIST "" Folder*
+a! * LIST ...
+a< OK ...
+
+== COPY, MOVE, REPLACE, APPEND: flags that one has no right to set stay behind (RFC 4314 4)
+mailbox Box 0 messages
+b> CREATE From
+b< OK ...
+b> APPEND From (\Seen \Deleted \Flagged \Answered \Draft kw) {4+}
+b>> A: b
+b< OK ...
+b> APPEND From (\Seen \Deleted \Flagged \Answered \Draft kw) {4+}
+b>> A: c
+b< OK ...
+b> APPEND From (\Seen \Deleted \Flagged \Answered \Draft kw) {4+}
+b>> A: d
+b< OK ...
+a> SETACL Box bob li
+a< OK ...
+b> SELECT From
+b< OK ...
+b> COPY 1 "Other Users/alice/Box"
+b< OK ...
+b> UID MOVE 2 "Other Users/alice/Box"
+b< OK ...
+b> REPLACE 2 "Other Users/alice/Box" (\Seen \Deleted \Flagged kw) {4+}
+b>> A: e
+b< OK ...
+b> APPEND "Other Users/alice/Box" (\Seen \Deleted \Flagged kw) {4+}
+b>> A: f
+b< OK ...
+a> SELECT Box
+a< * 4 EXISTS
+a< OK ...
+a> FETCH 1:* FLAGS
+a< * 1 FETCH (FLAGS (\Recent))
+a< * 2 FETCH (FLAGS (\Recent))
+a< * 3 FETCH (FLAGS (\Recent))
+a< * 4 FETCH (FLAGS (\Recent))
+a< OK ...
+a> SETACL Box bob lit
+a< OK ...
+b> COPY 1 "Other Users/alice/Box"
+b< OK ...
+a> SETACL Box bob liw
+a< OK ...
+b> COPY 1 "Other Users/alice/Box"
+b< OK ...
+a> NOOP
+a< * 6 EXISTS
+a< OK ...
+a> FETCH 5:6 FLAGS
+a< * 5 FETCH (FLAGS (\Deleted \Recent))
+a< * 6 FETCH (FLAGS (\Flagged \Answered \Draft kw \Recent))
+a< OK ...
+
+== STORE that replaces: what may not be set is not taken away either
+a> STORE 6 FLAGS (\Flagged \Deleted own)
+a< * 6 FETCH ...
+a< OK ...
+a> SETACL Box bob lrs
+a< OK ...
+b> SELECT "Other Users/alice/Box"
+b< OK ...
+b> STORE 6 FLAGS (\Seen)
+b< * 6 FETCH (FLAGS (\Seen \Flagged \Deleted own))
+b< OK ...
+b> STORE 6 FLAGS ()
+b< * 6 FETCH (FLAGS (\Flagged \Deleted own))
+b< OK ...
+a> SETACL Box bob lrt
+a< OK ...
+b> STORE 6 FLAGS ()
+b< * 6 FETCH (FLAGS (\Flagged own))
+b< OK ...
+a> SETACL Box bob lrw
+a< OK ...
+b> STORE 6 FLAGS (\Deleted)
+b< NO [NOPERM] ...
+b> STORE 6 FLAGS (\Deleted \Draft)
+b< * 6 FETCH (FLAGS (\Draft))
+b< OK ...
