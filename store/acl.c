@@ -80,17 +80,27 @@ const char *acl_format_rights(char buf[ACL_TEXT_MAX], uint32_t rights)
         return buf;
 }
 
-bool acl_next(const char **pos, struct span *identifier_r, uint32_t *rights_r)
+static bool next_entry(const char **pos, struct span *identifier_r, struct span *letters_r)
 {
         const char *tab = strchr(*pos, '\t'), *end;
-        char bad;
 
         if (!tab)
                 return false;
-        end = tab + 1 + strcspn(tab + 1, "\t");
+        end = strchrnul(tab + 1, '\t');
         *identifier_r = (struct span){ *pos, (size_t)(tab - *pos) };
-        *rights_r = rights_of((struct span){ tab + 1, (size_t)(end - tab - 1) }, &bad);
+        *letters_r = (struct span){ tab + 1, (size_t)(end - tab - 1) };
         *pos = *end ? end + 1 : end;
+        return true;
+}
+
+bool acl_next(const char **pos, struct span *identifier_r, uint32_t *rights_r)
+{
+        struct span text;
+        char bad;
+
+        if (!next_entry(pos, identifier_r, &text))
+                return false;
+        *rights_r = rights_of(text, &bad);
         return true;
 }
 
@@ -114,17 +124,19 @@ static bool identifier_is(struct span id, const struct acl_identity *who)
         return !is_nobody(who->userid) && span_eq_str(id, who->userid);
 }
 
+/* Letters are looked at only where the identifier is the user's: a long list shall not be told by how long it takes. */
 uint32_t acl_rights(const char *acl, const struct acl_identity *who)
 {
-        uint32_t given = 0, taken = 0, rights;
-        struct span id;
+        uint32_t given = 0, taken = 0;
+        struct span id, text;
         const char *pos = acl ? acl : "";
+        char bad;
 
-        while (acl_next(&pos, &id, &rights)) {
+        while (next_entry(&pos, &id, &text)) {
                 if (identifier_is(id, who))
-                        given |= rights;
+                        given |= rights_of(text, &bad);
                 else if (id.len > 1 && id.p[0] == '-' && identifier_is((struct span){ id.p + 1, id.len - 1 }, who))
-                        taken |= rights;
+                        taken |= rights_of(text, &bad);
         }
         given &= ~taken;
         /* Implicit rights cannot be lost, not even to negative ones. */
