@@ -27,7 +27,7 @@ static const struct fact facts[] = {
         { "component", "backup", false },
         { "dependency", "openssl", false },
         { "dependency", "gnutls", true },
-        { "dependency", "zlib", false },
+        { "dependency", "zlib", true },
         { "dependency", "jansson", true },
         { "dependency", "pcre2", false },
         { "dependency", "ldap", false },
@@ -49,6 +49,12 @@ static const struct fact facts[] = {
         { "search", "squat", false },
         { "search", "xapian", false },
 };
+
+void buildinfo_each(void (*fn)(void *ctx, const char *group, const char *name, bool works), void *ctx)
+{
+        for (size_t i = 0; i < ARRAY_LEN(facts); i++)
+                fn(ctx, facts[i].group, facts[i].name, facts[i].works);
+}
 
 int buildinfo_main(int argc, char **argv)
 {

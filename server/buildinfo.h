@@ -2,6 +2,10 @@
 #ifndef SERVER_BUILDINFO_H
 #define SERVER_BUILDINFO_H
 
+#include <stdbool.h>
+
 int buildinfo_main(int argc, char **argv);
+/* The same facts one by one, for cyrctl info. */
+void buildinfo_each(void (*fn)(void *ctx, const char *group, const char *name, bool works), void *ctx);
 
 #endif

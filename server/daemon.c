@@ -61,8 +61,8 @@ static void print_diag(const struct diag *diag)
                 diag_format(&diag->v[i], &line);
                 fprintf(stderr, "%s\n", line.data);
         }
-        if (diag->errors + diag->warnings > diag->n)
-                fprintf(stderr, "and %zu more\n", diag->errors + diag->warnings - diag->n);
+        if (diag->errors + diag->warnings + diag->notes > diag->n)
+                fprintf(stderr, "and %zu more\n", diag->errors + diag->warnings + diag->notes - diag->n);
         str_deinit(&line);
 }
 
@@ -74,7 +74,7 @@ static void log_diag(const struct diag *diag)
         for (size_t i = 0; i < diag->n; i++) {
                 str_clear(&line);
                 diag_format(&diag->v[i], &line);
-                log_event(diag->v[i].level == DIAG_ERROR ? LOG_ERROR : LOG_WARN, NULL, "config", "reason=%s",
+                log_event(diag->v[i].level == DIAG_ERROR ? LOG_ERROR : diag->v[i].level == DIAG_WARNING ? LOG_WARN : LOG_INFORM, NULL, "config", "reason=%s",
                           log_quote(quoted, line.data, line.len));
         }
         str_deinit(&line);

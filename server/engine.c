@@ -9,6 +9,7 @@
 
 #include "server/engine_private.h"
 #include "server/tls.h"
+#include "util/array.h"
 #include "util/clock.h"
 #include "util/log.h"
 #include "util/must.h"
@@ -189,6 +190,7 @@ static void collect(void *ctx, struct session *s, enum slot_state state)
         struct info_list *list = ctx;
         struct session_engine *e = s->engine;
         uint64_t now = clock_mono_ms(), since = __atomic_load_n(&e->idle_since_ms, __ATOMIC_RELAXED);
+        uint64_t sent = __atomic_load_n(&e->sent_ms, __ATOMIC_RELAXED), moved = sent > since ? sent : since;
         struct session_info *i;
 
         if (list->n == list->cap)
@@ -204,11 +206,13 @@ static void collect(void *ctx, struct session *s, enum slot_state state)
         copy_text(i->mailbox, sizeof i->mailbox, e->mailbox);
         copy_text(i->command, sizeof i->command, e->command);
         i->started = s->started;
+        i->trace_until = session_trace_until(s);
         i->bytes_in = stream_bytes_in(s->stream);
         i->bytes_out = stream_bytes_out(s->stream);
         i->tls = __atomic_load_n(&e->tls, __ATOMIC_RELAXED);
         i->parked = state == SLOT_PARKED;
         i->idle_s = now > since ? (uint32_t)((now - since) / 1000) : 0;
+        i->quiet_ms = now > moved ? now - moved : 0;
 }
 
 void engine_each_session(void (*fn)(void *ctx, const struct session_info *info), void *ctx)
@@ -242,6 +246,54 @@ bool engine_kick(const char *name)
                 return false;
         session_wake(k.id, WAKE_STOP);
         return true;
+}
+
+struct trace { const char *name; int64_t until; struct session_id id; };
+
+static void trace_if_named(void *ctx, struct session *s, enum slot_state state)
+{
+        struct trace *t = ctx;
+
+        (void)state;
+        if (strcmp(s->name, t->name) != 0 || strcmp(s->ops->protocol, "control") == 0)
+                return;
+        __atomic_store_n(&s->engine->trace_until, t->until, __ATOMIC_RELAXED);
+        t->id = s->id;
+}
+
+bool engine_trace(const char *name, int64_t until_s)
+{
+        struct trace t = { name, until_s, { 0, 0 } };
+
+        sessions_each(trace_if_named, &t);
+        if (t.id.generation == 0)
+                return false;
+        session_wake(t.id, WAKE_TOUCH);
+        return true;
+}
+
+struct touch { const char *userid; ARRAY(struct session_id) ids; };
+
+static void collect_user(void *ctx, struct session *s, enum slot_state state)
+{
+        struct touch *t = ctx;
+
+        (void)state;
+        if (s->engine->user && strcmp(s->engine->user, t->userid) == 0)
+                *ARRAY_PUSH(&t->ids) = s->id;
+}
+
+unsigned engine_touch_user(const char *userid)
+{
+        struct touch t = { userid, ARRAY_INIT };
+        unsigned n;
+
+        sessions_each(collect_user, &t);
+        for (size_t i = 0; i < t.ids.n; i++)
+                session_wake(t.ids.v[i], WAKE_TOUCH);
+        n = (unsigned)t.ids.n;
+        ARRAY_FREE(&t.ids);
+        return n;
 }
 
 static void count_state(void *ctx, struct session *s, enum slot_state state)

@@ -77,7 +77,9 @@ struct session_engine {
         /* for status; guarded by info_class */
         char *user, *mailbox;                   /* NULL: none */
         char command[24];
-        uint64_t idle_since_ms;                 /* atomic, relaxed */
+        uint64_t idle_since_ms;                 /* when input last came; atomic, relaxed */
+        uint64_t sent_ms;                       /* when output last went; atomic, relaxed */
+        int64_t trace_until;                    /* engine_trace(): Unix seconds; atomic, relaxed */
         bool tls;                               /* atomic, relaxed */
 };
 

@@ -14,8 +14,14 @@
 #define FILE_MAX (1024u * 1024)
 #define ENTRIES_MAX 2000
 #define NUMBER_MAX 1000000
+#define PARAMS_MAX 16                           /* keys of one entry */
 
 static const char *const section_names[MASTER_SECTIONS] = { "START", "SERVICES", "EVENTS", "DAEMON" };
+
+const char *master_section_name(enum master_section section)
+{
+        return section_names[section];
+}
 
 struct parser {
         struct masterconf *mc;
@@ -287,6 +293,17 @@ static void check_entry(struct parser *p, struct master_entry *e, const char *at
         }
 }
 
+/* For those who explain the file. */
+static void keep_param(struct parser *p, struct master_entry *e, const struct param *a)
+{
+        struct arena *arena = &p->mc->arena;
+
+        if (!e->params)
+                e->params = ARENA_ARRAY(arena, struct master_param, PARAMS_MAX);
+        e->params[e->params_n++] = (struct master_param){ arena_strndup(arena, a->key.p, a->key.len), arena_strndup(arena, a->value.p, a->value.len),
+                                                          (unsigned)(a->key.p - p->line_start) + 1 };
+}
+
 static bool same_param_before(const struct param *params, size_t n)
 {
         for (size_t i = 0; i < n; i++)
@@ -298,7 +315,7 @@ static bool same_param_before(const struct param *params, size_t n)
 /* All `key=value` of an entry. Returns false when the rest of the line could not be read. */
 static bool read_params(struct parser *p, struct master_entry *e, const char *s, const char *end)
 {
-        struct param params[16];
+        struct param params[PARAMS_MAX];
 
         for (size_t n = 0;; n++) {
                 while (s < end && is_blank(*s))
@@ -312,6 +329,7 @@ static bool read_params(struct parser *p, struct master_entry *e, const char *s,
                 s = read_param(p, s, end, &params[n]);
                 if (!s)
                         return false;
+                keep_param(p, e, &params[n]);
                 if (same_param_before(params, n))
                         COMPLAIN(p, DIAG_ERROR, params[n].key.p, "\"%.*s\" twice in one entry", (int)params[n].key.len, params[n].key.p);
                 else if (!set_param(p, e, &params[n]) && !span_ieq_str(params[n].key, "provide_uuid"))
@@ -410,14 +428,12 @@ static void read_line(struct parser *p, const char *s, const char *end)
                 p->section = -1;
 }
 
-int masterconf_parse(const char *path, struct span text, struct masterconf **mc_r, struct diag *diag, struct err *err)
+static struct masterconf *parse_all(const char *path, struct span text, struct diag *diag)
 {
         struct masterconf *mc = xcalloc(1, sizeof *mc);
         struct parser p = { .mc = mc, .diag = diag, .section = -1 };
         const char *s = text.p, *end = text.p + text.len;
-        size_t errors = diag->errors;
 
-        *mc_r = NULL;
         arena_init(&mc->arena);
         mc->path = arena_strdup(&mc->arena, path);
         while (s < end) {
@@ -429,6 +445,15 @@ int masterconf_parse(const char *path, struct span text, struct masterconf **mc_
         }
         if (p.section >= 0)
                 diag_add(diag, DIAG_ERROR, path, p.section_line, 1, "section %s is not closed", section_names[p.section]);
+        return mc;
+}
+
+int masterconf_parse(const char *path, struct span text, struct masterconf **mc_r, struct diag *diag, struct err *err)
+{
+        size_t errors = diag->errors;
+        struct masterconf *mc = parse_all(path, text, diag);
+
+        *mc_r = NULL;
         if (diag->errors > errors) {
                 masterconf_destroy(&mc);
                 return diag_first_error(diag, err);
@@ -437,23 +462,35 @@ int masterconf_parse(const char *path, struct span text, struct masterconf **mc_
         return 0;
 }
 
-int masterconf_load(const char *path, struct masterconf **mc_r, struct diag *diag, struct err *err)
+struct masterconf *masterconf_examine(const char *path, struct diag *diag)
 {
+        const char *given = path ? path : DEFAULT_PATH;
+        char *absolute = realpath(given, NULL);
+        struct masterconf *mc = NULL;
         struct str text = STR_INIT;
-        char *absolute;
-        int ret = -1;
+        struct err err = ERR_INIT;
 
-        *mc_r = NULL;
-        if (!path)
-                path = DEFAULT_PATH;
-        absolute = realpath(path, NULL);
-        if (fs_slurp(absolute ? absolute : path, FILE_MAX, &text, err) < 0)
-                diag_add(diag, DIAG_ERROR, path, 0, 0, "%s", err->text);
+        if (fs_slurp(absolute ? absolute : given, FILE_MAX, &text, &err) < 0)
+                diag_add(diag, DIAG_ERROR, given, 0, 0, "%s", err.text);
         else
-                ret = masterconf_parse(absolute ? absolute : path, str_span(&text), mc_r, diag, err);
+                mc = parse_all(absolute ? absolute : given, str_span(&text), diag);
         free(absolute);
         str_deinit(&text);
-        return ret;
+        return mc;
+}
+
+int masterconf_load(const char *path, struct masterconf **mc_r, struct diag *diag, struct err *err)
+{
+        size_t errors = diag->errors;
+        struct masterconf *mc = masterconf_examine(path, diag);
+
+        *mc_r = NULL;
+        if (diag->errors > errors) {
+                masterconf_destroy(&mc);
+                return diag_first_error(diag, err);
+        }
+        *mc_r = mc;
+        return 0;
 }
 
 void masterconf_destroy(struct masterconf **mcp)

@@ -23,6 +23,8 @@ enum master_section { MASTER_START, MASTER_SERVICES, MASTER_EVENTS, MASTER_DAEMO
 
 enum master_proto { MASTER_TCP, MASTER_TCP4, MASTER_TCP6, MASTER_UDP, MASTER_UDP4, MASTER_UDP6, MASTER_UNIX };
 
+struct master_param { const char *key, *value; unsigned column; };      /* as written; the column of the key */
+
 struct master_entry {
         enum master_section section;
         const char *name;
@@ -31,6 +33,8 @@ struct master_entry {
         char **argv;                            /* cmd split at blanks, NULL at the end */
         int argc;
         const char *program;                    /* argv[0] without directories */
+        struct master_param *params;            /* every key of the line, the unknown ones too */
+        size_t params_n;
 
         /* SERVICES */
         const char *listen;                     /* as written */
@@ -61,8 +65,11 @@ struct masterconf {
 int masterconf_load(const char *path, struct masterconf **mc_r, struct diag *diag, struct err *err);
 /* The same from memory; `path` is only named in messages. */
 int masterconf_parse(const char *path, struct span text, struct masterconf **mc_r, struct diag *diag, struct err *err);
+/* What can be read, whatever the errors are: for those who explain the file. NULL when there is no such file. */
+struct masterconf *masterconf_examine(const char *path, struct diag *diag);
 void masterconf_destroy(struct masterconf **mc);
 
+const char *master_section_name(enum master_section section);          /* "SERVICES" */
 /* The next entry of a section; start with *pos = 0. NULL at the end. */
 const struct master_entry *masterconf_next(const struct masterconf *mc, enum master_section section, size_t *pos);
 const struct master_entry *masterconf_find(const struct masterconf *mc, enum master_section section, const char *name);

@@ -29,17 +29,9 @@ uint64_t metric_get(enum metric m)
 
 /* ---- what is asked for when somebody asks --------------------------------------------------------------------------------- */
 
-struct now {
-        struct engine_stats engine;
-        struct logstore_stats store;
-        uint64_t octets_in, octets_out, uptime_s, mailboxes, rss;
-        double cpu_s;
-        unsigned partitions_readonly;
-};
-
 static void count_live(void *ctx, struct session *s, enum slot_state state)
 {
-        struct now *now = ctx;
+        struct metrics_now *now = ctx;
 
         (void)state;
         now->octets_in += stream_bytes_in(s->stream);
@@ -51,7 +43,7 @@ static void count_readonly(void *ctx, const char *name, const char *dir, bool re
         (void)name;
         (void)dir;
         (void)why;
-        ((struct now *)ctx)->partitions_readonly += readonly;
+        ((struct metrics_now *)ctx)->partitions_readonly += readonly;
 }
 
 static uint64_t resident_octets(void)
@@ -67,11 +59,11 @@ static uint64_t resident_octets(void)
         return (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-static void look(struct now *now)
+void metrics_look(struct metrics_now *now)
 {
         struct rusage usage;
 
-        *now = (struct now){ .octets_in = metric_get(METRIC_OCTETS_IN), .octets_out = metric_get(METRIC_OCTETS_OUT) };
+        *now = (struct metrics_now){ .octets_in = metric_get(METRIC_OCTETS_IN), .octets_out = metric_get(METRIC_OCTETS_OUT) };
         engine_stats(&now->engine);
         sessions_each(count_live, now);
         now->uptime_s = (clock_mono_ms() - the_engine->started_ms) / 1000;
@@ -145,7 +137,7 @@ static void by_protocol(struct str *out, const char *name, const char *help, enu
                    metric_get(imap), name, metric_get(pop3), name, metric_get(lmtp));
 }
 
-static void engine_text(struct str *out, const struct now *now)
+static void engine_text(struct str *out, const struct metrics_now *now)
 {
         struct row row = { out, NULL, false };
 
@@ -176,7 +168,7 @@ static void engine_text(struct str *out, const struct now *now)
         one(out, "cyrd_sent_bytes_total", "counter", "Octets sent to clients, as on the wire or inside TLS.", now->octets_out);
 }
 
-static void store_text(struct str *out, const struct now *now)
+static void store_text(struct str *out, const struct metrics_now *now)
 {
         const struct logstore_stats *s = &now->store;
         struct row row = { out, "cyrd_partition_readonly", false };
@@ -212,9 +204,9 @@ static void store_text(struct str *out, const struct now *now)
 
 void metrics_text(struct str *out)
 {
-        struct now now;
+        struct metrics_now now;
 
-        look(&now);
+        metrics_look(&now);
         head(out, "cyrd_build_info", "gauge", "What runs.");
         str_printf(out, "cyrd_build_info{version=\"%s\"} 1\n", CYRD_VERSION);
         one(out, "cyrd_uptime_seconds", "gauge", "Since the start.", now.uptime_s);
@@ -265,9 +257,9 @@ static void page_fact(struct str *out, const char *what, uint64_t value)
 
 void metrics_page(struct str *out)
 {
-        struct now now;
+        struct metrics_now now;
 
-        look(&now);
+        metrics_look(&now);
         str_append_str(out, "<!DOCTYPE html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>cyrd</title>\n"
                        "<style>body{font-family:sans-serif}td,th{padding:0 1em 0 0;text-align:left}</style>\n<h1>cyrd " CYRD_VERSION "</h1>\n");
         str_printf(out, "<p>Up for %" PRIu64 " d %" PRIu64 " h %" PRIu64 " min. <a href=\"metrics\">Metrics</a>.\n<table>\n",

@@ -9,6 +9,8 @@
 
 #include <stdint.h>
 
+#include "server/service.h"
+#include "store/logstore.h"
 #include "util/str.h"
 
 enum metric {
@@ -22,6 +24,17 @@ enum metric {
 };
 void metric_add(enum metric metric, uint64_t n);
 uint64_t metric_get(enum metric metric);
+
+/* Everything at once, as it is now. The engine is running. */
+struct metrics_now {
+        struct engine_stats engine;
+        struct logstore_stats store;
+        uint64_t octets_in, octets_out;         /* of sessions that have ended and of those that are open */
+        uint64_t uptime_s, mailboxes, rss;      /* rss: octets */
+        double cpu_s;
+        unsigned partitions_readonly;
+};
+void metrics_look(struct metrics_now *now_r);
 
 /* Prometheus text format 0.0.4, appended. The engine is running. */
 void metrics_text(struct str *out);

@@ -68,12 +68,19 @@ struct session_info {                           /* cyrctl sessions */
         int64_t started;
         uint64_t bytes_in, bytes_out;
         bool tls, parked;
-        uint32_t idle_s;
+        uint32_t idle_s;                        /* since the client last said something */
+        uint64_t quiet_ms;                      /* since octets last went either way */
+        int64_t trace_until;                    /* see engine_trace() */
 };
 /* Calls fn for each session, from a copy: no engine lock is held during fn. */
 void engine_each_session(void (*fn)(void *ctx, const struct session_info *info), void *ctx);
 /* End a session by its log name; false: none. */
 bool engine_kick(const char *name);
+/* Record a session (server/telemetry.h) until that Unix time, INT64_MAX: to its end, 0: no longer. It takes notice at once. False: no such
+ * session, or one of cyrctl's. */
+bool engine_trace(const char *name, int64_t until_s);
+/* Every session of this user looks around (WAKE_TOUCH). Returns how many there are. */
+unsigned engine_touch_user(const char *userid);
 
 struct engine_stats {
         uint64_t sessions, parked, queued, running, accepted_total, refused_total, wakes_total, workers, workers_busy;

@@ -328,7 +328,7 @@ static struct session *session_make(struct service *service, int fd, const struc
         s->engine->slot = slot;
         s->engine->mode = params->tls_at_once ? MODE_HANDSHAKE : MODE_AGAIN;
         s->engine->connected_ms = s->engine->active_ms = s->engine->written_ms = now;
-        s->engine->idle_since_ms = now;
+        s->engine->idle_since_ms = s->engine->sent_ms = now;
         return s;
 }
 
@@ -473,6 +473,11 @@ void session_set_status(struct session *s, const char *mailbox_or_null, const ch
                 replace_text(&e->mailbox, mailbox_or_null);
         snprintf(e->command, sizeof e->command, "%s", command ? command : "");
         info_unlock(e->slot);
+}
+
+int64_t session_trace_until(const struct session *s)
+{
+        return __atomic_load_n(&s->engine->trace_until, __ATOMIC_RELAXED);
 }
 
 bool session_login(struct session *s, const char *user, unsigned per_user, unsigned per_host)

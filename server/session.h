@@ -127,6 +127,9 @@ void session_offload(struct session *s, struct offload *job, enum offload_queue 
 /* Not for a session: a detached call on such a thread. `job` is freed by the engine after fn. */
 void engine_call(enum offload_queue queue, void (*fn)(void *arg), void *arg);
 
+/* Whether this session is to be recorded by itself (engine_trace()): until when, in Unix seconds; 0: not. */
+int64_t session_trace_until(const struct session *s);
+
 /* For status and control: user and a short text are copied under the engine's lock. Cheap enough for each command. */
 void session_set_user(struct session *s, const char *user);
 void session_set_status(struct session *s, const char *mailbox_or_null, const char *command);

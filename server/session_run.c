@@ -178,6 +178,7 @@ static void flush(struct session *s)
         r = stream_write(s->stream, &s->out, &err);
         if (!e->blocked || stream_bytes_out(s->stream) != before) {
                 e->written_ms = clock_mono_ms();
+                __atomic_store_n(&e->sent_ms, e->written_ms, __ATOMIC_RELAXED);
                 if (e->blocked)
                         e->active_ms = e->written_ms;   /* a peer that reads on is not idle */
         }

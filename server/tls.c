@@ -93,8 +93,8 @@ static int append_versions(struct conf *conf, const char *service, struct str *p
         return 0;
 }
 
-/* Is this a priority string of GnuTLS? They begin with one of a few words; an OpenSSL cipher list does not. */
-static bool looks_like_priorities(const char *s)
+/* Priority strings begin with one of a few words; an OpenSSL cipher list does not. */
+bool tls_ciphers_understood(const char *s)
 {
         static const char *const words[] = { "NORMAL", "SECURE", "PERFORMANCE", "PFS", "LEGACY", "SUITEB", "SYSTEM", "NONE", "@" };
 
@@ -121,7 +121,7 @@ static int set_priorities(struct tls_context *tls, struct conf *conf, const char
         const char *where = NULL;
         int rc = -1;
 
-        if (ciphers && looks_like_priorities(ciphers))
+        if (ciphers && tls_ciphers_understood(ciphers))
                 base = ciphers;
         else if (ciphers && *ciphers && strcmp(ciphers, "DEFAULT") != 0)
                 warn_ciphers(ciphers);

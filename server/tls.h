@@ -18,6 +18,8 @@ struct tls_context *tls_context_ref(struct tls_context *tls);
 void tls_context_unref(struct tls_context **tls);
 /* Make a key and a self-signed certificate for `hostname` (and localhost, 127.0.0.1, ::1), PEM, files 0600/0644. For the demo. */
 int tls_make_self_signed(const char *hostname, const char *cert_path, const char *key_path, struct err *err);
+/* Is this value of tls_ciphers a priority string of GnuTLS? What looks like an OpenSSL list is not, and NORMAL is used instead. */
+bool tls_ciphers_understood(const char *ciphers);
 /* One per process. */
 int tls_init(struct err *err);
 

@@ -428,3 +428,8 @@ int db_run(struct db_env *env, bool sync, int (*fn)(struct db_txn *, void *, str
         }
         return err_set(err, ERR_BUSY, "database transaction gave way %d times", TRIES_MAX);
 }
+
+const char *db_library_version(void)
+{
+        return db_version(NULL, NULL, NULL);
+}

@@ -83,5 +83,6 @@ void db_cursor_close(struct db_cursor **cursor);
  */
 int db_dump(struct db *db, const char *path, struct err *err);
 int db_restore(struct db *db, const char *path, uint64_t *records_r, struct err *err);
+const char *db_library_version(void);           /* "Berkeley DB 5.3.28: …" */
 
 #endif

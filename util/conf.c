@@ -224,6 +224,7 @@ static void expand_all(struct conf *c)
 static void conf_destroy(struct conf *c)
 {
         ARRAY_FREE(c);
+        ARRAY_FREE(&c->lines);
         table_destroy(&c->by_name);
         arena_deinit(&c->arena);
         free(c);
@@ -256,18 +257,38 @@ static const char *find_file(struct arena *arena, const char *path)
         return candidate;
 }
 
-int conf_load(const char *path, const struct conf_source *source, struct conf **conf_r, struct diag *diag, struct err *err)
+static struct conf *read_all(const char *path, const struct conf_source *source, struct diag *diag)
 {
         static const struct conf_source files = { slurp_file, NULL };
         struct conf *c = xcalloc(1, sizeof *c);
-        size_t errors = diag->errors;
 
-        *conf_r = NULL;
         c->refs = 1;
         arena_init(&c->arena);
         c->by_name = table_create();
         c->path = source ? arena_strdup(&c->arena, path) : find_file(&c->arena, path);
         conf_read(c, c->path, source ? source : &files, diag);
+        return c;
+}
+
+void conf_examine(const char *path, struct conf **conf_r, struct diag *diag)
+{
+        *conf_r = read_all(path, NULL, diag);
+}
+
+bool conf_next_line(const struct conf *c, size_t *pos, struct conf_line *line_r)
+{
+        if (*pos >= c->lines.n)
+                return false;
+        *line_r = c->lines.v[(*pos)++];
+        return true;
+}
+
+int conf_load(const char *path, const struct conf_source *source, struct conf **conf_r, struct diag *diag, struct err *err)
+{
+        size_t errors = diag->errors;
+        struct conf *c = read_all(path, source, diag);
+
+        *conf_r = NULL;
         if (diag->errors > errors) {
                 conf_destroy(c);
                 return diag_first_error(diag, err);
@@ -316,7 +337,7 @@ int conf_require_store(const struct conf *c, struct diag *diag, struct err *err)
 }
 
 /* Names that Cyrus's own programs look options up by, beside the services. */
-static bool is_program(struct span name)
+bool conf_is_program(struct span name)
 {
         static const char *const programs[] = {
                 "arbitron", "chk_cyrus", "ctl_backups", "ctl_conversationsdb", "ctl_cyrusdb", "ctl_deliver", "ctl_mboxlist",
@@ -353,7 +374,7 @@ void conf_check_services(const struct conf *c, const char *const *services, stru
                 struct span prefix = { e->name, e->prefix_len > 0 ? e->prefix_len - 1 : 0 };
                 int64_t number;
 
-                if (prefix.len == 0 || is_program(prefix) || is_channel(e))
+                if (prefix.len == 0 || conf_is_program(prefix) || is_channel(e))
                         continue;
                 if (!is_service(prefix, services))
                         diag_add(diag, DIAG_WARNING, e->file, e->line, 1, "unknown option \"%s\": no service is named \"%.*s\"",

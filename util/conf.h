@@ -68,6 +68,26 @@ struct conf_source {
  */
 int conf_load(const char *path, const struct conf_source *source, struct conf **conf_r, struct diag *diag, struct err *err);
 
+/*
+ * One line of the file as it was written, for those who explain it: every line that has a name and a value, those that lose against another
+ * or are out of their grammar included.
+ */
+struct conf_line {
+        const char *given, *name;               /* in lower case, as written; in force: an old name is replaced */
+        const char *value;
+        const char *file;
+        unsigned line, column;                  /* of the value */
+        const struct conf_option *option;       /* NULL: `name` is no option of the table */
+        unsigned prefix_len;                    /* of "<service>_" in `name`; 0: none */
+        bool free_form;                         /* partition-NAME, sasl_NAME … */
+        bool bad;                               /* the value is out of the option's grammar (not looked at with a prefix) */
+        unsigned loses_to;                      /* the line that is in force instead of this one, 0: none */
+};
+/* As conf_load(), but what can be read is there whatever the errors are: only conf_next_line() and conf_path() may be used on it. */
+void conf_examine(const char *path, struct conf **conf_r, struct diag *diag);
+/* The lines in the order of the files, from *pos = 0. False at the end. */
+bool conf_next_line(const struct conf *c, size_t *pos, struct conf_line *line_r);
+
 /* What a mail store cannot do without: configdirectory, and a partition-… for defaultpartition (or any, when that is not set).
  * Adds errors to diag; returns 0, or -1 with err. */
 int conf_require_store(const struct conf *c, struct diag *diag, struct err *err);
@@ -75,6 +95,9 @@ int conf_require_store(const struct conf *c, struct diag *diag, struct err *err)
 /* Look at the `<prefix>_<option>` lines: with a prefix in `services` (NULL-terminated) a value out of the option's grammar is an
  * error (a lookup ignores it), a prefix that is neither there nor the name of a program is reported. */
 void conf_check_services(const struct conf *c, const char *const *services, struct diag *diag);
+
+/* Do Cyrus's programs look options up by this name, beside the services ("ctl_cyrusdb", "squatter")? */
+bool conf_is_program(struct span name);
 
 struct conf *conf_ref(struct conf *c);
 void conf_unref(struct conf **c);

@@ -3,6 +3,7 @@
 #define UTIL_CONF_PRIVATE_H
 
 #include "util/arena.h"
+#include "util/array.h"
 #include "util/conf.h"
 #include "util/hash.h"
 
@@ -22,6 +23,7 @@ struct conf {
         const char *path;
         struct conf_entry *v;                   /* in the order of the files */
         size_t n, cap;
+        ARRAY(struct conf_line) lines;          /* all of them, for conf_next_line() */
         struct table *by_name;                  /* name → index in v, plus 1 */
         const char **defaults;                  /* as the option table, with {configdirectory} replaced; NULL: as in the table */
 };

@@ -89,11 +89,11 @@ static void classify(struct logical *l, struct conf_entry *e, size_t at)
                         return;
                 now = conf_option_renamed(rest);
                 if (now && !*now) {
-                        COMPLAIN(l, DIAG_WARNING, at, "option \"%s\" is no longer used", e->name);
+                        COMPLAIN(l, DIAG_NOTE, at, "option \"%s\" is no longer used", e->name);
                         return;
                 }
                 if (now) {
-                        COMPLAIN(l, DIAG_WARNING, at, "option \"%s\" is an old name of \"%s\"", e->name, now);
+                        COMPLAIN(l, DIAG_NOTE, at, "option \"%s\" is an old name of \"%s\"", e->name, now);
                         e->name = arena_printf(arena, "%.*s%s", (int)e->prefix_len, e->name, now);
                         e->option = conf_option_find(now);
                         e->renamed = true;
@@ -130,8 +130,16 @@ static void check_value(struct logical *l, const struct conf_entry *e, size_t at
         /* Whether the prefix is a service is not known here: see conf_check_services(). */
         if (!o || e->prefix_len > 0 || conf_parse_value(o, e->value, &number))
                 return;
+        l->r->conf->lines.v[l->r->conf->lines.n - 1].bad = true;
         COMPLAIN(l, DIAG_ERROR, at, "%s: \"%s\" is not %s%s%s", o->name, e->value, type_name(o), o->values ? ": " : "",
                  o->values ? o->values : "");
+}
+
+static void loses(struct conf *c, const struct conf_entry *e, const struct conf_entry *winner)
+{
+        for (size_t i = 0; i < c->lines.n; i++)
+                if (c->lines.v[i].value == e->value)
+                        c->lines.v[i].loses_to = winner->line;
 }
 
 static void add_entry(struct logical *l, const char *name, size_t name_at, const char *value, size_t value_at)
@@ -141,14 +149,19 @@ static void add_entry(struct logical *l, const char *name, size_t name_at, const
 
         locate(l, value_at, &e.line, &e.column);
         classify(l, &e, name_at);
+        *ARRAY_PUSH(&c->lines) = (struct conf_line){ .given = name, .name = e.name, .value = value, .file = l->file, .line = e.line,
+                                                     .column = e.column, .option = e.option, .prefix_len = e.prefix_len,
+                                                     .free_form = !e.option && is_free_form(e.name) };
         old = conf_entry_find(c, e.name);
         if (old && old->renamed != e.renamed) {         /* the new name wins over the old one */
                 check_value(l, &e, value_at);
+                loses(c, old->renamed ? old : &e, old->renamed ? &e : old);
                 if (old->renamed)
                         *old = e;
                 return;
         }
         if (old && !may_repeat(e.name)) {
+                loses(c, &e, old);
                 COMPLAIN(l, DIAG_ERROR, name_at, "option \"%s\" was specified twice, first in %s:%u", e.name, old->file, old->line);
                 return;
         }

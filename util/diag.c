@@ -17,7 +17,7 @@ void diag_deinit(struct diag *d)
 {
         arena_deinit(&d->arena);
         ARRAY_FREE(d);
-        d->errors = d->warnings = 0;
+        d->errors = d->warnings = d->notes = 0;
 }
 
 void diag_add(struct diag *d, enum diag_level level, const char *file, unsigned line, unsigned column, const char *fmt, ...)
@@ -28,8 +28,10 @@ void diag_add(struct diag *d, enum diag_level level, const char *file, unsigned 
 
         if (level == DIAG_ERROR)
                 d->errors++;
-        else
+        else if (level == DIAG_WARNING)
                 d->warnings++;
+        else
+                d->notes++;
         if (d->n >= DIAG_MAX)
                 return;
         va_start(ap, fmt);
@@ -51,7 +53,7 @@ void diag_format(const struct diag_message *m, struct str *out)
                 str_printf(out, ":%u", m->line);
         if (m->line != 0 && m->column != 0)
                 str_printf(out, ":%u", m->column);
-        str_printf(out, ": %s%s", m->level == DIAG_WARNING ? "warning: " : "", m->text);
+        str_printf(out, ": %s%s", m->level == DIAG_WARNING ? "warning: " : m->level == DIAG_NOTE ? "note: " : "", m->text);
 }
 
 int diag_first_error(const struct diag *d, struct err *err)

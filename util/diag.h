@@ -15,7 +15,7 @@
 
 #define DIAG_MAX 200
 
-enum diag_level { DIAG_ERROR, DIAG_WARNING };
+enum diag_level { DIAG_ERROR, DIAG_WARNING, DIAG_NOTE };     /* note: nothing is wrong, but somebody may want to know */
 
 struct diag_message {
         enum diag_level level;
@@ -28,9 +28,9 @@ struct diag {
         struct arena arena;
         struct diag_message *v;
         size_t n, cap;
-        size_t errors, warnings;                /* all that were found, kept or not */
+        size_t errors, warnings, notes;         /* all that were found, kept or not */
 };
-#define DIAG_INIT { ARENA_INIT, NULL, 0, 0, 0, 0 }
+#define DIAG_INIT { ARENA_INIT, NULL, 0, 0, 0, 0, 0 }
 
 void diag_init(struct diag *d);
 void diag_deinit(struct diag *d);

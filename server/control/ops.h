@@ -57,6 +57,11 @@ int ctl_status(struct ctl_call *call, struct err *err);                 /* ops_s
 int ctl_metrics(struct ctl_call *call, struct err *err);
 int ctl_sessions(struct ctl_call *call, struct err *err);
 int ctl_sessions_kick(struct ctl_call *call, struct err *err);
+int ctl_top(struct ctl_call *call, struct err *err);
+int ctl_trace_on(struct ctl_call *call, struct err *err);               /* ops_trace.c */
+int ctl_trace_off(struct ctl_call *call, struct err *err);
+int ctl_trace_list(struct ctl_call *call, struct err *err);
+int ctl_info(struct ctl_call *call, struct err *err);                   /* ops_info.c */
 int ctl_config(struct ctl_call *call, struct err *err);
 int ctl_list(struct ctl_call *call, struct err *err);                   /* ops_mailbox.c */
 int ctl_list_check(struct ctl_call *call, struct err *err);

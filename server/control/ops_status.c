@@ -63,21 +63,69 @@ int ctl_status(struct ctl_call *call, struct err *err)
         return 0;
 }
 
+static json_t *session_json(const struct session_info *s)
+{
+        int64_t age = clock_wall_s() - s->started;
+
+        return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:I}", "session", s->name, "service", s->service, "protocol",
+                         s->protocol, "peer", s->peer, "user", s->user, "mailbox", s->mailbox, "command", s->command, "tls", s->tls,
+                         "age_s", (json_int_t)age, "idle_s", (json_int_t)s->idle_s, "bytes_in", (json_int_t)s->bytes_in, "bytes_out",
+                         (json_int_t)s->bytes_out);
+}
+
 static void session_row(void *ctx, const struct session_info *s)
 {
         struct ctl_call *call = ctx;
-        int64_t age = clock_wall_s() - s->started;
 
-        call->row(call, json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:I}", "session", s->name, "service", s->service,
-                                  "protocol", s->protocol, "peer", s->peer, "user", s->user, "mailbox", s->mailbox, "command", s->command,
-                                  "tls", s->tls, "age_s", (json_int_t)age, "idle_s", (json_int_t)s->idle_s,
-                                  "bytes_in", (json_int_t)s->bytes_in, "bytes_out", (json_int_t)s->bytes_out));
+        call->row(call, session_json(s));
 }
 
 int ctl_sessions(struct ctl_call *call, struct err *err)
 {
         (void)err;
         engine_each_session(session_row, call);
+        return 0;
+}
+
+struct top { struct ctl_call *call; uint64_t quiet_max_ms; };
+
+static void top_row(void *ctx, const struct session_info *s)
+{
+        struct top *top = ctx;
+        json_t *row = s->quiet_ms <= top->quiet_max_ms ? session_json(s) : NULL;
+
+        if (!row)                               /* quiet, or a name that is not UTF-8: somebody else's row is not lost for it */
+                return;
+        json_object_set_new(row, "kind", json_string("session"));
+        top->call->row(top->call, row);
+}
+
+/* What cyrctl top makes its rates of: counters, and the sessions that did something lately ("quiet_max_ms"; without: all). */
+int ctl_top(struct ctl_call *call, struct err *err)
+{
+        const json_t *quiet = json_object_get(call->args, "quiet_max_ms");
+        struct top top = { call, json_is_integer(quiet) && json_integer_value(quiet) >= 0 ? (uint64_t)json_integer_value(quiet) : UINT64_MAX };
+        struct metrics_now now;
+
+        (void)err;
+        metrics_look(&now);
+        call->row(call, json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:o}", "kind", "daemon", "version", CYRD_VERSION,
+                                  "time_ms", (json_int_t)clock_mono_ms(), "uptime_s", (json_int_t)now.uptime_s,
+                                  "sessions", (json_int_t)now.engine.sessions, "parked", (json_int_t)now.engine.parked,
+                                  "workers", (json_int_t)now.engine.workers, "workers_busy", (json_int_t)now.engine.workers_busy,
+                                  "run_queue", (json_int_t)now.engine.run_queue, "mailboxes", (json_int_t)now.mailboxes, "rss", (json_int_t)now.rss,
+                                  "cpu_s", now.cpu_s,
+                                  "totals", json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+                                                      "accepted", (json_int_t)now.engine.accepted_total, "refused", (json_int_t)now.engine.refused_total,
+                                                      "logins", (json_int_t)(metric_get(METRIC_LOGINS_IMAP) + metric_get(METRIC_LOGINS_POP3) +
+                                                                             metric_get(METRIC_LOGINS_LMTP)),
+                                                      "login_failures", (json_int_t)(metric_get(METRIC_BADLOGINS_IMAP) +
+                                                                                     metric_get(METRIC_BADLOGINS_POP3) + metric_get(METRIC_BADLOGINS_LMTP)),
+                                                      "delivered", (json_int_t)metric_get(METRIC_DELIVERED),
+                                                      "added", (json_int_t)now.store.messages_added, "expunged", (json_int_t)now.store.messages_expunged,
+                                                      "commits", (json_int_t)now.store.commits, "syncs", (json_int_t)now.store.syncs,
+                                                      "bytes_in", (json_int_t)now.octets_in, "bytes_out", (json_int_t)now.octets_out)));
+        engine_each_session(top_row, &top);
         return 0;
 }
 

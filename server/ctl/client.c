@@ -264,6 +264,18 @@ int ctl_client_open(struct ctl_client *client, struct err *err)
         return start_child(client, err);
 }
 
+static int not_running(const struct ctl_client *client, struct err *err)
+{
+        return err_set(err, ERR_UNAVAILABLE, "the daemon is not running (nobody listens on %s)", socket_path(client));
+}
+
+int ctl_client_connect(struct ctl_client *client, struct err *err)
+{
+        bool absent = false;
+
+        return connect_daemon(socket_path(client), &client->fd, &absent, err) == 0 ? 0 : absent ? not_running(client, err) : -1;
+}
+
 void ctl_client_close(struct ctl_client *client)
 {
         if (client->fd > 0)
@@ -290,7 +302,7 @@ int ctl_client_call(struct ctl_client *client, const char *name, json_t *args, s
         }
         if (!absent || op->flags & CTL_NEEDS_DAEMON) {
                 json_decref(args);
-                return absent ? err_set(err, ERR_UNAVAILABLE, "the daemon is not running (nobody listens on %s)", socket_path(client)) : -1;
+                return absent ? not_running(client, err) : -1;
         }
         err_clear(err);
         return call_local(client, op, args, err);

@@ -6,6 +6,7 @@
 #define SERVER_CTL_CLIENT_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <sys/types.h>
 
 #include "util/conf.h"
@@ -13,7 +14,9 @@
 
 struct ctl_client {
         struct conf *conf;
+        const char *config;                     /* -C; NULL: the usual imapd.conf */
         const char *socket;                     /* NULL: the option control_socket */
+        bool json;                              /* for commands that show things themselves: rows are wanted */
         void (*row)(void *ctx, json_t *row);                            /* borrowed */
         void (*progress)(void *ctx, uint64_t done, uint64_t total, const char *unit);
         void *ctx;
@@ -32,6 +35,8 @@ int ctl_client_call(struct ctl_client *client, const char *op, json_t *args, str
  * store is closed; needed after a failure too, never wrong.
  */
 int ctl_client_open(struct ctl_client *client, struct err *err);
+/* For many calls to the running daemon, which must be there (ERR_UNAVAILABLE). */
+int ctl_client_connect(struct ctl_client *client, struct err *err);
 void ctl_client_close(struct ctl_client *client);
 
 #endif

@@ -1,6 +1,11 @@
 /* commands - see commands.h */
 #include "server/ctl/commands.h"
 
+#include "server/ctl/explain.h"
+#include "server/ctl/top.h"
+#include "server/ctl/trace.h"
+#include "server/ctl/transfer.h"
+
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,6 +21,16 @@ const struct ctl_command ctl_commands[] = {
           "session=Session service=Service user=User peer=Peer tls=TLS age_s=Age idle_s=Idle mailbox=Mailbox command=Command",
           "who is connected" },
         { "sessions kick", "sessions.kick", "session", "", NULL, "end a session" },
+        { "top", "top", "", "-c:=count -i:=interval -n:=lines -s:=sort -u=users", NULL,
+          "who does how much just now (-c pictures, -i seconds apart, -n lines of them, -s rate in out idle age user, -u by user)" },
+        { "info", "info", "[mailbox]", "", NULL, "what this server is made of and goes by, or everything about a mailbox" },
+        { "trace", "trace.list", "", "", NULL, "whose sessions are recorded (telemetry), or were" },
+        { "trace list", "trace.list", "", "", NULL, "the same" },
+        { "trace on", "trace.on", "target", "-t:=minutes -u=user", NULL,
+          "record the sessions of a user, open ones too, or one session (-t minutes, 60; 0: no end; -u: it is a user)" },
+        { "trace off", "trace.off", "target", "-u=user", NULL, "end that; what was recorded stays" },
+        { "trace follow", "trace.follow", "target", "-t:=minutes -u=user", NULL,
+          "show what is said as it is said, until it is interrupted; as trace on, and off again if it was off" },
         { "metrics", "metrics", "", "", NULL, "what the daemon counts, as Prometheus reads it" },
         { "list", "list", "[pattern]", "", ENTRY_COLUMNS, "mailboxes; * and % in the pattern as in IMAP" },
         { "mailbox list", "list", "[pattern]", "", ENTRY_COLUMNS, "the same" },
@@ -57,8 +72,33 @@ const struct ctl_command ctl_commands[] = {
         { "config", "config", "[option]", "-a=all", "option=Option value=Value handled=Handled purpose=Purpose",
           "options in force (-a: with defaults)" },
         { "config show", "config", "[option]", "-a=all", "option=Option value=Value handled=Handled purpose=Purpose", "the same" },
+        { "config check", "config.check", "[imapd.conf] [cyrus.conf]", "-q=quiet", NULL,
+          "what becomes of every key of both files, why, and what is wrong (-q: without what is simply honoured)" },
 };
 const size_t ctl_commands_n = ARRAY_LEN(ctl_commands);
+
+/* About a mailbox it is mailbox info. */
+static int info_run(struct ctl_client *client, json_t *args, struct err *err)
+{
+        return ctl_client_call(client, json_object_get(args, "mailbox") ? "mailbox.info" : "info", args, err);
+}
+
+static const struct ctl_local locals[] = {
+        { "config.check", explain_run, true },
+        { "export", transfer_export, false },
+        { "import", transfer_import, false },
+        { "info", info_run, false },
+        { "top", top_run, false },
+        { "trace.follow", trace_follow_run, false },
+};
+
+const struct ctl_local *ctl_local_find(const char *op)
+{
+        for (size_t i = 0; i < ARRAY_LEN(locals); i++)
+                if (strcmp(locals[i].op, op) == 0)
+                        return &locals[i];
+        return NULL;
+}
 
 static int words_match(const char *words, int argc, char *const *argv)
 {
@@ -91,21 +131,55 @@ const struct ctl_command *ctl_command_find(int argc, char *const *argv, int *use
         return best;
 }
 
-/* The key of flag `letter`; *value_r: it takes a value. false: no such flag. */
-static bool find_flag(const char *flags, char letter, char key[32], bool *value_r)
+/* Is `word` a flag: "-p", "--partition" or "--partition=x"? `value_r`: what follows its "=", NULL nothing. */
+static bool find_flag(const char *flags, const char *word, char key[32], bool *wants_r, const char **value_r)
 {
+        size_t name = strncmp(word, "--", 2) == 0 ? strcspn(word + 2, "=") : 0;
+
+        *value_r = name && word[2 + name] ? word + 2 + name + 1 : NULL;
         for (const char *p = flags; *p;) {
                 size_t len = strcspn(p, " ");
                 const char *eq = memchr(p, '=', len);
+                size_t key_len = (size_t)(p + len - eq - 1);
 
-                if (p[1] == letter && eq) {
-                        *value_r = p[2] == ':';
-                        snprintf(key, 32, "%.*s", (int)(p + len - eq - 1), eq + 1);
+                if (name ? key_len == name && memcmp(eq + 1, word + 2, name) == 0 : word[1] == p[1] && !word[2]) {
+                        *wants_r = p[2] == ':';
+                        snprintf(key, 32, "%.*s", (int)key_len, eq + 1);
                         return true;
                 }
                 p += len + (p[len] == ' ');
         }
         return false;
+}
+
+/* Take the flag at argv[*i]. 1; 0: it is none; -1 with a message in `why`. */
+static int take_flag(const struct ctl_command *cmd, int argc, char *const *argv, int *i, json_t *args, char *why, size_t size)
+{
+        const char *word = argv[*i], *value;
+        bool wants = false;
+        char key[32];
+
+        if (word[0] != '-' || !word[1])
+                return 0;
+        if (!find_flag(cmd->flags, word, key, &wants, &value)) {
+                if (word[1] != '-')
+                        return 0;                       /* "-lrs", "-joe": an argument */
+                snprintf(why, size, "there is no option %.60s", word);
+                return -1;
+        }
+        if (value && !wants) {
+                snprintf(why, size, "--%s takes no value", key);
+                return -1;
+        }
+        if (wants && !value && ++*i >= argc) {
+                snprintf(why, size, "%.60s needs a value", word);
+                return -1;
+        }
+        if (json_object_set_new(args, key, !wants ? json_true() : json_string(value ? value : argv[*i])) < 0) {
+                snprintf(why, size, "the value of %.60s is not UTF-8", word);
+                return -1;
+        }
+        return 1;
 }
 
 json_t *ctl_command_args(const struct ctl_command *cmd, int argc, char *const *argv, char *why, size_t size)
@@ -118,28 +192,25 @@ json_t *ctl_command_args(const struct ctl_command *cmd, int argc, char *const *a
                 const char *word = argv[i];
                 char key[32];
                 size_t len;
-                bool value = false;
+                int flag;
 
                 if (!only_words && strcmp(word, "--") == 0) {
                         only_words = true;
                         continue;
                 }
-                if (!only_words && word[0] == '-' && word[1] && !word[2] && find_flag(cmd->flags, word[1], key, &value)) {
-                        if (value && ++i >= argc) {
-                                snprintf(why, size, "%s needs a value", word);
-                                goto fail;
-                        }
-                        json_object_set_new(args, key, value ? json_string(argv[i]) : json_true());
+                flag = only_words ? 0 : take_flag(cmd, argc, argv, &i, args, why, size);
+                if (flag < 0)
+                        goto fail;
+                if (flag > 0)
                         continue;
-                }
                 len = strcspn(want, " ");
                 if (len == 0) {
-                        snprintf(why, size, "unexpected argument \"%s\"", word);
+                        snprintf(why, size, "unexpected argument \"%.100s\"", word);
                         goto fail;
                 }
                 snprintf(key, sizeof key, "%.*s", (int)(want[0] == '[' ? len - 2 : len), want + (want[0] == '['));
                 if (json_object_set_new(args, key, json_string(word)) < 0) {
-                        snprintf(why, size, "\"%s\" is not UTF-8", word);
+                        snprintf(why, size, "%s is not UTF-8", key);
                         goto fail;
                 }
                 want += len + (want[len] == ' ');

@@ -11,7 +11,6 @@
 #include "server/ctl/client.h"
 #include "server/ctl/commands.h"
 #include "server/ctl/table.h"
-#include "server/ctl/transfer.h"
 #include "server/version.h"
 #include "util/clock.h"
 #include "util/log.h"
@@ -46,7 +45,7 @@ static void show_row(void *ctx, json_t *row)
 
         clear_bar(o);
         if (o->json) {
-                json_dumpf(row, stdout, JSON_COMPACT);
+                json_dumpf(row, stdout, JSON_COMPACT | JSON_REAL_PRECISION(10));
                 putchar('\n');
                 return;
         }
@@ -104,13 +103,33 @@ static bool begins_with(const char *words, int argc, char *const *argv)
         return true;
 }
 
+/* Both forms of a command's options. */
+static void flags_of(FILE *out, const struct ctl_command *c)
+{
+        if (*c->flags)
+                fputc('\n', out);
+        for (const char *p = c->flags; *p;) {
+                size_t len = strcspn(p, " ");
+                bool value = p[2] == ':';
+                const char *key = p + (value ? 4 : 3);
+                int n = (int)(p + len - key);
+
+                fprintf(out, value ? "  -%c, --%.*s %.*s\n" : "  -%c, --%.*s\n", p[1], n, key, n, key);
+                p += len + (p[len] == ' ');
+        }
+}
+
 /* Of the commands that begin with these words. Returns how many there were. */
 static unsigned usage_of(FILE *out, int argc, char *const *argv)
 {
+        const struct ctl_command *only = NULL;
         unsigned shown = 0;
 
         for (size_t i = 0; i < ctl_commands_n; i++)
-                shown += begins_with(ctl_commands[i].words, argc, argv);
+                if (begins_with(ctl_commands[i].words, argc, argv)) {
+                        only = &ctl_commands[i];
+                        shown++;
+                }
         if (!shown)
                 return 0;
         fputs("usage: cyrctl [-C imapd.conf] [-S socket] [--json] COMMAND [ARGUMENTS]\n\n", out);
@@ -134,6 +153,8 @@ static unsigned usage_of(FILE *out, int argc, char *const *argv)
                         snprintf(left + n, sizeof left - n, "%s%s", *c->args ? " " : "", c->args);
                 fprintf(out, "  %-53s  %s\n", left, c->help);
         }
+        if (shown == 1)
+                flags_of(out, only);
         fputs("\nMailboxes are named as an administrator sees them: user/joe/Sent (user.joe.Sent without unixhierarchysep).\n"
               "With the daemon down the store is opened directly, under its lock.\n", out);
         return shown;
@@ -144,128 +165,182 @@ static void usage(FILE *out)
         usage_of(out, 0, NULL);
 }
 
-static int exit_status(const struct err *err)
+/* Does some command begin with these words? */
+static bool begins_any(int argc, char *const *argv)
 {
-        switch (err->code) {
+        for (size_t i = 0; i < ctl_commands_n; i++)
+                if (begins_with(ctl_commands[i].words, argc, argv))
+                        return true;
+        return false;
+}
+
+/* cyrctl(8) has these: they do not change. */
+enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_UNREACHED = 3 };
+
+static int exit_status(enum err_code code)
+{
+        switch (code) {
         case ERR_UNAVAILABLE:
         case ERR_CLOSED:
         case ERR_FOREIGN:
         case ERR_CONFIG:
         case ERR_BUSY:
-                return 3;
+                return EXIT_UNREACHED;
         case ERR_SYNTAX:
-                return 2;
+                return EXIT_USAGE;
         default:
-                return 1;
+                return EXIT_FAILED;
         }
 }
 
-/* What cyrctl does itself, with the rights of whoever runs it, it does with operations; all else is one operation. */
-static int run(struct ctl_client *client, const struct ctl_command *cmd, json_t *args, struct err *err)
+/* How much of a text is valid UTF-8: one that was cut may end within a character. */
+static size_t utf8_prefix(const char *text)
 {
-        if (strcmp(cmd->op, "import") == 0)
-                return transfer_import(client, args, err);
-        if (strcmp(cmd->op, "export") == 0)
-                return transfer_export(client, args, err);
-        return ctl_client_call(client, cmd->op, args, err);
+        struct span s = span_of(text);
+
+        while (s.len && !utf8_valid(s))
+                s.len--;
+        return s.len;
 }
 
-int main(int argc, char **argv)
+/* ---- the command line ------------------------------------------------------------------------------------------------------------ */
+
+struct invocation {
+        struct output o;
+        struct ctl_client client;
+        int argc;                               /* the command and what follows it */
+        char **argv;
+};
+
+/* --json may stand behind the command as well. */
+static void take_json(struct invocation *v)
+{
+        for (int i = 0; i < v->argc && strcmp(v->argv[i], "--") != 0; i++)
+                if (strcmp(v->argv[i], "--json") == 0) {
+                        v->o.json = true;
+                        memmove(&v->argv[i], &v->argv[i + 1], (size_t)(v->argc - i) * sizeof *v->argv);
+                        v->argc--;
+                        i--;
+                }
+}
+
+/* So may --help: of the command, or of those that begin so. Returns false when nobody asks for help. */
+static bool take_help(const struct invocation *v)
+{
+        bool help = v->argc > 0 && strcmp(v->argv[0], "help") == 0;
+
+        if (help && !usage_of(stdout, v->argc - 1, v->argv + 1))
+                usage(stdout);
+        for (int i = 0; !help && i < v->argc && strcmp(v->argv[i], "--") != 0; i++)
+                if (strcmp(v->argv[i], "--help") == 0) {
+                        help = true;
+                        if (!usage_of(stdout, i, v->argv))
+                                usage(stdout);
+                }
+        return help;
+}
+
+/* Options in front of the command. Returns -1, or an exit status: it was all that was wanted, or wrong. */
+static int take_options(struct invocation *v, int argc, char **argv)
 {
         static const struct option longs[] = {
                 { "json", no_argument, NULL, 'j' }, { "help", no_argument, NULL, 'h' }, { "version", no_argument, NULL, 'V' },
                 { "config", required_argument, NULL, 'C' }, { "socket", required_argument, NULL, 'S' }, { NULL, 0, NULL, 0 },
         };
-        const char *config = NULL;
-        struct output o = { .tty = isatty(STDERR_FILENO), .started_ms = clock_mono_ms() };
-        struct ctl_client client = { .row = show_row, .progress = show_progress, .ctx = &o };
-        struct diag diag;
+        int opt;
+
+        while ((opt = getopt_long(argc, argv, "+C:S:jhV", longs, NULL)) != -1) {
+                switch (opt) {
+                case 'C': v->client.config = optarg; break;
+                case 'S': v->client.socket = optarg; break;
+                case 'j': v->o.json = true; break;
+                case 'V': printf("cyrctl %s\n", CYRD_VERSION); return EXIT_DONE;
+                case 'h': usage(stdout); return EXIT_DONE;
+                default: usage(stderr); return EXIT_USAGE;
+                }
+        }
+        v->argc = argc - optind;
+        v->argv = argv + optind;
+        take_json(v);
+        return take_help(v) ? EXIT_DONE : -1;
+}
+
+/* The error as the last line of --json too; a program need not read stderr. */
+static int complain(const struct invocation *v, enum err_code code, const char *about, const char *text)
+{
+        if (v->o.json) {
+                json_t *e = json_pack("{s:s%, s:s}", "error", text, utf8_prefix(text), "code", err_code_name(code));
+
+                json_dumpf(e, stdout, JSON_COMPACT);
+                putchar('\n');
+                json_decref(e);
+        }
+        fprintf(stderr, "cyrctl%s%s: %s\n", about ? " " : "", about ? about : "", text);
+        return exit_status(code);
+}
+
+/* Words that are no command, or only begin some. */
+static int no_such_command(const struct invocation *v)
+{
+        char text[200];
+        int status;
+
+        if (v->argc == 0) {
+                usage(stderr);
+                return EXIT_USAGE;
+        }
+        snprintf(text, sizeof text, begins_any(1, v->argv) ? "%.100s: which of these?" : "no such command: %.100s", v->argv[0]);
+        status = complain(v, ERR_SYNTAX, NULL, text);
+        if (!usage_of(stderr, 1, v->argv))
+                usage(stderr);
+        return status;
+}
+
+static int run(struct invocation *v, json_t *args, struct err *err)
+{
+        const struct ctl_local *local = ctl_local_find(v->o.cmd->op);
+        struct diag diag = DIAG_INIT;
+        int rc = -1;
+
+        if (local && local->no_conf)
+                return local->run(&v->client, args, err);
+        if (conf_load(v->client.config, NULL, &v->client.conf, &diag, err) == 0)
+                rc = local ? local->run(&v->client, args, err) : ctl_client_call(&v->client, v->o.cmd->op, args, err);
+        else
+                json_decref(args);
+        diag_deinit(&diag);
+        conf_unref(&v->client.conf);
+        return rc;
+}
+
+int main(int argc, char **argv)
+{
+        struct invocation v = { .o = { .tty = isatty(STDERR_FILENO), .started_ms = clock_mono_ms() } };
         struct err err = ERR_INIT;
         char why[200];
         json_t *args;
-        int opt, used, rc;
+        int used, rc = take_options(&v, argc, argv);
 
+        if (rc >= 0)
+                return rc;
         log_open(LOG_TO_STDERR, "cyrctl", -1, LOG_WARN);
-        while ((opt = getopt_long(argc, argv, "+C:S:jhV", longs, NULL)) != -1) {
-                switch (opt) {
-                case 'C':
-                        config = optarg;
-                        break;
-                case 'S':
-                        client.socket = optarg;
-                        break;
-                case 'j':
-                        o.json = true;
-                        break;
-                case 'V':
-                        printf("cyrctl %s\n", CYRD_VERSION);
-                        return 0;
-                case 'h':
-                        usage(stdout);
-                        return 0;
-                default:
-                        usage(stderr);
-                        return 2;
-                }
-        }
-        argc -= optind;
-        argv += optind;
-        /* --json may stand behind the command as well. */
-        for (int i = 0; i < argc; i++)
-                if (strcmp(argv[i], "--json") == 0) {
-                        o.json = true;
-                        memmove(&argv[i], &argv[i + 1], (size_t)(argc - i) * sizeof *argv);
-                        argc--;
-                        i--;
-                }
-        /* So may --help: of the command, or of those that begin so. */
-        if (argc && strcmp(argv[0], "help") == 0) {
-                if (!usage_of(stdout, argc - 1, argv + 1))
-                        usage(stdout);
-                return 0;
-        }
-        for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++)
-                if (strcmp(argv[i], "--help") == 0) {
-                        if (!usage_of(stdout, i, argv))
-                                usage(stdout);
-                        return 0;
-                }
-        o.cmd = ctl_command_find(argc, argv, &used);
-        if (!o.cmd) {
-                if (argc && begins_with("mailbox", 1, argv) + begins_with("acl", 1, argv) + begins_with("user", 1, argv)) {
-                        fprintf(stderr, "cyrctl %s: which of these?\n", argv[0]);
-                        usage_of(stderr, 1, argv);
-                        return 2;
-                }
-                if (argc)
-                        fprintf(stderr, "cyrctl: no such command: %s\n", argv[0]);
-                usage(stderr);
-                return 2;
-        }
-        args = ctl_command_args(o.cmd, argc - used, argv + used, why, sizeof why);
+        v.o.cmd = ctl_command_find(v.argc, v.argv, &used);
+        if (!v.o.cmd)
+                return no_such_command(&v);
+        args = ctl_command_args(v.o.cmd, v.argc - used, v.argv + used, why, sizeof why);
         if (!args) {
-                fprintf(stderr, "cyrctl %s: %s (cyrctl --help)\n", o.cmd->words, why);
-                return 2;
+                rc = complain(&v, ERR_SYNTAX, v.o.cmd->words, why);
+                fprintf(stderr, "(cyrctl %s --help)\n", v.o.cmd->words);
+                return rc;
         }
-        diag_init(&diag);
-        if (conf_load(config, NULL, &client.conf, &diag, &err) < 0) {
-                fprintf(stderr, "cyrctl: %s\n", err.text);
-                return 3;
-        }
-        diag_deinit(&diag);
-        rc = run(&client, o.cmd, args, &err);
-        clear_bar(&o);
-        flush_table(&o);
-        if (rc < 0) {
-                if (o.json) {
-                        json_t *e = json_pack("{s:s, s:s}", "error", err.text, "code", err_code_name(err.code));
-
-                        json_dumpf(e, stdout, JSON_COMPACT);
-                        putchar('\n');
-                        json_decref(e);
-                }
-                fprintf(stderr, "cyrctl: %s\n", err.text);
-        }
-        conf_unref(&client.conf);
-        return rc < 0 ? exit_status(&err) : 0;
+        v.client.json = v.o.json;
+        v.client.row = show_row;
+        v.client.progress = show_progress;
+        v.client.ctx = &v.o;
+        rc = run(&v, args, &err);
+        clear_bar(&v.o);
+        flush_table(&v.o);
+        if (rc < 0)
+                return complain(&v, err.code, NULL, err.text);
+        return fflush(stdout) == 0 && !ferror(stdout) ? EXIT_DONE : EXIT_FAILED;
 }

@@ -42,6 +42,15 @@ static size_t text_width(const char *s)
         return n;
 }
 
+void ctl_text_clean(char *text)
+{
+        for (unsigned char *p = (unsigned char *)text; *p; p++)
+                if (*p < 0x20 || *p == 0x7f)
+                        *p = ' ';
+                else if (*p == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0)
+                        p[0] = p[1] = ' ';
+}
+
 static char *cell_text(const json_t *v)
 {
         char *text;
@@ -54,9 +63,7 @@ static char *cell_text(const json_t *v)
                 text = xstrdup("");
         else
                 text = json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
-        for (char *p = text; *p; p++)
-                if ((unsigned char)*p < 0x20 || *p == 0x7f)
-                        *p = ' ';                       /* an ACL has TABs; nothing may move the cursor */
+        ctl_text_clean(text);                           /* an ACL has TABs */
         for (size_t n = strlen(text); n > 0 && text[n - 1] == ' '; n--)
                 text[n - 1] = '\0';
         return text;
@@ -125,8 +132,12 @@ static bool print_upright(const struct ctl_table *t, FILE *out)
 
 void ctl_table_print(struct ctl_table *t, FILE *out)
 {
-        if (t->rows == 0 || print_upright(t, out))
-                return;
+        if (t->rows > 0 && !print_upright(t, out))
+                ctl_table_print_wide(t, out);
+}
+
+void ctl_table_print_wide(struct ctl_table *t, FILE *out)
+{
         for (size_t i = 0; i < t->columns.n; i++) {
                 size_t width = text_width(t->columns.v[i].heading);
 

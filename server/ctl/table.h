@@ -12,6 +12,10 @@ struct ctl_table;
 struct ctl_table *ctl_table_create(const char *columns);
 void ctl_table_add(struct ctl_table *t, const json_t *row);
 void ctl_table_print(struct ctl_table *t, FILE *out);
+/* With the headings even when there is no row, and a single row lying too. */
+void ctl_table_print_wide(struct ctl_table *t, FILE *out);
+/* Blanks instead of what would move a terminal's cursor or more: C0 and C1 control characters, DEL. In place. */
+void ctl_text_clean(char *text);
 void ctl_table_destroy(struct ctl_table **t);
 
 #endif

@@ -13,7 +13,6 @@
 #include "server/imap/notify.h"
 #include "server/msgfile.h"
 #include "server/protocols.h"
-#include "server/telemetry.h"
 #include "server/tls.h"
 #include "server/version.h"
 #include "util/clock.h"
@@ -448,20 +447,6 @@ static bool too_many_bad(struct imap *imap)
         return ++imap->bad_commands >= (imap->state == IMAP_NOT_AUTH ? BAD_MAX_NOT_AUTH : BAD_MAX);
 }
 
-/* log/<user>/ may be made, or removed, while the session is open: with the next command, but looked for once a second at most. */
-static void look_at_telemetry(struct imap *imap)
-{
-        uint64_t ms = clock_mono_ms();
-
-        if (!imap->userid || ms - imap->loop->telemetry_checked_ms < SHUTDOWN_CHECK_MS)
-                return;
-        imap->loop->telemetry_checked_ms = ms;
-        if (!imap->telemetry)
-                imap->telemetry = telemetry_start(imap->s, imap->conf, imap->userid);
-        else if (!telemetry_wanted(imap->conf, imap->userid))
-                telemetry_stop(imap->s, &imap->telemetry);
-}
-
 static enum step finish(struct imap *imap)
 {
         struct imap_loop *loop = imap->loop;
@@ -498,7 +483,7 @@ static enum step finish(struct imap *imap)
                 loop->phase = PHASE_DEFLATE_DRAINED;
                 return STEP_DRAIN;
         }
-        look_at_telemetry(imap);
+        telemetry_look(imap->s, &imap->telemetry, imap->conf, imap->userid, false);
         if (imap_selected_lost(imap))
                 return bye(imap, NULL, "The selected mailbox is gone");
         if (too_many_bad(imap))
@@ -624,8 +609,11 @@ static enum step imap_run(struct session *s)
         loop->bye |= woken & (WAKE_TIMEOUT | WAKE_STOP);
         if (loop->bye && !(imap->cmd.waiting && !waiter_is_done(loop->wait)))
                 return say_stop(imap);
-        if ((woken & WAKE_TOUCH) && loop->phase == PHASE_GATHER && shut_down(imap, true, &step))
-                return step;
+        if (woken & WAKE_TOUCH) {
+                telemetry_look(s, &imap->telemetry, imap->conf, imap->userid, true);
+                if (loop->phase == PHASE_GATHER && shut_down(imap, true, &step))
+                        return step;
+        }
         step = run_phases(imap);
         str_consume(&s->in, loop->used);
         loop->used = 0;

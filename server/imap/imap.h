@@ -16,6 +16,7 @@
 #include "server/sasl.h"
 #include "server/service.h"
 #include "server/session.h"
+#include "server/telemetry.h"
 #include "store/acl.h"
 #include "store/mailbox.h"
 #include "store/mailname.h"
@@ -156,7 +157,7 @@ struct imap {
         struct notify *notify;                  /* notify.h; NULL: NOTIFY was never given */
         struct notify_open *notify_open;
         unsigned bad_commands;                  /* in a row; too many: BYE */
-        struct telemetry *telemetry;            /* server/telemetry.h */
+        struct telemetry_slot telemetry;
 
         uint32_t owner_rights;                  /* implicit_owner_rights as bits */
         char **groups;                          /* of the user, NULL-terminated, for ACLs; NULL: none */

@@ -42,7 +42,7 @@ struct imap_loop {
         struct waiter *wait;                    /* what cmd.waiting is about */
         bool timer_wait, timer_fired;           /* the handler asked for imap_pause() */
         unsigned bye;                           /* WAKE_STOP, WAKE_TIMEOUT: as soon as nothing is waited for */
-        uint64_t shutdown_checked_ms, telemetry_checked_ms;
+        uint64_t shutdown_checked_ms;
 
         /* APPEND, REPLACE */
         struct stage **stages;                  /* finished ones */

@@ -15,7 +15,6 @@
 #include "server/imap/notify.h"
 #include "server/metrics.h"
 #include "server/msgfile.h"
-#include "server/telemetry.h"
 #include "util/log.h"
 
 #define GROUPS_MAX 1000
@@ -242,7 +241,7 @@ void imap_enter_authenticated(struct imap *imap, struct sasl_step *step)
                   stream_is_tls(s->stream) ? stream_tls_version(s->stream) : "no");
         if (msgfile_motd(imap->conf, motd))
                 imap_untagged(imap, "OK [ALERT] %s", motd);
-        imap->telemetry = telemetry_start(s, imap->conf, imap->userid);
+        telemetry_look(s, &imap->telemetry, imap->conf, imap->userid, true);
 }
 
 void imap_leave_authenticated(struct imap *imap)

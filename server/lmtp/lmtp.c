@@ -404,6 +404,8 @@ static enum step lmtp_run(struct session *s)
                 greet(l);
         }
         l->told |= woken & (WAKE_TIMEOUT | WAKE_STOP | WAKE_TIMER);
+        if (l->phase == LMTP_COMMAND)
+                telemetry_look(s, &l->telemetry, l->conf, l->step_valid ? l->step.userid : NULL, woken & WAKE_TOUCH);
         for (;;) {
                 /* What is under way ends first: its recipients are owed a status. */
                 if (l->told & (WAKE_TIMEOUT | WAKE_STOP) && l->phase != LMTP_OFFLOADED && l->phase != LMTP_DELIVER)

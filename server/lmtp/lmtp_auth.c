@@ -118,8 +118,7 @@ static void step_done(struct lmtp *l)
                   stream_tls_version(l->s->stream));
         l->authenticated = l->s->authenticated = true;
         session_set_user(l->s, l->step.userid);
-        telemetry_stop(l->s, &l->telemetry);
-        l->telemetry = telemetry_start(l->s, l->conf, l->step.userid);
+        telemetry_look(l->s, &l->telemetry, l->conf, l->step.userid, true);
         lmtp_reply(l, "235 2.7.0 Authenticated");
         if (l->step.has_layer) {
                 stream_start_sasl(l->s->stream, l->sasl);

@@ -99,7 +99,7 @@ struct lmtp {
         struct sasl_conn *sasl;
         struct sasl_step step;
         bool step_valid;
-        struct telemetry *telemetry;
+        struct telemetry_slot telemetry;
         char auth_mech[24];
         struct str auth_input;                  /* decoded response of the client */
         bool auth_has_input, auth_started;

@@ -367,6 +367,8 @@ static enum step pop3_run(struct session *s)
                 greet(p);
         }
         p->told |= woken & (WAKE_TIMEOUT | WAKE_STOP | WAKE_TIMER);
+        if (p->phase == POP3_COMMAND)
+                telemetry_look(s, &p->telemetry, p->conf, p->userid, woken & WAKE_TOUCH);
         if ((woken & WAKE_TOUCH) && p->phase == POP3_COMMAND && shut_down(p))
                 return STEP_CLOSE;
         while (step == STEP_GO) {

@@ -210,7 +210,7 @@ static void opened(struct pop3 *p)
                 return;
         }
         p->s->authenticated = true;
-        p->telemetry = telemetry_start(p->s, p->conf, p->userid);
+        telemetry_look(p->s, &p->telemetry, p->conf, p->userid, true);
         metric_add(METRIC_LOGINS_POP3, 1);
         log_event(LOG_NOTE, p->s->name, "pop3.login", "peer=%s user=%s mech=%s tls=%s messages=%" PRIu32, p->s->peer,
                   log_quote_str(user, p->userid), p->auth_mech[0] ? p->auth_mech : "USER",

@@ -76,7 +76,7 @@ struct pop3 {
         char *userid;
         bool is_admin;
         struct pop3_drop drop;                  /* mbox NULL: not open */
-        struct telemetry *telemetry;
+        struct telemetry_slot telemetry;
 
         /* RETR, TOP, LIST, UIDL: what is being sent */
         bool (*send)(struct pop3 *p);           /* true: all of it is in the rope */

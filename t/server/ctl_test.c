@@ -1,6 +1,7 @@
 /* cyrctl's command line and its tables. */
 #include "server/control/ops.h"
 #include "server/ctl/commands.h"
+#include "server/ctl/explain.h"
 #include "server/ctl/table.h"
 
 #include <criterion/criterion.h>
@@ -18,6 +19,20 @@ static const struct {
         { "mailbox|delete|-r|--|-odd", "mailbox.delete", "{\"mailbox\": \"-odd\", \"recursive\": true}" },
         { "acl|set|shared|joe|-lrs", "acl.set", "{\"mailbox\": \"shared\", \"identifier\": \"joe\", \"rights\": \"-lrs\"}" },
         { "acl|delete|shared|-joe", "acl.set", "{\"mailbox\": \"shared\", \"identifier\": \"-joe\", \"rights\": \"\"}" },
+        { "mailbox|create|--partition|fast|user/joe", "mailbox.create", "{\"mailbox\": \"user/joe\", \"partition\": \"fast\"}" },
+        { "mailbox|create|--partition=fast|user/joe", "mailbox.create", "{\"mailbox\": \"user/joe\", \"partition\": \"fast\"}" },
+        { "mailbox|create|user/joe|--partition=", "mailbox.create", "{\"mailbox\": \"user/joe\", \"partition\": \"\"}" },
+        { "mailbox|create|user/joe|--partition", "mailbox.create", NULL },
+        { "mailbox|create|user/joe|--part=x", "mailbox.create", NULL },
+        { "mailbox|create|user/joe|-partition", "mailbox.create", NULL },
+        { "mailbox|delete|--recursive|a", "mailbox.delete", "{\"mailbox\": \"a\", \"recursive\": true}" },
+        { "mailbox|delete|--recursive=yes|a", "mailbox.delete", NULL },
+        { "mailbox|delete|--|--recursive", "mailbox.delete", "{\"mailbox\": \"--recursive\"}" },
+        { "mailbox|delete|\xff", "mailbox.delete", NULL },
+        { "mailbox|create|a|-p|\xff", "mailbox.create", NULL },
+        { "top|--count=3|-i|0.5|-u", "top", "{\"count\": \"3\", \"interval\": \"0.5\", \"users\": true}" },
+        { "trace|on|joe|-t|5", "trace.on", "{\"target\": \"joe\", \"minutes\": \"5\"}" },
+        { "trace", "trace.list", "{}" },
         { "check", "check", "{}" },
         { "check|shared", "check", "{\"mailbox\": \"shared\"}" },
         { "check|a|b", "check", NULL },
@@ -62,9 +77,46 @@ Test(ctl, every_command_has_its_operation)
         for (size_t i = 0; i < ctl_commands_n; i++) {
                 const char *op = ctl_commands[i].op;
 
-                if (strcmp(op, "import") != 0 && strcmp(op, "export") != 0)     /* these two are cyrctl's own work, with operations */
+                if (!ctl_local_find(op))                        /* what cyrctl does itself */
                         cr_expect_not_null(ctl_op_find(op), "%s", ctl_commands[i].words);
         }
+}
+
+/* --KEY is a flag's long form: two flags of a command must not have one key or letter, nor one of cyrctl's own names. */
+Test(ctl, flags_of_a_command_differ)
+{
+        for (size_t i = 0; i < ctl_commands_n; i++) {
+                const char *const own[] = { "json", "help", "version", "config", "socket" };
+                char copy[200], *save = NULL, *seen[16];
+                size_t n = 0;
+
+                strcpy(copy, ctl_commands[i].flags);
+                for (char *w = strtok_r(copy, " ", &save); w; w = strtok_r(NULL, " ", &save)) {
+                        for (size_t k = 0; k < n; k++)
+                                cr_expect(seen[k][1] != w[1] && strcmp(strchr(seen[k], '='), strchr(w, '=')) != 0, "%s: %s and %s", ctl_commands[i].words,
+                                          seen[k], w);
+                        for (size_t k = 0; k < sizeof own / sizeof *own; k++)
+                                cr_expect_str_neq(strchr(w, '=') + 1, own[k], "%s", ctl_commands[i].words);
+                        seen[n++] = w;
+                }
+        }
+}
+
+Test(ctl, every_option_is_explained)
+{
+        size_t n;
+        const struct conf_option *o = conf_options(&n);
+
+        for (size_t i = 0; i < n; i++)
+                cr_expect(strlen(explain_option(&o[i])) > 5, "%s", o[i].name);
+}
+
+Test(ctl, text_for_a_terminal_has_no_control_characters)
+{
+        char text[] = "a\033[31m\r\n\t\x7f\xc2\x9b""31m\xc3\xa9";
+
+        ctl_text_clean(text);
+        cr_expect_str_eq(text, "a [31m      31m\xc3\xa9");
 }
 
 Test(ctl, a_table_is_as_wide_as_its_cells_and_holds_no_control_characters)
