@@ -10,6 +10,7 @@
 
 #include "server/engine_private.h"
 #include "server/version.h"
+#include "store/duplicate.h"
 #include "store/logstore.h"
 #include "store/mboxlist.h"
 #include "store/store.h"
@@ -70,6 +71,7 @@ void metrics_look(struct metrics_now *now)
         if (engine_store()) {
                 if (store_logstore(engine_store()))
                         logstore_stats(store_logstore(engine_store()), &now->store);
+                duplicate_stats(engine_store(), &now->duplicates);
                 now->mailboxes = mboxlist_count(store_mboxlist(engine_store()));
                 store_each_partition(engine_store(), count_readonly, now);
         }
@@ -177,6 +179,9 @@ static void store_text(struct str *out, const struct metrics_now *now)
         one(out, "cyrd_messages_delivered_total", "counter", "Recipients of LMTP deliveries that were accepted.", metric_get(METRIC_DELIVERED));
         one(out, "cyrd_messages_not_delivered_total", "counter", "Recipients of LMTP deliveries that were refused after DATA.",
             metric_get(METRIC_NOT_DELIVERED));
+        one(out, "cyrd_messages_suppressed_total", "counter", "Recipients of LMTP deliveries whose mailbox had the message already.",
+            metric_get(METRIC_DUPLICATES));
+        one(out, "cyrd_delivery_marks", "gauge", "Deliveries remembered for duplicatesuppression.", now->duplicates.marks);
         one(out, "cyrd_messages_appended_total", "counter", "Messages that came into a mailbox: delivered, appended, copied, moved.", s->messages_added);
         one(out, "cyrd_messages_expunged_total", "counter", "Messages expunged, moved away included.", s->messages_expunged);
         one(out, "cyrd_mailboxes", "gauge", "Mailboxes in the list.", now->mailboxes);

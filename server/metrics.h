@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "server/service.h"
+#include "store/duplicate.h"
 #include "store/logstore.h"
 #include "util/str.h"
 
@@ -17,6 +18,7 @@ enum metric {
         METRIC_LOGINS_IMAP, METRIC_LOGINS_POP3, METRIC_LOGINS_LMTP,
         METRIC_BADLOGINS_IMAP, METRIC_BADLOGINS_POP3, METRIC_BADLOGINS_LMTP,
         METRIC_DELIVERED,                       /* recipients told 250 */
+        METRIC_DUPLICATES,                      /* recipients told 250 whose mailbox had the message already */
         METRIC_NOT_DELIVERED,                   /* recipients told 4xx or 5xx after DATA */
         METRIC_OCTETS_IN, METRIC_OCTETS_OUT,    /* of sessions that have ended */
         METRIC_TLS_DONE, METRIC_TLS_FAILED,     /* handshakes */
@@ -29,6 +31,7 @@ uint64_t metric_get(enum metric metric);
 struct metrics_now {
         struct engine_stats engine;
         struct logstore_stats store;
+        struct duplicate_stats duplicates;
         uint64_t octets_in, octets_out;         /* of sessions that have ended and of those that are open */
         uint64_t uptime_s, mailboxes, rss;      /* rss: octets */
         double cpu_s;

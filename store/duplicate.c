@@ -19,19 +19,26 @@
 
 /* ---- keys ---- */
 
-/* The value without its line ends: a field that was folded on its way is the same one. */
+static bool is_blank(char c)
+{
+        return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
+/* Each run of blanks counts as one space: a field that was folded otherwise on its way is the same one. */
 static void digest_value(struct digest *h, struct span value)
 {
         value = span_trim(value);
         while (value.len) {
-                size_t n = 0;
+                size_t word = 0, blanks;
 
-                while (n < value.len && value.p[n] != '\r' && value.p[n] != '\n')
-                        n++;
-                digest_update(h, value.p, n);
-                n += n < value.len;
-                value.p += n;
-                value.len -= n;
+                while (word < value.len && !is_blank(value.p[word]))
+                        word++;
+                for (blanks = word; blanks < value.len && is_blank(value.p[blanks]); blanks++)
+                        ;
+                digest_update(h, value.p, word);
+                digest_update(h, " ", blanks > word);
+                value.p += blanks;
+                value.len -= blanks;
         }
         digest_update(h, "", 1);
 }

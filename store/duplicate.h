@@ -28,7 +28,8 @@ struct duplicate_key {
         uint8_t message[16];                    /* a digest of mailbox, message id and date */
         uint8_t mailbox[8];                     /* a digest of the mailbox's unique id */
 };
-/* `id` and `date` are values of header fields as they stand there; folds and blanks around them do not matter. An absent date is "". */
+/* `id` and `date` are values of header fields as they stand there; how they are folded, and blanks around them, do not matter. An absent
+ * date is "". */
 void duplicate_key_make(const char *uniqueid, struct span id, struct span date, struct duplicate_key *key_r);
 
 enum duplicate {

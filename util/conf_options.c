@@ -162,7 +162,7 @@ static const struct conf_option options[] = {
           "How many deliveries are remembered at most, for duplicatesuppression; beyond, the oldest are forgotten. 0: no limit. Each takes "
           "40 octets on the disk and 11 to 22 in memory." },
         { "duplicatesuppression", CONF_SWITCH, "yes", NULL, 0, CONF_HONOURED,
-          "Deliver a message with the same Message-ID to the same mailbox once only." },
+          "Deliver a message with the same Resent-Message-ID or Message-ID, and the same Date, to the same mailbox once only." },
         { "event_content_inclusion_mode", CONF_ENUM, "standard", "standard message header body headerbody", 0, CONF_LATER, NULL },
         { "event_content_size", CONF_INT, "0", NULL, 0, CONF_LATER, NULL },
         { "event_exclude_flags", CONF_STRING, NULL, NULL, 0, CONF_LATER, NULL },

@@ -40,7 +40,7 @@ void lmtp_reply(struct lmtp *l, const char *fmt, ...)
 
 static void rcpt_deinit(struct lmtp_rcpt *r)
 {
-        must(!r->pending);
+        must(r->state != RCPT_WAITING && r->state != RCPT_APPENDING && !r->claimed);
         free(r->address);
         free(r->mailbox);
         mbentry_unref(&r->entry);
@@ -61,7 +61,10 @@ void lmtp_reset(struct lmtp *l)
         stage_unref(&l->stage);
         err_clear(&l->data_err);
         l->open_next = 0;
-        l->delivery_started = l->staged = false;
+        l->delivery_started = l->staged = l->suppress = false;
+        free(l->message_id);
+        free(l->message_date);
+        l->message_id = l->message_date = NULL;
 }
 
 void lmtp_offload(struct lmtp *l, enum offload_queue queue, void (*fn)(void *arg), void (*done)(struct lmtp *l))

@@ -38,7 +38,9 @@ static void refuse(struct lmtp *l, const char *text)
 /* In the header: count lines, and treat octets above 0x7f as configured. Returns the octets to be kept (in place). */
 static void look_at_header(struct lmtp *l, char *p, size_t len)
 {
-        for (size_t i = 0; i < len && l->in_header; i++) {
+        size_t i;
+
+        for (i = 0; i < len && l->in_header; i++) {
                 if (p[i] == '\n') {
                         if (l->header_column == 0)
                                 l->in_header = false;
@@ -55,6 +57,7 @@ static void look_at_header(struct lmtp *l, char *p, size_t len)
                         }
                 }
         }
+        l->header_bytes += i;
 }
 
 static void put_trace(struct lmtp *l)
@@ -74,6 +77,7 @@ static void put_trace(struct lmtp *l)
                    l->utf8 ? "UTF8" : "", *tls ? "S" : "", l->authenticated && l->step_valid ? "A" : "", l->id, date);
         put(l, head.data, head.len);
         str_deinit(&head);
+        l->header_bytes = l->data_bytes;
         l->data_bytes = 0;                              /* the size limit is for what the client sends */
 }
 

@@ -1,10 +1,15 @@
 /*
  * lmtp_deliver - after CRLF.CRLF: the stage goes into each recipient's mailbox, all at once, and each gets a status when its own
- * commit is durable (RFC 2033 4.2). A mailbox named by two recipients gets the message once when `duplicatesuppression` is on.
+ * commit is durable (RFC 2033 4.2).
+ *
+ * With `duplicatesuppression` a mailbox gets a message once: one that two recipients have named, or one that was sent again. Each
+ * recipient claims the message for his mailbox (store/duplicate.h), and says what became of it as soon as that is known: nobody who
+ * waits for a claim holds up one that he has himself, so no two sessions wait for each other.
  */
 #include "server/lmtp/lmtp_private.h"
 #include "server/metrics.h"
 #include "store/quota.h"
+#include "util/clock.h"
 #include "util/log.h"
 
 const char *lmtp_over_quota(struct lmtp *l)
@@ -62,6 +67,14 @@ static void deliver_reply(struct lmtp *l, const struct lmtp_rcpt *r)
         log_quote_str(quoted[0], r->address);
         log_quote_str(quoted[1], l->from);
         log_quote_str(quoted[2], r->mailbox);
+        if (r->err.code == ERR_NONE && r->duplicate) {
+                metric_add(METRIC_DUPLICATES, 1);
+                lmtp_reply(l, "250 2.1.5 Ok SESSIONID=<%s>", l->id);
+                log_event(LOG_NOTE, l->s->name, "lmtp.duplicate", "id=%s from=%s to=%s mailbox=%s uid=%u age_s=%lld msgid=%s", l->id,
+                          quoted[1], quoted[0], quoted[2], r->claim.found_uid, (long long)(clock_wall_s() - r->claim.found_at),
+                          log_quote_str(quoted[3], l->message_id));
+                return;
+        }
         if (r->err.code == ERR_NONE) {
                 metric_add(METRIC_DELIVERED, 1);
                 lmtp_reply(l, "250 2.1.5 Ok SESSIONID=<%s>", l->id);
@@ -77,6 +90,8 @@ static void deliver_reply(struct lmtp *l, const struct lmtp_rcpt *r)
                   log_quote_str(quoted[3], r->err.text));
 }
 
+/* ---- the mailboxes ---- */
+
 /* On a disk thread: open what is not open. */
 static void open_mailboxes(void *arg)
 {
@@ -90,11 +105,11 @@ static void open_mailboxes(void *arg)
                         continue;
                 if (mbentry_ident(engine_store(), r->entry, &ident, &r->err) < 0 ||
                     mailbox_open(engine_store(), &ident, &r->mbox, &r->err) < 0)
-                        r->settled = true;
+                        r->state = RCPT_SETTLED;
         }
 }
 
-static void opened(struct lmtp *l)
+static void go_on(struct lmtp *l)
 {
         l->phase = LMTP_DELIVER;
 }
@@ -108,74 +123,177 @@ static bool all_open(struct lmtp *l)
 
                 if (r->same_as < 0 && !r->mbox)
                         r->mbox = mailbox_find_open(engine_store(), r->entry->uniqueid);
-                if (r->same_as < 0 && !r->mbox && !r->settled)
+                if (r->same_as < 0 && !r->mbox && r->state != RCPT_SETTLED)
                         all = false;
         }
         return all;
 }
 
-static void start(struct lmtp *l)
+/* ---- one recipient ---- */
+
+/* Its claim ends with it. */
+static void settle(struct lmtp_rcpt *r)
 {
-        bool once = conf_switch(l->conf, service_name(l->s->service), "duplicatesuppression");
+        r->state = RCPT_SETTLED;
+        if (!r->claimed)
+                return;
+        r->claimed = false;
+        if (r->err.code == ERR_NONE)
+                duplicate_delivered(engine_store(), &r->claim, r->result.first_uid);
+        else
+                duplicate_dropped(engine_store(), &r->claim);
+}
+
+static void append(struct lmtp *l, struct lmtp_rcpt *r)
+{
         bool strict = conf_switch(l->conf, service_name(l->s->service), "lmtp_strict_quota");
+        struct append_item item = { .stage = l->stage, .internaldate = INT64_MIN, .savedate = INT64_MIN,
+                                    .ignore_quota = r->ignore_quota || !strict };
 
-        for (unsigned i = 0; i < l->rcpts_n; i++) {
-                struct lmtp_rcpt *r = &l->rcpts[i];
-                struct append_item item = { .stage = l->stage, .internaldate = INT64_MIN, .savedate = INT64_MIN };
-
-                if (r->settled || (r->same_as >= 0 && once))
-                        continue;
-                if (r->same_as >= 0 && l->rcpts[r->same_as].mbox)
-                        r->mbox = mailbox_ref(l->rcpts[r->same_as].mbox);
-                if (!r->mbox) {
-                        err_copy(&r->err, &l->rcpts[r->same_as].err);
-                        r->settled = true;
-                        continue;
-                }
-                if (!still_listed(r)) {                 /* deleted since RCPT: it may live on below deletedprefix, but nobody reads there */
-                        err_set(&r->err, ERR_NOTFOUND, "deleted since RCPT");
-                        r->settled = true;
-                        continue;
-                }
-                /* One message may go beyond the limit; since RCPT it may have been another one. */
-                if (!strict && !r->ignore_quota && quota_check(engine_store(), r->mailbox, 0, 0, &r->err) < 0) {
-                        r->settled = true;
-                        continue;
-                }
-                item.ignore_quota = r->ignore_quota || !strict;
-                session_waiter(l->s, &r->waiter);
-                r->pending = true;
-                if (mailbox_append(r->mbox, &item, 1, &r->result, &r->waiter, &r->err) < 0) {
-                        session_waiter_cancel(l->s, &r->waiter);
-                        r->pending = false;
-                        r->settled = true;
-                }
+        /* One message may go beyond the limit; since RCPT it may have been another one. */
+        if (!strict && !r->ignore_quota && quota_check(engine_store(), r->mailbox, 0, 0, &r->err) < 0) {
+                settle(r);
+                return;
+        }
+        session_waiter(l->s, &r->waiter);
+        r->state = RCPT_APPENDING;
+        if (mailbox_append(r->mbox, &item, 1, &r->result, &r->waiter, &r->err) < 0) {
+                session_waiter_cancel(l->s, &r->waiter);
+                settle(r);
         }
 }
 
-/* Every waiter is done: results to those who share one. */
+static void answered(struct lmtp *l, struct lmtp_rcpt *r, enum duplicate answer)
+{
+        r->claimed = answer == DUPLICATE_NEW || answer == DUPLICATE_LOOK;
+        switch (answer) {
+        case DUPLICATE_NEW:
+                append(l, r);
+                break;
+        case DUPLICATE_SEEN:
+                r->duplicate = true;
+                settle(r);
+                break;
+        case DUPLICATE_WAIT:
+                r->state = RCPT_WAITING;
+                break;
+        case DUPLICATE_LOOK:
+                r->state = RCPT_LOOK;
+                break;
+        }
+}
+
+/* A mailbox may have the option that it takes everything (annotation /vendor/cmu/cyrus-imapd/duplicatedeliver). */
+static bool takes_duplicates(const struct lmtp_rcpt *r)
+{
+        return mailbox_options(r->mbox) & MBOX_DUPLICATE_DELIVER;
+}
+
+static void begin(struct lmtp *l, struct lmtp_rcpt *r)
+{
+        enum duplicate answer;
+
+        if (!still_listed(r)) {                 /* deleted since RCPT: it may live on below deletedprefix, but nobody reads there */
+                err_set(&r->err, ERR_NOTFOUND, "deleted since RCPT");
+                settle(r);
+                return;
+        }
+        if (!l->suppress || takes_duplicates(r)) {
+                append(l, r);
+                return;
+        }
+        duplicate_key_make(r->entry->uniqueid, span_of(l->message_id), span_of(l->message_date ? l->message_date : ""), &r->claim.key);
+        session_waiter(l->s, &r->waiter);
+        answer = duplicate_claim(engine_store(), &r->claim, &r->waiter);
+        if (answer != DUPLICATE_WAIT)
+                session_waiter_cancel(l->s, &r->waiter);
+        answered(l, r, answer);
+}
+
+/* On a disk thread. */
+static void look(void *arg)
+{
+        struct lmtp *l = arg;
+
+        for (unsigned i = 0; i < l->rcpts_n; i++)
+                if (l->rcpts[i].state == RCPT_LOOK)
+                        l->rcpts[i].claimed = duplicate_look(engine_store(), &l->rcpts[i].claim) == DUPLICATE_NEW;
+}
+
+static void looked(struct lmtp *l)
+{
+        for (unsigned i = 0; i < l->rcpts_n; i++)
+                if (l->rcpts[i].state == RCPT_LOOK)
+                        answered(l, &l->rcpts[i], l->rcpts[i].claimed ? DUPLICATE_NEW : DUPLICATE_SEEN);
+        go_on(l);
+}
+
+/* ---- all of them ---- */
+
+/* A mailbox that was named before gets the message once, and its recipients one status – unless it takes everything. */
+static void begin_all(struct lmtp *l)
+{
+        bool once = conf_switch(l->conf, service_name(l->s->service), "duplicatesuppression");
+
+        if (once)
+                lmtp_identify(l);
+        l->suppress = once && l->message_id;
+        for (unsigned i = 0; i < l->rcpts_n; i++) {
+                struct lmtp_rcpt *r = &l->rcpts[i];
+
+                if (r->state == RCPT_SETTLED)
+                        continue;
+                if (r->same_as >= 0 && l->rcpts[r->same_as].mbox && !(once && !takes_duplicates(&l->rcpts[r->same_as])))
+                        r->mbox = mailbox_ref(l->rcpts[r->same_as].mbox);
+                if (r->mbox)
+                        begin(l, r);
+        }
+}
+
+/* What has become of those that were waited for. False: some are still under way. */
 static bool collect(struct lmtp *l)
+{
+        bool all = true;
+
+        for (unsigned i = 0; i < l->rcpts_n; i++) {
+                struct lmtp_rcpt *r = &l->rcpts[i];
+
+                if ((r->state == RCPT_APPENDING || r->state == RCPT_WAITING) && waiter_is_done(&r->waiter)) {
+                        if (r->state == RCPT_APPENDING) {
+                                err_copy(&r->err, &r->waiter.err);
+                                settle(r);
+                        } else {
+                                begin(l, r);
+                        }
+                }
+                all = all && (r->state == RCPT_SETTLED || !r->mbox);
+        }
+        return all;
+}
+
+static bool any_to_look(const struct lmtp *l)
+{
+        for (unsigned i = 0; i < l->rcpts_n; i++)
+                if (l->rcpts[i].state == RCPT_LOOK)
+                        return true;
+        return false;
+}
+
+/* Those without a mailbox of their own have the result of the first with that name. */
+static void share_results(struct lmtp *l)
 {
         for (unsigned i = 0; i < l->rcpts_n; i++) {
                 struct lmtp_rcpt *r = &l->rcpts[i];
+                const struct lmtp_rcpt *first = r->state == RCPT_SETTLED ? NULL : &l->rcpts[r->same_as];
 
-                if (!r->pending)
+                if (!first)
                         continue;
-                if (!waiter_is_done(&r->waiter))
-                        return false;
-                r->pending = false;
-                r->settled = true;
-                err_copy(&r->err, &r->waiter.err);
+                r->state = RCPT_SETTLED;
+                r->result = first->result;
+                r->duplicate = first->duplicate;
+                r->claim = first->claim;
+                err_copy(&r->err, &first->err);
         }
-        for (unsigned i = 0; i < l->rcpts_n; i++) {
-                struct lmtp_rcpt *r = &l->rcpts[i];
-
-                if (!r->settled) {
-                        r->result = l->rcpts[r->same_as].result;
-                        err_copy(&r->err, &l->rcpts[r->same_as].err);
-                }
-        }
-        return true;
 }
 
 static void refuse_all(struct lmtp *l)
@@ -202,14 +320,18 @@ bool lmtp_deliver(struct lmtp *l)
                 if (!all_open(l)) {
                         /* At most twice: whatever open_mailboxes() went past is open or settled. */
                         l->open_next = 0;
-                        lmtp_offload(l, OFFLOAD_DISK, open_mailboxes, opened);
+                        lmtp_offload(l, OFFLOAD_DISK, open_mailboxes, go_on);
                         return false;
                 }
                 l->delivery_started = true;
-                start(l);
+                begin_all(l);
         }
-        if (!collect(l))
+        if (!collect(l)) {
+                if (any_to_look(l))
+                        lmtp_offload(l, OFFLOAD_DISK, look, looked);
                 return false;
+        }
+        share_results(l);
         for (unsigned i = 0; i < l->rcpts_n; i++)
                 deliver_reply(l, &l->rcpts[i]);
         return true;

@@ -4,6 +4,7 @@
  *   lmtp_data.c   DATA: from octets to a stage, CRLF.CRLF and nothing else at its end
  *   lmtp_rcpt.c   which mailbox a recipient is
  *   lmtp_deliver.c  from the stage into the mailboxes, a status for each recipient
+ *   lmtp_ident.c  which message is this? for duplicatesuppression
  */
 #ifndef SERVER_LMTP_PRIVATE_H
 #define SERVER_LMTP_PRIVATE_H
@@ -18,6 +19,7 @@
 #include "server/session.h"
 #include "server/telemetry.h"
 #include "store/acl.h"
+#include "store/duplicate.h"
 #include "store/mailbox.h"
 #include "store/mailname.h"
 #include "store/mboxlist.h"
@@ -29,16 +31,26 @@
 #define LMTP_RCPT_MAX           1000            /* recipients of one message; RFC 5321 4.5.3.1.8 asks for 100 */
 #define LMTP_BAD_MAX            50              /* refused commands in a row before we hang up */
 
+enum rcpt_state {
+        RCPT_BEGIN,                             /* nothing was done yet, or another's delivery of the same has ended: from the start */
+        RCPT_LOOK,                              /* probably delivered before: the marks on the disk will tell; the claim is held */
+        RCPT_WAITING,                           /* for another's delivery of the same; the waiter is out */
+        RCPT_APPENDING,                         /* the waiter is out */
+        RCPT_SETTLED,                           /* a status is known: err */
+};
+
 struct lmtp_rcpt {
         char *address;                          /* as given, for replies and logs */
         char *mailbox;                          /* internal name */
         const struct mbentry *entry;            /* reference */
         struct mailbox *mbox;                   /* reference, during delivery */
         int same_as;                            /* index of an earlier recipient with the same mailbox, -1: none */
-        bool pending;                           /* its waiter is out */
-        bool settled;                           /* a status is known: err */
+        enum rcpt_state state;
+        bool claimed;                           /* the claim is held: delivered or dropped is to be said */
+        bool duplicate;                         /* suppressed: it was delivered before */
         bool ignore_quota;                      /* RCPT TO … IGNOREQUOTA */
         struct waiter waiter;
+        struct duplicate_claim claim;
         struct append_result result;
         struct err err;
 };
@@ -79,12 +91,15 @@ struct lmtp {
         uint64_t data_bytes, size_max;          /* size_max 0: no limit */
         bool in_header, munge8bit, reject8bit;
         unsigned header_lines, header_lines_max, header_column;
+        uint64_t header_bytes;                  /* so far, with our own two fields */
         struct err data_err;                    /* why the message will be refused for all */
         char id[40];                            /* the message's id in logs and Received */
         unsigned messages;                      /* counter for ids */
         unsigned open_next;                     /* delivery: recipients whose mailbox is still to be opened from here */
         bool staged;                            /* stage_finish() was done */
         bool delivery_started;
+        bool suppress;                          /* duplicatesuppression, and there is a message id */
+        char *message_id, *message_date;        /* as in the header, without folds; NULL: none */
 
         /* a look-up or a password check under way */
         struct offload job;
@@ -133,6 +148,9 @@ void lmtp_cmd_rcpt(struct lmtp *l, struct span args);
 int lmtp_data_begin(struct lmtp *l, struct err *err);
 /* Take octets from `in`; true when CRLF.CRLF was seen (what follows it stays in `in`). */
 bool lmtp_data_feed(struct lmtp *l, struct str *in);
+
+/* lmtp_ident.c: l->message_id and l->message_date, from the finished stage. */
+void lmtp_identify(struct lmtp *l);
 
 /* lmtp_deliver.c */
 /* "552 5.2.2 Over quota", or 452 4.2.2: lmtp_over_quota_perm_failure. */

@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #include "store/annot.h"
+#include "store/duplicate.h"
 #include "store/index.h"
 #include "store/mailbox.h"
 #include "store/mboxlist.h"
@@ -193,10 +194,30 @@ static size_t body_size(struct worker *w)
         }
 }
 
+/* As LMTP does for a message that is to be delivered once; here the GUID is the message id. */
+static void claim(struct worker *w, struct box *b, const char *guid, struct duplicate_claim *c)
+{
+        struct waiter waiter;
+        enum duplicate answer;
+        struct err err = ERR_INIT;
+
+        duplicate_key_make(mailbox_uniqueid(b->mbox), span_of(guid), SPAN(""), &c->key);
+        do {
+                waiter_init_blocking(&waiter);
+                answer = duplicate_claim(w->store, c, &waiter);
+                if (answer == DUPLICATE_WAIT)           /* the marks are still being read */
+                        need(waiter_block(&waiter, &err), "claim", &err);
+        } while (answer == DUPLICATE_WAIT);
+        if (answer == DUPLICATE_LOOK)
+                answer = duplicate_look(w->store, c);
+        must(answer == DUPLICATE_NEW);
+}
+
 /* `size_wanted` 0: any. */
 static void op_append(struct worker *w, struct box *b, unsigned n, size_t size_wanted)
 {
         struct append_item items[PICK_MAX];
+        struct duplicate_claim claims[PICK_MAX];
         struct append_result result;
         struct waiter waiter;
         struct err err = ERR_INIT;
@@ -228,9 +249,12 @@ static void op_append(struct worker *w, struct box *b, unsigned n, size_t size_w
         mbentry_unref(&e);
         note("B %u append %s %u%s", w->number, b->name, flags, guids);
         waiter_init_blocking(&waiter);
+        for (unsigned i = 0; i < n; i++)
+                claim(w, b, b->msgs[b->n + i].guid, &claims[i]);
         need(mailbox_append(b->mbox, items, n, &result, &waiter, &err), "append", &err);
         need(waiter_block(&waiter, &err), "append", &err);
         for (unsigned i = 0; i < n; i++) {
+                duplicate_delivered(w->store, &claims[i], result.first_uid + i);
                 b->msgs[b->n + i].uid = result.first_uid + i;
                 b->msgs[b->n + i].deleted = false;
                 stage_unref(&items[i].stage);
@@ -664,6 +688,7 @@ static void run_load(struct load *l, uint64_t ms, bool second, bool killed, enum
                 note("dump");
                 need(store_db_checkpoint(l->store, &err), "checkpoint", &err);
                 note("dumped");
+                need(duplicate_prune(l->store, clock_wall_s() - 1, NULL, 0, NULL, NULL, &err), "prune", &err);
         }
         while (killed && atomic_load(&stopping) < l->threads)
                 usleep(100);

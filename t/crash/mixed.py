@@ -10,6 +10,7 @@ import hashlib
 import random
 import re
 import threading
+import time
 import sys
 import os
 
@@ -165,6 +166,8 @@ class Client:
         self.wrong = None
         self.refused = False                    # an operation failed (only where faults are injected)
         self.tolerant = False
+        self.sent = collections.deque(maxlen=30)        # (when, name, octets) of acknowledged deliveries to INBOX
+        self.in_flight = None                           # (name, octets, message) of a delivery to INBOX that was not acknowledged
 
     def note(self, text):
         self.history.append(text)
@@ -236,11 +239,15 @@ class Client:
                 self.connect()
             except AssertionError as e:         # not logged in
                 self.no('login', ('NO', str(e)))
+            if self.in_flight:
+                self.retry()
             while not (stop and stop.is_set()) and operations != 0:
                 self.step()
                 operations = operations - 1 if operations else None
         except Closed as e:
             self.note('! ' + str(e))
+            # What was delivered just now may not be remembered.
+            self.sent = collections.deque((x for x in self.sent if x[0] < time.monotonic() - 1), maxlen=30)
         except (Wrong, AssertionError) as e:
             self.note('! ' + str(e))
             self.wrong = '%s: %s' % (self.user, e)
@@ -254,7 +261,7 @@ class Client:
         t.start()
         return t
 
-    OPS = (('append', 26), ('lmtp', 14), ('lmtp_two', 6), ('pool', 8), ('store', 18), ('copy', 8), ('move', 8), ('expunge', 10), ('replace', 6),
+    OPS = (('append', 26), ('lmtp', 14), ('lmtp_two', 6), ('resend', 6), ('pool', 8), ('store', 18), ('copy', 8), ('move', 8), ('expunge', 10), ('replace', 6),
            ('create', 4), ('rename', 4), ('delete', 2))
 
     def step(self):
@@ -332,13 +339,58 @@ class Client:
             return self.op_expunge('INBOX')
         ident, octets, sha = self.new_message()
         after = self.add(self.state, 'INBOX', [(None, (ident, frozenset(), sha))])
+        self.in_flight = (ident, octets, (ident, frozenset(), sha))
         self.begin('LMTP %s %d octets' % (ident, len(octets)), (after, self.state2))
         a = self.lmtp.deliver([self.user], octets)
         if a[0][0] != 250:
             self.no('lmtp', ('%d' % a[0][0], a[0][1]))
+        self.in_flight = None
         self.settled(after, None, a[0][1])
+        self.sent.append((time.monotonic(), ident, octets))
         self.learn_uids()
         return True
+
+    def op_resend(self):
+        """What was delivered some time ago is taken again and dropped: duplicatesuppression."""
+        if not self.sent:
+            return False
+        _, ident, octets = self.rng.choice(self.sent)
+        self.begin('RESEND %s' % ident)
+        a = self.lmtp.deliver([self.user], octets)
+        if a[0][0] != 250:
+            self.no('resend', ('%d' % a[0][0], a[0][1]))
+        self.settled(self.state, None, a[0][1])
+        if ident in self.new_names():
+            raise Wrong('%s was delivered twice' % ident)
+        return True
+
+    def retry(self):
+        """As an MTA does it: what was not acknowledged comes again. It must be there then, twice at worst."""
+        ident, octets, m = self.in_flight
+        there = any(x[0] == ident for _, x in self.state['INBOX'].msgs)
+        after = self.add(self.state, 'INBOX', [(None, m)])
+        self.begin('RETRY %s, %s' % (ident, 'it is there' if there else 'it is not there'), (after, self.state2))
+        a = self.lmtp.deliver([self.user], octets)
+        if a[0][0] != 250:
+            self.no('retry', ('%d' % a[0][0], a[0][1]))
+        self.in_flight = None
+        if there and ident not in self.new_names():
+            self.settled(self.state, None, a[0][1])
+            self.done['retry suppressed'] += 1
+            return
+        self.settled(after, None, a[0][1])
+        self.learn_uids()
+        self.done['retry delivered twice' if there else 'retry delivered'] += 1
+
+    def new_names(self):
+        """Names of the messages in INBOX that we have not heard of."""
+        self.selected = None
+        known = [u for u, _ in self.state['INBOX'].msgs if u]
+        self.select('INBOX')
+        a = self.imap.cmd('UID FETCH %d:* (UID FLAGS MODSEQ BODY.PEEK[])' % (max(known) + 1 if known else 1))
+        if a[0] != 'OK':
+            self.no('fetch', a)
+        return [n for uid, _, _, n, _ in (read_fetch(u) for u in a[2] if FETCH.match(u)) if uid not in known]
 
     def learn_uids(self):
         """What was delivered has got a UID: ask which."""

@@ -30,6 +30,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "store/duplicate.h"
 #include "store/mailbox.h"
 #include "store/annot.h"
 #include "store/mboxlist.h"
@@ -590,6 +591,44 @@ static int dump_messages(struct mailbox *mbox, struct seen *other, FILE *f, stru
         return rc;
 }
 
+/* The marks of deliveries that this state has. */
+static ARRAY(struct duplicate_mark) marks;
+
+static bool keep_mark(void *ctx, const struct duplicate_mark *mark)
+{
+        (void)ctx;
+        *ARRAY_PUSH(&marks) = *mark;
+        return true;
+}
+
+/* A mark says that a message is there: it is, or has been expunged since, and it is just that one. The load's message ids are GUIDs. */
+static int check_marks(struct mailbox *mbox, uint32_t uidnext, FILE *f, struct err *err)
+{
+        struct duplicate_key key;
+        unsigned n = 0;
+
+        duplicate_key_make(mailbox_uniqueid(mbox), SPAN(""), SPAN(""), &key);
+        for (size_t i = 0; i < marks.n; i++) {
+                const struct duplicate_mark *mark = &marks.v[i];
+                char guid[2 * GUID_SIZE + 1];
+                struct msg msg;
+
+                if (memcmp(mark->key.mailbox, key.mailbox, sizeof key.mailbox) != 0)
+                        continue;
+                n++;
+                if (mark->uid >= uidnext)
+                        return err_set(err, ERR_CORRUPT, "uid %u is called delivered, and never was there", mark->uid);
+                if (mailbox_message(mbox, mark->uid, &msg, NULL) < 0)
+                        continue;                       /* purged */
+                hex_encode(guid, msg.guid, GUID_SIZE);
+                duplicate_key_make(mailbox_uniqueid(mbox), span_of(guid), SPAN(""), &key);
+                if (memcmp(mark->key.message, key.message, sizeof key.message) != 0)
+                        return err_set(err, ERR_CORRUPT, "uid %u is another message than the one that is called delivered", mark->uid);
+        }
+        fprintf(f, "D %u\n", n);
+        return 0;
+}
+
 static int dump_open(struct store *store, struct mailbox *mbox, FILE *f, const struct mbentry *e, struct err *err)
 {
         struct mailbox_status st;
@@ -608,7 +647,7 @@ static int dump_open(struct store *store, struct mailbox *mbox, FILE *f, const s
         if (mailbox_annots(mbox, 0, &arena, &annots) > 0)
                 fprintf(f, "a %.*s\n", (int)annots[0].value.len, annots[0].value.p);
         arena_deinit(&arena);
-        if (seen_open(store, e->uniqueid, "other", &other, err) < 0)
+        if (check_marks(mbox, st.uidnext, f, err) < 0 || seen_open(store, e->uniqueid, "other", &other, err) < 0)
                 return -1;
         rc = dump_messages(mbox, other, f, err);
         seen_unref(&other);
@@ -661,6 +700,8 @@ static void dump_store(const char *scratch, int damage, int out)
         if (conf_load(path, NULL, &options.conf, &diag, &err) < 0 || store_open(&options, &store, &err) < 0)
                 goto failed;
         fprintf(f, "S %d\n", store_was_unclean(store));
+        if (duplicate_each(store, keep_mark, NULL, &err) < 0)
+                goto failed;
         while (mboxlist_next(store_mboxlist(store), "", after, &e, 1)) {
                 snprintf(after, sizeof after, "%s", e->name);
                 if (e->type != MBTYPE_NORMAL || strncmp(after, "user.", 5) != 0)
@@ -693,6 +734,8 @@ static void found_deinit(struct found *s)
         ARRAY_FREE(&s->boxes);
 }
 
+static uint64_t marks_checked;                  /* marks of deliveries, in all states */
+
 static void take_line(struct found *s, char *line)
 {
         struct found_box *b = s->boxes.n ? &s->boxes.v[s->boxes.n - 1] : NULL;
@@ -715,6 +758,8 @@ static void take_line(struct found *s, char *line)
                 memset(m, 0, sizeof *m);
                 if (sscanf(line, "m %u %40s %u %u %31s", &m->uid, m->guid, &m->flags, &m->other, m->remark) < 4)
                         snprintf(s->problem, sizeof s->problem, "odd line %.500s", line);
+        } else if (line[0] == 'D') {
+                marks_checked += strtoul(line + 2, NULL, 10);
         } else if (line[0] == 'S') {
                 s->unclean = line[2] == '1';
         } else if (line[0] == 'P') {
@@ -1375,6 +1420,10 @@ int main(int argc, char **argv)
 
                         snprintf(scratch, sizeof scratch, "%s.%u", argv[2], j);
                         n = sites ? run_sites(scratch, sites, j, jobs, rounds) : run(scratch, count, j, jobs, seed, only);
+                        if (!sites && count >= 100 && marks_checked == 0) {
+                                printf("# no state had a mark of a delivery\n");
+                                n++;
+                        }
                         if (n == 0 || sites)
                                 fs_remove_tree(scratch, &err);
                         fflush(stdout);

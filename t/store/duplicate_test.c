@@ -126,7 +126,8 @@ Test(duplicate, mailbox_id_and_date_all_count_and_folds_do_not)
         struct store *store = scratch_open(NULL);
         static const struct { const char *box, *id, *date; bool seen; } tries[] = {
                 { BOX, "<1@x>", "Mon, 1 Jan 2024", true },
-                { BOX, "\r\n  <1@x> \r\n", " Mon,\r\n 1 Jan 2024\r\n", true },
+                { BOX, "\r\n  <1@x> \r\n", " Mon,\r\n\t  1 Jan  2024\r\n", true },
+                { BOX, "<1@x>", "Mon, 1Jan 2024", false },
                 { OTHER, "<1@x>", "Mon, 1 Jan 2024", false },
                 { BOX, "<1@X>", "Mon, 1 Jan 2024", false },
                 { BOX, "<2@x>", "Mon, 1 Jan 2024", false },
