@@ -262,9 +262,7 @@ static int prepare_recovery(struct store *store, const char *dir, const char *fr
                 n = err_set(err, ERR_NOTFOUND, "there is no backup in %s", path.data);
         if (n > 0 && (n = copy_files(dir, "log.", fresh, err)) == 0)
                 n = err_set(err, ERR_NOTFOUND, "there is no log in %s", dir);
-        if (n > 0)
-                n = fs_sync_dir(fresh, err) < 0 ? -1 : n;               /* nothing is missing when the mark is there */
-        if (n > 0) {
+        if (n > 0) {                                    /* its sync is for the names of the copies, too: db/ is there until it has returned */
                 str_clear(&path);
                 str_printf(&path, "%s/from_backup", fresh);
                 n = make_mark(path.data, fresh, err);

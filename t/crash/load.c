@@ -526,6 +526,7 @@ static void op_big(struct worker *w, struct box *b)
 
 /* For the sessions that end as by kill -9: some checkpoints and moves are half done then. */
 static atomic_uint stopping, working;
+static atomic_bool dumped;               /* the last time in this session */
 
 static void stop_in_checkpoints(struct worker *w)
 {
@@ -613,6 +614,8 @@ static void *work(void *arg)
         }
         atomic_fetch_sub(&working, 1);
         if (w->quiet) {
+                while (!atomic_load(&dumped))
+                        usleep(1000);
                 for (unsigned i = 0; i < BOXES; i++)
                         if (w->boxes[i].there)
                                 op_seen(w, &w->boxes[i]);
@@ -667,6 +670,7 @@ static void make_users(struct load *l)
 static void run_load(struct load *l, uint64_t ms, bool second, bool killed, enum session session)
 {
         atomic_store(&working, l->threads);
+        atomic_store(&dumped, false);
         for (unsigned i = 0; i < l->threads; i++) {
                 struct worker *w = &l->workers[i];
 
@@ -690,6 +694,7 @@ static void run_load(struct load *l, uint64_t ms, bool second, bool killed, enum
                 note("dumped");
                 need(duplicate_prune(l->store, clock_wall_s() - 1, NULL, 0, NULL, NULL, &err), "prune", &err);
         }
+        atomic_store(&dumped, true);
         while (killed && atomic_load(&stopping) < l->threads)
                 usleep(100);
         if (killed) {
