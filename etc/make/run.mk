@@ -16,16 +16,20 @@ man: $B/cyrd
 # NAMES are the programs of Cyrus that the binary answers to.
 SBINDIR  := $(DESTDIR)$(PREFIX)/sbin
 CYRUSBIN := $(DESTDIR)$(PREFIX)/lib/cyrus/bin
-MANDIR   := $(DESTDIR)$(PREFIX)/share/man
-DOCDIR   := $(DESTDIR)$(PREFIX)/share/doc/cyrd
+DATADIR  := $(DESTDIR)$(PREFIX)/share
+MANDIR   := $(DATADIR)/man
+DOCDIR   := $(DATADIR)/doc/cyrd
 install: all
-	install -d $(SBINDIR) $(CYRUSBIN) $(MANDIR)/man5 $(MANDIR)/man8 $(DOCDIR)/examples
+	install -d $(SBINDIR) $(CYRUSBIN) $(MANDIR)/man5 $(MANDIR)/man8 $(DOCDIR)/examples \
+		$(DATADIR)/bash-completion/completions $(DATADIR)/zsh/site-functions
 	install -m 755 $B/cyrd $(SBINDIR)/cyrd
 	$(if $(wildcard server/ctl/main.c),install -m 755 $B/cyrctl $(SBINDIR)/cyrctl)
 	ln -sf cyrd $(SBINDIR)/master
 	ln -sf ../../../sbin/cyrd $(CYRUSBIN)/master
 	set -e; for n in $$($B/cyrd --list-programs); do \
 		ln -sf ../../../sbin/cyrd $(CYRUSBIN)/$$n; ln -sf cyrd $(SBINDIR)/$$n; done
+	$B/cyrctl --completion bash >$(DATADIR)/bash-completion/completions/cyrctl
+	$B/cyrctl --completion zsh >$(DATADIR)/zsh/site-functions/_cyrctl
 	install -m 644 $(wildcard man/*.5) $(MANDIR)/man5
 	install -m 644 $(wildcard man/*.8) $(MANDIR)/man8
 	install -m 644 etc/imapd.conf etc/cyrus.conf etc/cyrd.service etc/cyrd.init $(DOCDIR)/examples

@@ -30,6 +30,7 @@ int ctl_list(struct ctl_call *call, struct err *err)
 {
         struct mboxlist *ml = store_mboxlist(call->store);
         const char *pattern = ctl_arg(call, "pattern");
+        json_int_t limit = json_integer_value(json_object_get(call->args, "limit")), shown = 0;        /* 0: none */
         char after[512] = "";
         struct namespace *ns = namespace_create(call->conf);
         char sep = namespace_separator(ns);
@@ -43,13 +44,15 @@ int ctl_list(struct ctl_call *call, struct err *err)
                 for (unsigned i = 0; i < n; i++) {
                         json_t *name = ctl_mailbox_json(call, entries[i]->name);
 
-                        if (!pattern || mailname_match(json_string_value(name), span_of(pattern), sep))
+                        if ((!limit || shown < limit) && (!pattern || mailname_match(json_string_value(name), span_of(pattern), sep))) {
                                 call->row(call, entry_json(call, entries[i]));
+                                shown++;
+                        }
                         json_decref(name);
                         snprintf(after, sizeof after, "%s", entries[i]->name);
                         mbentry_unref(&entries[i]);
                 }
-                if (n < 64 || call->cancelled(call))
+                if (n < 64 || (limit && shown >= limit) || call->cancelled(call))
                         return 0;
         }
 }

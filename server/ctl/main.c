@@ -10,6 +10,7 @@
 
 #include "server/ctl/client.h"
 #include "server/ctl/commands.h"
+#include "server/ctl/complete.h"
 #include "server/ctl/table.h"
 #include "server/version.h"
 #include "util/clock.h"
@@ -240,12 +241,15 @@ static bool take_help(const struct invocation *v)
         return help;
 }
 
+enum { OPT_COMPLETION = 256, OPT_COMPLETE };    /* long options without a letter */
+
 /* Options in front of the command. Returns -1, or an exit status: it was all that was wanted, or wrong. */
 static int take_options(struct invocation *v, int argc, char **argv)
 {
         static const struct option longs[] = {
                 { "json", no_argument, NULL, 'j' }, { "help", no_argument, NULL, 'h' }, { "version", no_argument, NULL, 'V' },
-                { "config", required_argument, NULL, 'C' }, { "socket", required_argument, NULL, 'S' }, { NULL, 0, NULL, 0 },
+                { "config", required_argument, NULL, 'C' }, { "socket", required_argument, NULL, 'S' },
+                { "completion", required_argument, NULL, OPT_COMPLETION }, { "complete", no_argument, NULL, OPT_COMPLETE }, { NULL, 0, NULL, 0 },
         };
         int opt;
 
@@ -256,6 +260,12 @@ static int take_options(struct invocation *v, int argc, char **argv)
                 case 'j': v->o.json = true; break;
                 case 'V': printf("cyrctl %s\n", CYRD_VERSION); return EXIT_DONE;
                 case 'h': usage(stdout); return EXIT_DONE;
+                case OPT_COMPLETE: complete_words(argc - optind - 1, argv + optind + 1); return EXIT_DONE;     /* behind "--" */
+                case OPT_COMPLETION:
+                        if (complete_script(optarg))
+                                return EXIT_DONE;
+                        fputs("cyrctl --completion bash or zsh\n", stderr);
+                        return EXIT_USAGE;
                 default: usage(stderr); return EXIT_USAGE;
                 }
         }

@@ -25,6 +25,8 @@ is("@missing", '', 'every program of Cyrus is in lib/cyrus/bin and in sbin');
 ok(!(grep { readlink($_) =~ m{^/} } grep { -l } glob "$p/sbin/* $p/lib/cyrus/bin/*"), 'links are relative');
 is(abs_path("$p/lib/cyrus/bin/imapd"), "$p/sbin/cyrd", '... and lead to the binary');
 is(`$p/lib/cyrus/bin/master -V`, "cyrus-imapd 3.6.1-cyrd\n", 'master runs in place');
+is(`$p/sbin/cyrctl --completion $_->[0]`, do { open my $h, '<', "$p/share/$_->[1]" or die $_->[1]; local $/; <$h> }, "completion for $_->[0]")
+    for [ bash => 'bash-completion/completions/cyrctl' ], [ zsh => 'zsh/site-functions/_cyrctl' ];
 ok(-f "$p/share/man/man8/cyrd.8" && -f "$p/share/man/man5/imapd.conf.5", 'manual pages');
 
 # A program of the tree is found relative to the executable, by one found anywhere.
@@ -44,7 +46,7 @@ is($d->slurp('conf/said'), "helper\n", '... finds programs of its own tree');
 ok(Daemon::tcp($port), '... and serves');
 $d->stop;
 
-is(`$Daemon::build/cyrd --manual-options`, do { open my $h, '<', 'man/imapd.conf.5'; local $/; <$h> },
+ok(`$Daemon::build/cyrd --manual-options` eq do { open my $h, '<', 'man/imapd.conf.5'; local $/; <$h> },
     'man/imapd.conf.5 is what the option table says (make man)');
 is(system("$Daemon::build/cyrd -t -C etc/imapd.conf -M etc/cyrus.conf 2>$dest/err"), 0, 'the sample configuration is right');
 is(do { open my $h, '<', "$dest/err"; local $/; <$h> }, "both files are fine\n", '... without a warning');
