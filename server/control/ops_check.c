@@ -60,17 +60,38 @@ static int reconstruct_one(struct walk *w, const struct mbentry *e, const struct
         return 0;
 }
 
+/* For the progress: mailboxes at and below a name. */
+static uint64_t count_below(struct ctl_call *call, const char *prefix)
+{
+        char after[512] = "";
+        uint64_t total = 0;
+        unsigned n;
+
+        do {
+                const struct mbentry *entries[64];
+
+                n = mboxlist_next(store_mboxlist(call->store), prefix, after, entries, 64);
+                for (unsigned i = 0; i < n; i++) {
+                        total += entries[i]->type == MBTYPE_NORMAL && !entries[i]->server;
+                        snprintf(after, sizeof after, "%s", entries[i]->name);
+                        mbentry_unref(&entries[i]);
+                }
+        } while (n == 64);
+        return total;
+}
+
 /* Every real mailbox that is `mailbox` or below it; all without that argument. A failure of one is a problem, not the end. */
 static int walk(struct walk *w, struct err *err)
 {
         struct ctl_call *call = w->call;
         struct mboxlist *ml = store_mboxlist(call->store);
-        uint64_t total = mboxlist_count(ml);
+        uint64_t total;
         char prefix[512] = "", after[512] = "";
         bool any = false, more = true;
 
         if (ctl_arg(call, "mailbox") && ctl_arg_mailbox(call, "mailbox", prefix, err) < 0)
                 return -1;
+        total = prefix[0] ? count_below(call, prefix) : mboxlist_count(ml);
         while (more && !call->cancelled(call)) {
                 const struct mbentry *entries[32];
                 unsigned n = mboxlist_next(ml, prefix, after, entries, 32);
@@ -87,7 +108,7 @@ static int walk(struct walk *w, struct err *err)
                                 if (mbentry_ident(call->store, e, &ident, &one) < 0 || w->one(w, e, &ident, &one) < 0)
                                         problem_row(w, e->name, 0, one.text);
                                 w->mailboxes++;
-                                call->progress(call, w->mailboxes, prefix[0] ? 0 : total, "mailboxes");
+                                call->progress(call, w->mailboxes, total, "mailboxes");
                         }
                         mbentry_unref(&entries[i]);
                 }

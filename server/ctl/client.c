@@ -2,6 +2,7 @@
 #include "server/ctl/client.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,8 @@
 #include "store/store.h"
 #include "util/fs.h"
 #include "util/must.h"
+
+#define WAITING_MS 1000
 
 /* 0 with a descriptor; -1 and *absent_r true when nobody listens there. */
 static int connect_daemon(const char *path, int *fd_r, bool *absent_r, struct err *err)
@@ -89,6 +92,10 @@ static int take_replies(struct ctl_client *client, int fd, struct err *err)
                 if (end) {
                         rc = take_reply(client, in.data, (size_t)(end - in.data), err);
                         str_consume(&in, (size_t)(end - in.data) + 1);
+                        continue;
+                }
+                if (client->waiting && poll(&(struct pollfd){ .fd = fd, .events = POLLIN }, 1, WAITING_MS) == 0) {
+                        client->waiting(client->ctx);
                         continue;
                 }
                 str_reserve(&in, 65536);

@@ -19,6 +19,7 @@ struct ctl_client {
         bool json;                              /* for commands that show things themselves: rows are wanted */
         void (*row)(void *ctx, json_t *row);                            /* borrowed */
         void (*progress)(void *ctx, uint64_t done, uint64_t total, const char *unit);
+        void (*waiting)(void *ctx);             /* a second has passed without an answer; NULL: nobody wants to know */
         void *ctx;
         /* Between ctl_client_open() and close. */
         int fd;                                 /* 0: not open */

@@ -89,7 +89,7 @@ static void add(struct mailtree *tree, enum mailfolder_kind kind, const char *pa
                 tree->cap = tree->cap ? 2 * tree->cap : 16;
                 tree->v = xrealloc(tree->v, tree->cap * sizeof *tree->v);
         }
-        tree->v[tree->n++] = (struct mailfolder){ kind, xstrdup(path), xstrdup(name), kind == MAILFOLDER_MAILDIR ? maildir_count(path) : 0 };
+        tree->v[tree->n++] = (struct mailfolder){ kind, xstrdup(path), xstrdup(name), kind == MAILFOLDER_MAILDIR ? maildir_count(path) : mbox_count(path) };
 }
 
 static bool is_maildir_part(const char *name)

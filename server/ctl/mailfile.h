@@ -35,7 +35,7 @@ struct mailfolder {
         enum mailfolder_kind kind;
         char *path;
         char *name;                             /* UTF-8, parts separated by '/', "" for the top */
-        uint64_t messages;                      /* Maildir: counted; mbox: 0 (not known) */
+        uint64_t messages;                      /* mbox: about so many */
 };
 struct mailtree {
         struct mailfolder *v;

@@ -29,6 +29,7 @@ int maildir_folder_parse(const char *directory, struct str *out, struct err *err
 int mbox_reader(const char *path, struct mailreader **reader_r, struct err *err);
 int mbox_writer(const char *path, const char *name, struct mailwriter **writer_r, struct err *err);
 bool mbox_is(const char *path);
+uint64_t mbox_count(const char *path);          /* about how many messages */
 
 /* To CRLF and back, as mailfile.h says. */
 void mailfile_to_crlf(struct str *octets);

@@ -11,26 +11,18 @@
 #include "server/ctl/client.h"
 #include "server/ctl/commands.h"
 #include "server/ctl/complete.h"
+#include "server/ctl/progress.h"
 #include "server/ctl/table.h"
 #include "server/version.h"
-#include "util/clock.h"
 #include "util/log.h"
 
 struct output {
-        bool json, tty;
+        bool json;
         const struct ctl_command *cmd;
         struct ctl_table *table;
         char kind[32];                          /* of the rows in `table` when each has a "kind" */
-        uint64_t started_ms;
-        bool bar;                               /* a progress line stands on the terminal */
+        struct progress progress;
 };
-
-static void clear_bar(struct output *o)
-{
-        if (o->bar)
-                fputs("\r\033[K", stderr);
-        o->bar = false;
-}
 
 static void flush_table(struct output *o)
 {
@@ -44,7 +36,7 @@ static void show_row(void *ctx, json_t *row)
         struct output *o = ctx;
         const char *kind = json_string_value(json_object_get(row, "kind"));
 
-        clear_bar(o);
+        progress_clear(&o->progress);
         if (o->json) {
                 json_dumpf(row, stdout, JSON_COMPACT | JSON_REAL_PRECISION(10));
                 putchar('\n');
@@ -69,24 +61,15 @@ static void show_row(void *ctx, json_t *row)
 static void show_progress(void *ctx, uint64_t done, uint64_t total, const char *unit)
 {
         struct output *o = ctx;
-        uint64_t ms = clock_mono_ms() - o->started_ms;
-        double rate = ms ? (double)done * 1000 / (double)ms : 0;
 
-        if (!o->tty || o->json)
-                return;
-        if (total && rate > 0) {
-                char bar[31];
-                unsigned n = (unsigned)(done >= total ? 30 : done * 30 / total);
+        progress_report(&o->progress, done, total, unit);
+}
 
-                memset(bar, '#', n);
-                memset(bar + n, '.', 30 - n);
-                bar[30] = '\0';
-                fprintf(stderr, "\r\033[K[%s] %llu/%llu %s, %.0f/s, %.0f s left", bar, (unsigned long long)done, (unsigned long long)total,
-                        unit ? unit : "", rate, (double)(total > done ? total - done : 0) / rate);
-        } else {
-                fprintf(stderr, "\r\033[K%llu %s, %.0f/s", (unsigned long long)done, unit ? unit : "", rate);
-        }
-        o->bar = true;
+static void show_waiting(void *ctx)
+{
+        struct output *o = ctx;
+
+        progress_tick(&o->progress);
 }
 
 /* Do the first words of a command's name say `argv` ("mailbox", "mailbox info")? */
@@ -325,7 +308,7 @@ static int run(struct invocation *v, json_t *args, struct err *err)
 
 int main(int argc, char **argv)
 {
-        struct invocation v = { .o = { .tty = isatty(STDERR_FILENO), .started_ms = clock_mono_ms() } };
+        struct invocation v = { .argc = 0 };
         struct err err = ERR_INIT;
         char why[200];
         json_t *args;
@@ -343,12 +326,14 @@ int main(int argc, char **argv)
                 fprintf(stderr, "(cyrctl %s --help)\n", v.o.cmd->words);
                 return rc;
         }
+        progress_init(&v.o.progress, isatty(STDERR_FILENO) && !v.o.json);
         v.client.json = v.o.json;
         v.client.row = show_row;
         v.client.progress = show_progress;
+        v.client.waiting = show_waiting;
         v.client.ctx = &v.o;
         rc = run(&v, args, &err);
-        clear_bar(&v.o);
+        progress_clear(&v.o.progress);
         flush_table(&v.o);
         if (rc < 0)
                 return complain(&v, err.code, NULL, err.text);

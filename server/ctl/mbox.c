@@ -246,6 +246,27 @@ int mbox_reader(const char *path, struct mailreader **reader_r, struct err *err)
         return 0;
 }
 
+/* For a progress bar: a Content-Length that hides "From " lines is not looked at. */
+uint64_t mbox_count(const char *path)
+{
+        struct mailreader *base;
+        struct err ignored = ERR_INIT;
+        const struct reader *r;
+        uint64_t n = 0;
+        bool empty = true;                      /* the line before */
+
+        if (mbox_reader(path, &base, &ignored) < 0)
+                return 0;
+        r = (struct reader *)base;
+        for (size_t at = 0, end; at < r->size; at = end) {
+                end = line_end(r, at);
+                n += empty && from_line_at(r, at);
+                empty = is_empty_line(r, at, end);
+        }
+        reader_close(base);
+        return n;
+}
+
 /* ---- writing ---- */
 
 struct writer {

@@ -541,6 +541,7 @@ int top_run(struct ctl_client *client, json_t *args, struct err *err)
 
         t.client.row = take_row;
         t.client.progress = NULL;
+        t.client.waiting = NULL;
         t.client.ctx = &t;
         arena_init(&t.arena);
         rc = take_args(&t, args, err);

@@ -241,6 +241,7 @@ static int call(struct ctl_client *client, const char *op, json_t *args, json_t 
         *row_r = NULL;
         quiet.row = keep_row;
         quiet.progress = NULL;
+        quiet.waiting = NULL;
         quiet.ctx = row_r;
         return ctl_client_call(&quiet, op, args, err);
 }

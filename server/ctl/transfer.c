@@ -300,13 +300,8 @@ int transfer_import(struct ctl_client *client, json_t *args, struct err *err)
 
         if (rc == 0)
                 rc = begin(&im.t, client, args, err);
-        for (size_t i = 0; rc == 0 && i < tree.n; i++) {
-                if (tree.v[i].kind == MAILFOLDER_MBOX) {        /* not counted before: no end to show */
-                        im.t.total = 0;
-                        break;
-                }
+        for (size_t i = 0; rc == 0 && i < tree.n; i++)
                 im.t.total += tree.v[i].messages;
-        }
         for (size_t i = 0; rc == 0 && i < tree.n; i++)
                 rc = import_folder(&im, &tree.v[i], err);
         ctl_client_close(&im.t.inner);
@@ -390,6 +385,26 @@ static void message_row(void *ctx, json_t *row)
                 ex->written++;
 }
 
+static void count_row(void *ctx, json_t *row)
+{
+        struct export *ex = ctx;
+
+        ex->t.total += (uint64_t)json_integer_value(json_object_get(row, "messages"));
+}
+
+/* How much there is, for the progress bar alone: what cannot be opened is told of when its turn comes. */
+static void count_messages(struct export *ex)
+{
+        struct err ignored = ERR_INIT;
+        json_t *name;
+        size_t i;
+
+        ex->t.inner.row = count_row;
+        ex->t.inner.ctx = ex;
+        json_array_foreach(ex->names, i, name)
+                ctl_client_call(&ex->t.inner, "mailbox.info", json_pack("{s:O}", "mailbox", name), &ignored);
+}
+
 static int export_mailbox(struct export *ex, const char *name, struct err *err)
 {
         struct str folder = STR_INIT;
@@ -444,6 +459,8 @@ int transfer_export(struct ctl_client *client, json_t *args, struct err *err)
                 rc = ctl_client_call(&ex.t.inner, "list", json_object(), err);
         if (rc == 0 && json_array_size(ex.names) == 0)
                 rc = err_set(err, ERR_NOTFOUND, "no mailbox %s", ex.t.mailbox);
+        if (rc == 0 && client->progress)
+                count_messages(&ex);
         json_array_foreach(ex.names, i, name)
                 if (rc == 0)
                         rc = export_mailbox(&ex, json_string_value(name), err);

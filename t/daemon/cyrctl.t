@@ -120,6 +120,18 @@ ok($out !~ /\e/ && $out =~ /^cyrd .*status 0/s, 'a dumb terminal gets text');
 kill 'TERM', $busy;
 waitpid $busy, 0;
 
+# Long work: a line that goes again, on a terminal only.
+sub typed { my ($cmd) = @_; run_cmd(['script', '-qefc', $cmd, "$cyrd->{dir}/typescript"], timeout => 60); return (slurp("$cyrd->{dir}/typescript") // '') =~ s/\AScript started.*\n//r }
+my $c = $cyrd->client('bob');
+$c->append('INBOX', "Subject: $_\r\n\r\nx\r\n") for 1 .. 70;
+like(typed("$Interop::build/cyrctl -C $conf check"), qr{\r\e\[K\[#+\.+\] 1/\d+ mailboxes, .*left.*\r\e\[K.*summary}s, 'check shows how far it is, and clears that away');
+like(typed("$Interop::build/cyrctl -C $conf check user/bob"), qr{\[#+\.+\] 1/\d+ mailboxes}, '... of one user too');
+like(typed("$Interop::build/cyrctl -C $conf export -m user/bob $cyrd->{dir}/exported"), qr{\[#+\.+\] 64/70 messages, .*left}, 'export too');
+like(typed("$Interop::build/cyrctl -C $conf import user/bob $cyrd->{dir}/exported/INBOX"), qr{\[#+\.+\] 64/70 messages, .*left}, 'import of an mbox too');
+ok((run_cmd(["$Interop::build/cyrctl", '-C', $conf, 'check']))[1] !~ /\e|left/, 'elsewhere there is no such line');
+ok(typed("$Interop::build/cyrctl -C $conf --json check") !~ /\e|left/, '... nor with --json');
+$c->logout;
+
 # ---- trace ----
 my $log = "$cyrd->{dir}/conf/log";
 sub text_of { my ($pattern) = @_; return join '', map { slurp($_) // '' } glob $pattern }

@@ -2,6 +2,7 @@
 #include "server/control/ops.h"
 #include "server/ctl/commands.h"
 #include "server/ctl/explain.h"
+#include "server/ctl/progress.h"
 #include "server/ctl/table.h"
 
 #include <criterion/criterion.h>
@@ -109,6 +110,29 @@ Test(ctl, every_option_is_explained)
 
         for (size_t i = 0; i < n; i++)
                 cr_expect(strlen(explain_option(&o[i])) > 5, "%s", o[i].name);
+}
+
+Test(ctl, progress_tells_rate_and_time_left)
+{
+        static const struct { struct progress p; uint64_t now; const char *line; } cases[] = {
+                { { .started_ms = 1000 }, 66000, "1:05 ..." },
+                { { .unit = "messages", .first_ms = 1000, .done = 500, .total = 1000 }, 11000,
+                  "[###############...............] 500/1000 messages, 50/s, 0:10 left" },
+                { { .unit = "messages", .first_ms = 1000, .first_done = 500, .done = 510, .total = 10000 }, 6000,
+                  "[#.............................] 510/10000 messages, 2.0/s, 1:19:05 left" },
+                { { .unit = "mailboxes", .first_ms = 1000, .done = 0, .total = 7 }, 1000,
+                  "[..............................] 0/7 mailboxes, 0/s, ? left" },
+                { { .unit = "mailboxes", .first_ms = 1000, .done = 9, .total = 7 }, 2000,
+                  "[##############################] 9/7 mailboxes, 9.0/s, 0:00 left" },
+                { { .unit = "messages", .first_ms = 1000, .done = 4000 }, 3000, "4000 messages, 2000/s" },
+        };
+
+        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+                char line[200];
+
+                progress_format(line, sizeof line, &cases[i].p, cases[i].now);
+                cr_expect_str_eq(line, cases[i].line);
+        }
 }
 
 Test(ctl, text_for_a_terminal_has_no_control_characters)
