@@ -3,8 +3,9 @@
  * without /shared or /private in front; `user` is "" for the shared value, else whose private value it is.
  *
  * Those of mailboxes and messages are records of the mailbox's log and go where it goes: renamed, deleted, checkpointed, compacted with
- * it. The server's are in annotations.db. Names are compared without regard to case (ASCII), as both RFCs want, and kept in lower case.
- * What an entry means, who may set it and which values it takes is the caller's business.
+ * it. The server's are in annotations.db. Names are compared octet for octet: those of messages are case-sensitive (RFC 5257 3.2), those of
+ * mailboxes are not (RFC 5464 3.1), for them the caller has lower case. What an entry means, who may set it and which values it takes is
+ * the caller's business too.
  */
 #ifndef STORE_ANNOT_H
 #define STORE_ANNOT_H
@@ -18,8 +19,9 @@
 
 #define ANNOT_ENTRY_MAX 1000                    /* octets of a name */
 #define ANNOT_VALUE_MAX 65536                   /* octets of a value */
-#define ANNOT_COUNT_MAX 1000                    /* of one mailbox (apart from its messages'), of one message, of the server for one user */
-#define ANNOT_BYTES_MAX (16u << 20)             /* of all of one mailbox, its messages' included: they are in memory with it */
+#define ANNOT_COUNT_MAX 1000                    /* shared ones, or private ones of one user: of one mailbox (apart from its messages'), of one
+                                                 * message, of the server */
+#define ANNOT_BYTES_MAX (16u << 20)             /* what all of one mailbox may take in memory, its messages' included: they are there with it */
 
 struct annot {
         const char *entry;                      /* "/comment" */
@@ -35,20 +37,37 @@ int annot_compare(const struct annot *a, const struct annot *b);
 
 /* ---- of a mailbox and its messages ---- */
 
-/* All of message `uid` (0: of the mailbox), in order; copied into the arena. Returns how many. */
-uint32_t mailbox_annots(struct mailbox *mbox, uint32_t uid, struct arena *arena, struct annot **list_r);
+/*
+ * In the logs of mailboxes a user stands as a number (annot_user.h): when he is renamed his private annotations go with him wherever they
+ * are, and when he is removed nobody has them. He must have been given one before private annotations of his are set: ERR_BUSY.
+ */
+bool annot_user_known(struct store *store, const char *userid);
+/* Give him one, durably; nothing when he has one. Blocks. */
+int annot_user_make(struct store *store, const char *userid, struct err *err);
+
+/* Those of message `uid` (0: of the mailbox), in order; copied into the arena. Returns how many.
+ *   user  the shared ones and this user's; NULL: the shared ones and everybody's */
+uint32_t mailbox_annots(struct mailbox *mbox, uint32_t uid, const char *user, struct arena *arena, struct annot **list_r);
+/* The names of entries, each once and in order, whose shared value or this user's was changed or removed with a modseq above `since`. 0: of all
+ * entries, those that were removed lately among them. */
+uint32_t mailbox_annot_names(struct mailbox *mbox, uint32_t uid, const char *user, uint64_t since, struct arena *arena,
+                             const char ***entries_r);
+/* The values of one entry; p NULL: none. */
+void mailbox_annot_values(struct mailbox *mbox, uint32_t uid, const char *entry, const char *user, struct arena *arena,
+                          struct span *shared_r, struct span *private_r);
 /* Have this mailbox's messages any at all? O(1). */
 bool mailbox_has_message_annots(struct mailbox *mbox);
 /*
  * Set annotations of the mailbox, all of them or none: durable when the waiter is done. What is the same already is not written.
- * ERR_LIMIT: too many; ERR_QUOTA: too many octets in this mailbox. -1 as mailbox_append().
+ * ERR_LIMIT: too many, or too large together; ERR_QUOTA: as store/quota.h. -1 as mailbox_append().
  */
 int mailbox_annotate(struct mailbox *mbox, const struct annot *set, uint32_t n, struct waiter *waiter, struct err *err);
 
 /*
  * Set annotations on messages: each of `uids` that is shown gets all of `set` (how many there may be of one message, and of what size
  * together, is checked as above; then nothing is changed) and, if that changes something, a new modseq, the same for all.
- *   unchangedsince, modified_r, changed_r, modseq_r   as for mailbox_store_flags(); pass at most a few thousand UIDs
+ *   unchangedsince, modified_r, changed_r, modseq_r   as for mailbox_store_flags(); pass so many UIDs that they make no more than some
+ *                     thousand annotations and a megabyte together
  *   reader            when all of `set` are one user's private ones: his mailbox_reader_id(), for whom alone it is news; else 0
  * Durable when the waiter is done.
  */

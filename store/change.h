@@ -14,7 +14,7 @@ struct store;
 struct mbentry;
 
 /* What was published in a mailbox: bits of struct change.what. */
-enum { CHANGE_ARRIVED = 1, CHANGE_EXPUNGED = 2, CHANGE_FLAGS = 4 };
+enum { CHANGE_ARRIVED = 1, CHANGE_EXPUNGED = 2, CHANGE_FLAGS = 4, CHANGE_ANNOTATED = 8 };       /* annotated: annotations of messages */
 
 enum change_kind { CHANGE_MAILBOX, CHANGE_NAME, CHANGE_SUBSCRIPTION, CHANGE_QUOTA, CHANGE_SEEN, CHANGE_ANNOTATION, CHANGE_SIEVE };
 

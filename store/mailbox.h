@@ -34,6 +34,7 @@ struct store;
 struct mailbox;
 struct seen;
 struct stage;
+struct annot;
 struct mime_part;
 
 /* ---- flags and keywords ---- */
@@ -221,6 +222,7 @@ int stage_finish(struct stage *stage, struct err *err);
 uint64_t stage_size(const struct stage *stage);
 const uint8_t *stage_guid(const struct stage *stage);                                   /* after finish */
 bool stage_has_nul(const struct stage *stage);          /* after finish; not for a piece */
+bool stage_has_part(const struct stage *stage, const uint32_t *path, size_t n);         /* the same: part 1.2 … */
 /*
  * Write `from` into `to`, which was just begun, with the parts that have NULs in base64, and finish it. Blocks. ERR_UNSUPPORTED: there
  * are NULs in a header, or in a part that claims to be encoded already.
@@ -240,6 +242,8 @@ struct append_item {
         uint32_t keyword_count;
         int64_t internaldate;                   /* INT64_MIN: now */
         int64_t savedate;                       /* INT64_MIN: now */
+        const struct annot *annots;             /* store/annot.h; borrowed. Private ones: see annot_user_make() */
+        uint32_t annots_n;
         bool ignore_quota;                      /* of the first item, for all: counted, but not refused */
 };
 
@@ -268,7 +272,8 @@ struct copy_mask {
         uint32_t drop_flags;                    /* system flags not to be carried over */
         bool drop_keywords;
         bool shared_annots;                     /* shared annotations of the messages go along … */
-        const char *private_annots;             /* … and this user's private ones (NULL: nobody's); copied */
+        const char *private_annots;             /* … and this user's private ones (NULL: nobody's) … */
+        bool all_private_annots;                /* … or everybody's */
         const struct uidset *seen;              /* not NULL: these of the source are \Seen for the user, whatever their flags say; copied */
         struct uidset *seen_r;                  /* not NULL: gets those that were taken and are \Seen, dropped or not, by the time the waiter is
                                                  * done; initialised before */

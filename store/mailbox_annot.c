@@ -1,17 +1,25 @@
 /*
  * mailbox_annot - annotations of a mailbox and its messages: a sorted list in memory, records in the log, a blob of the index.
  *
- * Rows are in order of uid (0: the mailbox's), entry, user. A row whose annotation was removed stays, without a value, as the record
- * that says so may meet an older one later in the log (compaction). At the end of loading, rows of messages that were purged go.
+ * Rows are in order of uid (0: the mailbox's), entry, user, in chunks, so that a row is put between others without moving them all. A row
+ * whose annotation was removed stays, without a value, as the record that says so may meet an older one later in the log (compaction).
+ * When such rows become many, compaction writes all annotations anew behind a *floor*: a record that says that all with a lower local
+ * sequence number are void (entry_len 0, its modseq is the floor). At the end of loading, rows of messages that were purged go.
  *
- * INDEX_ANNOTATIONS: u32 n, then n times struct annot_saved, entry, user, value.
+ * Users stand in rows and records as annot_user.h makes them.
+ *
+ * INDEX_ANNOTATIONS: u32 n, then n times struct annot_saved, entry, user, value; then u64 the floor.
  */
 #include <stdlib.h>
 
 #include "store/annot.h"
+#include "store/annot_user.h"
 #include "store/mailbox_private.h"
 #include "util/clock.h"
 #include "util/must.h"
+
+#define ROW_BYTES 64                            /* what a row takes besides its texts, about */
+#define REWRITE_BYTES (256u << 10)              /* removed rows that are worth writing all others anew for */
 
 struct annot_saved {                            /* as on disk */
         uint32_t uid, entry_len, user_len;
@@ -49,6 +57,16 @@ static struct annot_row *row_create(uint32_t uid, struct span entry, struct span
         return row;
 }
 
+static bool is_removed(const struct annot_row *row)
+{
+        return row->value_len == UINT32_MAX;
+}
+
+static struct span value_of(const struct annot_row *row)
+{
+        return is_removed(row) ? (struct span){ NULL, 0 } : (struct span){ row->value, row->value_len };
+}
+
 static int compare_key(const struct annot_row *row, uint32_t uid, const char *entry, const char *user)
 {
         int c;
@@ -59,59 +77,163 @@ static int compare_key(const struct annot_row *row, uint32_t uid, const char *en
         return c ? c : strcmp(row->user, user);
 }
 
-/* The first row that is not before this key. */
-static size_t lower_bound(const struct annot_tab *t, uint32_t uid, const char *entry, const char *user)
+/* ---- rows in chunks ---- */
+
+struct place {                                  /* of a row; at the end chunk is chunks.n */
+        size_t chunk;
+        uint32_t at;
+};
+
+static struct annot_row *row_at(const struct annot_tab *t, struct place p)
 {
-        size_t low = 0, high = t->rows.n;
+        return p.chunk < t->chunks.n ? t->chunks.v[p.chunk]->v[p.at] : NULL;
+}
 
-        while (low < high) {
+static struct place next_place(const struct annot_tab *t, struct place p)
+{
+        if (++p.at < t->chunks.v[p.chunk]->n)
+                return p;
+        return (struct place){ p.chunk + 1, 0 };
+}
+
+/* The first row that is not before this key. */
+static struct place lower_bound(const struct annot_tab *t, uint32_t uid, const char *entry, const char *user)
+{
+        struct place p = { 0, 0 };
+        size_t low = 0, high = t->chunks.n;
+
+        while (low < high) {                    /* the first chunk whose last row is not before it */
                 size_t mid = low + (high - low) / 2;
+                const struct annot_chunk *c = t->chunks.v[mid];
 
-                if (compare_key(t->rows.v[mid], uid, entry, user) < 0)
+                if (compare_key(c->v[c->n - 1], uid, entry, user) < 0)
                         low = mid + 1;
                 else
                         high = mid;
         }
-        return low;
+        p.chunk = low;
+        if (low == t->chunks.n)
+                return p;
+        for (low = 0, high = t->chunks.v[p.chunk]->n; low < high;) {
+                size_t mid = low + (high - low) / 2;
+
+                if (compare_key(t->chunks.v[p.chunk]->v[mid], uid, entry, user) < 0)
+                        low = mid + 1;
+                else
+                        high = mid;
+        }
+        p.at = (uint32_t)low;
+        return p;
 }
 
 static struct annot_row *find_row(const struct annot_tab *t, uint32_t uid, const char *entry, const char *user)
 {
-        size_t at = lower_bound(t, uid, entry, user);
+        struct annot_row *row = row_at(t, lower_bound(t, uid, entry, user));
 
-        return at < t->rows.n && compare_key(t->rows.v[at], uid, entry, user) == 0 ? t->rows.v[at] : NULL;
+        return row && compare_key(row, uid, entry, user) == 0 ? row : NULL;
+}
+
+static struct annot_chunk *add_chunk(struct annot_tab *t, size_t at)
+{
+        struct annot_chunk *c = xmalloc(sizeof *c);
+
+        c->n = 0;
+        ARRAY_RESERVE(&t->chunks, 1);
+        memmove(t->chunks.v + at + 1, t->chunks.v + at, (t->chunks.n - at) * sizeof *t->chunks.v);
+        t->chunks.v[at] = c;
+        t->chunks.n++;
+        return c;
+}
+
+/* Before what is at `p`. Rows that come in order fill one chunk after the other; others halve a full one. */
+static void insert_row(struct annot_tab *t, struct place p, struct annot_row *row)
+{
+        struct annot_chunk *c;
+
+        if (p.chunk == t->chunks.n && p.chunk > 0) {
+                p.chunk--;
+                p.at = t->chunks.v[p.chunk]->n;
+        }
+        c = p.chunk < t->chunks.n ? t->chunks.v[p.chunk] : add_chunk(t, 0);
+        if (c->n == ANNOT_CHUNK) {
+                uint32_t stay = p.at == ANNOT_CHUNK ? ANNOT_CHUNK : ANNOT_CHUNK / 2;
+                struct annot_chunk *more = add_chunk(t, p.chunk + 1);
+
+                more->n = c->n - stay;
+                memcpy(more->v, c->v + stay, more->n * sizeof *more->v);
+                c->n = stay;
+                if (p.at >= stay) {
+                        c = more;
+                        p.at -= stay;
+                }
+        }
+        memmove(c->v + p.at + 1, c->v + p.at, (c->n - p.at) * sizeof *c->v);
+        c->v[p.at] = row;
+        c->n++;
 }
 
 static uint64_t row_bytes(const struct annot_row *row)
 {
-        return row->value_len == UINT32_MAX ? 0 : (uint64_t)strlen(row->entry) + strlen(row->user) + row->value_len;
+        return ROW_BYTES + (uint64_t)strlen(row->entry) + strlen(row->user) + (is_removed(row) ? 0 : row->value_len);
 }
 
 static void count_row(struct annot_tab *t, const struct annot_row *row, int sign)
 {
         t->bytes += (uint64_t)sign * row_bytes(row);
-        t->values += (uint64_t)sign * (row->value_len == UINT32_MAX ? 0 : row->value_len);
-        if (row->uid && row->value_len != UINT32_MAX)
+        t->rows += (uint64_t)sign;
+        if (is_removed(row)) {
+                t->removed += (uint64_t)sign * row_bytes(row);
+                return;
+        }
+        t->values += (uint64_t)sign * row->value_len;
+        if (row->uid)
                 t->of_messages += (uint64_t)sign;
 }
 
 /* Takes the row. */
 static void put_row(struct annot_tab *t, struct annot_row *row)
 {
-        size_t at = lower_bound(t, row->uid, row->entry, row->user);
+        struct place p = lower_bound(t, row->uid, row->entry, row->user);
+        struct annot_row *old = row_at(t, p);
 
         count_row(t, row, 1);
         t->changed = true;
-        if (at < t->rows.n && compare_key(t->rows.v[at], row->uid, row->entry, row->user) == 0) {
-                count_row(t, t->rows.v[at], -1);
-                free(t->rows.v[at]);
-                t->rows.v[at] = row;
+        if (old && compare_key(old, row->uid, row->entry, row->user) == 0) {
+                count_row(t, old, -1);
+                free(old);
+                t->chunks.v[p.chunk]->v[p.at] = row;
                 return;
         }
-        ARRAY_RESERVE(&t->rows, 1);
-        memmove(t->rows.v + at + 1, t->rows.v + at, (t->rows.n - at) * sizeof *t->rows.v);
-        t->rows.v[at] = row;
-        t->rows.n++;
+        insert_row(t, p, row);
+}
+
+/* Rows for which `goes` says so go. */
+static void drop_rows(struct annot_tab *t, bool (*goes)(const struct annot_row *row, const void *ctx), const void *ctx)
+{
+        size_t chunks = 0;
+
+        for (size_t i = 0; i < t->chunks.n; i++) {
+                struct annot_chunk *c = t->chunks.v[i];
+                uint32_t kept = 0;
+
+                for (uint32_t k = 0; k < c->n; k++) {
+                        struct annot_row *row = c->v[k];
+
+                        if (!goes(row, ctx)) {
+                                c->v[kept++] = row;
+                                continue;
+                        }
+                        count_row(t, row, -1);
+                        free(row);
+                        t->changed = true;
+                }
+                c->n = kept;
+                if (kept)
+                        t->chunks.v[chunks++] = c;
+                else
+                        free(c);
+        }
+        t->chunks.n = chunks;
 }
 
 /* ---- state ---- */
@@ -120,10 +242,18 @@ void annots_forget(struct mailbox *m)
 {
         struct annot_tab *t = &m->annots;
 
-        for (size_t i = 0; i < t->rows.n; i++)
-                free(t->rows.v[i]);
-        ARRAY_FREE(&t->rows);
+        for (size_t i = 0; i < t->chunks.n; i++) {
+                for (uint32_t k = 0; k < t->chunks.v[i]->n; k++)
+                        free(t->chunks.v[i]->v[k]);
+                free(t->chunks.v[i]);
+        }
+        ARRAY_FREE(&t->chunks);
         memset(t, 0, sizeof *t);
+}
+
+static bool is_below_floor(const struct annot_row *row, const void *floor)
+{
+        return row->seq < *(const uint64_t *)floor;
 }
 
 void annots_apply(struct mailbox *m, uint32_t uid, uint64_t seq, uint64_t modseq, const struct mlog_annotation *a)
@@ -131,55 +261,55 @@ void annots_apply(struct mailbox *m, uint32_t uid, uint64_t seq, uint64_t modseq
         struct span entry = { (const char *)(a + 1), a->entry_len };
         struct span user = { entry.p + entry.len, a->user_len };
         struct span value = { a->value_len == UINT32_MAX ? NULL : user.p + user.len, a->value_len == UINT32_MAX ? 0 : a->value_len };
+        struct annot_tab *t = &m->annots;
         struct annot_row *row, *old;
 
+        if (entry.len == 0 && a->modseq > t->floor) {
+                t->floor = a->modseq;
+                drop_rows(t, is_below_floor, &t->floor);
+        }
         if (entry.len == 0 || entry.len > ANNOT_ENTRY_MAX || user.len > MLOG_ANNOT_USER_MAX || memchr(entry.p, 0, entry.len) ||
-            memchr(user.p, 0, user.len))
+            memchr(user.p, 0, user.len) || seq < t->floor)
                 return;
         row = row_create(uid, entry, user, value, seq, modseq);
-        old = find_row(&m->annots, uid, row->entry, row->user);
+        old = find_row(t, uid, row->entry, row->user);
         if (old && old->seq >= seq)
                 free(row);
         else
-                put_row(&m->annots, row);
+                put_row(t, row);
+        if (t->removed >= REWRITE_BYTES && t->removed > t->bytes / 2)
+                m->compact_wanted = true;
+}
+
+static bool is_of(const struct annot_row *row, const void *uids)
+{
+        return row->uid && uidset_has(uids, row->uid);
 }
 
 void annots_purge(struct mailbox *m, const struct uidset *uids)
 {
-        struct annot_tab *t = &m->annots;
-        size_t kept = 0;
-
-        for (size_t i = 0; i < t->rows.n; i++) {
-                struct annot_row *row = t->rows.v[i];
-
-                if (row->uid && uidset_has(uids, row->uid)) {
-                        count_row(t, row, -1);
-                        free(row);
-                        t->changed = true;
-                } else {
-                        t->rows.v[kept++] = row;
-                }
-        }
-        t->rows.n = kept;
+        if (m->annots.rows)
+                drop_rows(&m->annots, is_of, uids);
 }
 
 int annots_settle(struct mailbox *m, struct err *err)
 {
         struct uidset gone = UIDSET_INIT;
+        struct place p = { 0, 0 };
         uint32_t last = 0;
+        struct annot_row *row;
         int rc = 0;
 
         m->annots.unsettled = false;
-        for (size_t i = 0; i < m->annots.rows.n && rc >= 0; i++) {
-                uint32_t uid = m->annots.rows.v[i]->uid;
+        for (; (row = row_at(&m->annots, p)) && rc >= 0; p = next_place(&m->annots, p)) {
                 struct index_rec rec;
 
-                if (uid == 0 || uid == last)
+                if (row->uid == 0 || row->uid == last)
                         continue;
-                last = uid;
-                rc = index_find(m->ix, uid, &rec, err);
+                last = row->uid;
+                rc = index_find(m->ix, row->uid, &rec, err);
                 if (rc == 0)
-                        uidset_add(&gone, uid);
+                        uidset_add(&gone, row->uid);
         }
         if (rc >= 0 && !uidset_empty(&gone))
                 annots_purge(m, &gone);
@@ -190,24 +320,25 @@ int annots_settle(struct mailbox *m, struct err *err)
 void annots_save(struct mailbox *m)
 {
         struct annot_tab *t = &m->annots;
-        uint32_t n = (uint32_t)t->rows.n;
+        uint32_t n = (uint32_t)t->rows;
+        struct place p = { 0, 0 };
         struct str s = STR_INIT;
+        struct annot_row *row;
 
         if (!t->changed)
                 return;
         str_append(&s, &n, sizeof n);
-        for (size_t i = 0; i < t->rows.n; i++) {
-                const struct annot_row *row = t->rows.v[i];
+        for (; (row = row_at(t, p)); p = next_place(t, p)) {
                 struct annot_saved saved = { row->uid, (uint32_t)strlen(row->entry), (uint32_t)strlen(row->user), row->value_len, row->seq,
                                              row->modseq };
 
                 str_append(&s, &saved, sizeof saved);
                 str_append(&s, row->entry, saved.entry_len);
                 str_append(&s, row->user, saved.user_len);
-                if (row->value_len != UINT32_MAX)
-                        str_append(&s, row->value, row->value_len);
+                str_append_span(&s, value_of(row));
         }
-        index_set_blob(m->ix, INDEX_ANNOTATIONS, s.data, n ? s.len : 0);
+        str_append(&s, &t->floor, sizeof t->floor);
+        index_set_blob(m->ix, INDEX_ANNOTATIONS, s.data, n || t->floor ? s.len : 0);
         t->changed = false;
         str_deinit(&s);
 }
@@ -234,7 +365,7 @@ bool annots_load(struct mailbox *m)
                 memcpy(&saved, s.p, sizeof saved);
                 s = (struct span){ s.p + sizeof saved, s.len - sizeof saved };
                 need = (uint64_t)saved.entry_len + saved.user_len + (saved.value_len == UINT32_MAX ? 0 : saved.value_len);
-                if (need > s.len || saved.entry_len == 0 || saved.entry_len > ANNOT_ENTRY_MAX)
+                if (need > s.len || saved.entry_len == 0 || saved.entry_len > ANNOT_ENTRY_MAX || saved.user_len > MLOG_ANNOT_USER_MAX)
                         return false;
                 if (saved.value_len != UINT32_MAX)
                         value = (struct span){ s.p + saved.entry_len + saved.user_len, saved.value_len };
@@ -242,20 +373,40 @@ bool annots_load(struct mailbox *m)
                                                (struct span){ s.p + saved.entry_len, saved.user_len }, value, saved.seq, saved.modseq));
                 s = (struct span){ s.p + need, s.len - need };
         }
+        if (s.len >= sizeof m->annots.floor)
+                memcpy(&m->annots.floor, s.p, sizeof m->annots.floor);
         m->annots.changed = false;
         return true;
 }
 
-/* ---- compaction: what the victims mention is written again as it is now ---- */
+/* ---- compaction: what the victims mention is written again as it is now, or all of it ---- */
+
+bool annots_want_rewrite(const struct mailbox *m)
+{
+        return m->annots.removed >= REWRITE_BYTES && m->annots.removed > m->annots.bytes / 2;
+}
 
 void annots_note(struct annot_keys *keys, uint32_t uid, const struct mlog_annotation *a)
 {
         struct span entry = { (const char *)(a + 1), a->entry_len };
         struct span user = { entry.p + entry.len, a->user_len };
 
-        if (entry.len == 0 || entry.len > ANNOT_ENTRY_MAX || memchr(entry.p, 0, entry.len) || memchr(user.p, 0, user.len))
+        if (entry.len == 0 && a->modseq > keys->floor)
+                keys->floor = a->modseq;
+        if (entry.len == 0 || entry.len > ANNOT_ENTRY_MAX || user.len > MLOG_ANNOT_USER_MAX || memchr(entry.p, 0, entry.len) ||
+            memchr(user.p, 0, user.len))
                 return;
         *ARRAY_PUSH(&keys->list) = row_create(uid, entry, user, SPAN(""), 0, 0);
+}
+
+void annots_note_all(struct annot_keys *keys, const struct mailbox *m)
+{
+        struct place p = { 0, 0 };
+        struct annot_row *row;
+
+        for (; (row = row_at(&m->annots, p)); p = next_place(&m->annots, p))
+                if (!is_removed(row))
+                        *ARRAY_PUSH(&keys->list) = row_create(row->uid, span_of(row->entry), span_of(row->user), SPAN(""), 0, 0);
 }
 
 static int by_key(const void *a, const void *b)
@@ -285,11 +436,35 @@ void annots_add_noted(struct mailbox *m, const struct annot_keys *keys, size_t f
         for (size_t i = from; i < upto; i++) {
                 const struct annot_row *key = keys->list.v[i], *row = find_row(&m->annots, key->uid, key->entry, key->user);
 
-                if (row && row->seq != 0)
-                        annots_add_record(b, part, row->uid, row->entry, row->user,
-                                          (struct span){ row->value_len == UINT32_MAX ? NULL : row->value,
-                                                         row->value_len == UINT32_MAX ? 0 : row->value_len }, row->modseq);
+                if (row && row->seq != 0 && !(keys->rewrite && (is_removed(row) || row->seq >= keys->floor)))
+                        annots_add_record(b, part, row->uid, row->entry, row->user, value_of(row), row->modseq);
         }
+}
+
+void annots_add_floor(uint64_t floor, struct mlog_batch *b, struct str *part)
+{
+        struct mlog_annotation a = { .value_len = UINT32_MAX, .modseq = floor };
+
+        mlog_batch_add(b, part, MLOG_ANNOTATION, &a, sizeof a, NULL, 0, NULL, 0, 0);
+}
+
+static bool is_removed_below(const struct annot_row *row, const void *floor)
+{
+        return is_removed(row) && is_below_floor(row, floor);
+}
+
+void annots_rewritten(struct mailbox *m, uint64_t floor)
+{
+        struct annot_tab *t = &m->annots;
+        struct place p = { 0, 0 };
+        struct annot_row *row;
+
+        drop_rows(t, is_removed_below, &floor);
+        for (; (row = row_at(t, p)); p = next_place(t, p))
+                if (row->seq < floor)
+                        row->seq = floor;
+        t->floor = floor;
+        t->changed = true;
 }
 
 void annots_keys_deinit(struct annot_keys *keys)
@@ -340,28 +515,114 @@ int annot_check_entry(struct span entry, struct err *err)
         return 0;
 }
 
-uint32_t mailbox_annots(struct mailbox *m, uint32_t uid, struct arena *arena, struct annot **list_r)
+/* One user's, or everybody's: his number is looked up before, and names after the lock was held. */
+static uint32_t copy_rows(struct mailbox *m, uint32_t uid, const char *user, const char *key, struct arena *arena, struct annot **list_r)
+        EXCLUDES(mailbox_class);
+static uint32_t copy_rows(struct mailbox *m, uint32_t uid, const char *user, const char *key, struct arena *arena, struct annot **list_r)
 {
+        const struct annot_row *row;
+        struct place p, begin;
         uint32_t n = 0, cap = 0;
-        size_t at, end;
 
         *list_r = NULL;
         mailbox_lock(m);
-        at = lower_bound(&m->annots, uid, "", "");
-        for (end = at; end < m->annots.rows.n && m->annots.rows.v[end]->uid == uid; end++)
-                cap += m->annots.rows.v[end]->value_len != UINT32_MAX;
+        begin = p = lower_bound(&m->annots, uid, "", "");
+        for (; (row = row_at(&m->annots, p)) && row->uid == uid; p = next_place(&m->annots, p))
+                cap += !is_removed(row);
         if (cap)
                 *list_r = ARENA_ARRAY(arena, struct annot, cap);
-        for (; at < end; at++) {
-                const struct annot_row *row = m->annots.rows.v[at];
-
-                if (row->value_len == UINT32_MAX)
+        for (p = begin; n < cap && (row = row_at(&m->annots, p)) && row->uid == uid; p = next_place(&m->annots, p)) {
+                if (is_removed(row) || (user && *row->user && strcmp(row->user, key) != 0))
                         continue;
-                (*list_r)[n++] = (struct annot){ arena_strdup(arena, row->entry), arena_strdup(arena, row->user),
-                                                 arena_span(arena, (struct span){ row->value, row->value_len }), row->modseq };
+                (*list_r)[n++] = (struct annot){ arena_strdup(arena, row->entry),
+                                                 !*row->user ? "" : user ? user : arena_strdup(arena, row->user),
+                                                 arena_span(arena, value_of(row)), row->modseq };
         }
         mailbox_unlock(m);
         return n;
+}
+
+static int by_name(const void *a, const void *b)
+{
+        return annot_compare(a, b);
+}
+
+/* Numbers become names; those of nobody any more go. */
+static uint32_t name_users(struct store *store, struct arena *arena, struct annot *list, uint32_t n)
+{
+        uint32_t kept = 0;
+
+        for (uint32_t i = 0; i < n; i++) {
+                const char *name = *list[i].user ? annot_user_name(store, list[i].user, arena) : "";
+
+                if (!name)
+                        continue;
+                list[kept] = list[i];
+                list[kept++].user = name;
+        }
+        if (kept)
+                qsort(list, kept, sizeof *list, by_name);
+        return kept;
+}
+
+uint32_t annots_as_logged(struct mailbox *m, uint32_t uid, struct arena *arena, struct annot **list_r)
+{
+        return copy_rows(m, uid, NULL, "", arena, list_r);
+}
+
+uint32_t mailbox_annots(struct mailbox *m, uint32_t uid, const char *user, struct arena *arena, struct annot **list_r)
+{
+        char key[ANNOT_USER_KEY_MAX] = "";
+        uint32_t n;
+
+        if (user && !annot_user_key(m->store, user, key))
+                key[0] = '\0';                          /* nobody's: only the shared ones are */
+        n = copy_rows(m, uid, user, key, arena, list_r);
+        return user ? n : name_users(m->store, arena, *list_r, n);
+}
+
+uint32_t mailbox_annot_names(struct mailbox *m, uint32_t uid, const char *user, uint64_t since, struct arena *arena,
+                             const char ***entries_r)
+{
+        char key[ANNOT_USER_KEY_MAX] = "";
+        const struct annot_row *row;
+        const char **entries = NULL;
+        uint32_t n = 0, cap = 0;
+        struct place p;
+
+        if (!annot_user_key(m->store, user, key))
+                key[0] = '\0';
+        mailbox_lock(m);
+        for (p = lower_bound(&m->annots, uid, "", ""); (row = row_at(&m->annots, p)) && row->uid == uid; p = next_place(&m->annots, p)) {
+                if (row->modseq <= since || (*row->user && strcmp(row->user, key) != 0) || (n && strcmp(entries[n - 1], row->entry) == 0))
+                        continue;
+                if (n == cap) {
+                        const char **more = ARENA_ARRAY(arena, const char *, cap = cap ? 2 * cap : 8);
+
+                        if (n)
+                                memcpy(more, entries, n * sizeof *more);
+                        entries = more;
+                }
+                entries[n++] = arena_strdup(arena, row->entry);
+        }
+        mailbox_unlock(m);
+        *entries_r = entries;
+        return n;
+}
+
+void mailbox_annot_values(struct mailbox *m, uint32_t uid, const char *entry, const char *user, struct arena *arena,
+                          struct span *shared_r, struct span *private_r)
+{
+        char key[ANNOT_USER_KEY_MAX];
+        bool known = annot_user_key(m->store, user, key);
+        const struct annot_row *row;
+
+        mailbox_lock(m);
+        row = find_row(&m->annots, uid, entry, "");
+        *shared_r = row && !is_removed(row) ? arena_span(arena, value_of(row)) : (struct span){ NULL, 0 };
+        row = known ? find_row(&m->annots, uid, entry, key) : NULL;
+        *private_r = row && !is_removed(row) ? arena_span(arena, value_of(row)) : (struct span){ NULL, 0 };
+        mailbox_unlock(m);
 }
 
 bool mailbox_has_message_annots(struct mailbox *m)
@@ -376,64 +637,169 @@ bool mailbox_has_message_annots(struct mailbox *m)
 
 /* ---- changing ---- */
 
-static uint32_t count_of(const struct annot_tab *t, uint32_t uid)
+struct numbered {
+        struct annot annot;
+        uint32_t at;
+};
+
+static int by_name_and_place(const void *a, const void *b)
 {
+        const struct numbered *x = a, *y = b;
+        int c = annot_compare(&x->annot, &y->annot);
+
+        return c ? c : (x->at > y->at) - (x->at < y->at);
+}
+
+int annots_resolve(struct mailbox *m, const struct annot *set, uint32_t n, struct arena *arena, struct annot **keyed_r, uint32_t *n_r,
+                   struct err *err)
+{
+        struct numbered *in = ARENA_ARRAY(arena, struct numbered, n ? n : 1);
+        struct annot *keyed = ARENA_ARRAY(arena, struct annot, n ? n : 1);
+        char key[ANNOT_USER_KEY_MAX];
+        uint32_t kept = 0;
+
+        for (uint32_t i = 0; i < n; i++)
+                in[i] = (struct numbered){ set[i], i };
+        if (n > 1)
+                qsort(in, n, sizeof *in, by_name_and_place);
+        for (uint32_t i = 0; i < n; i++) {
+                const struct annot *a = &in[i].annot;
+
+                if (i + 1 < n && annot_compare(a, &in[i + 1].annot) == 0)       /* the last one counts */
+                        continue;
+                keyed[kept] = *a;
+                if (*a->user) {
+                        if (!annot_user_key(m->store, a->user, key)) {
+                                if (!a->value.p)        /* he has none that could be removed */
+                                        continue;
+                                return err_set(err, ERR_BUSY, "user %s has no number for annotations, or not any more", a->user);
+                        }
+                        keyed[kept].user = arena_strdup(arena, key);
+                }
+                kept++;
+        }
+        *keyed_r = keyed;
+        *n_r = kept;
+        return 0;
+}
+
+/* Those with a value: shared ones, or one user's. */
+static uint32_t count_of(const struct annot_tab *t, uint32_t uid, const char *user)
+{
+        struct place p = lower_bound(t, uid, "", "");
+        const struct annot_row *row;
         uint32_t n = 0;
 
-        for (size_t i = lower_bound(t, uid, "", ""); i < t->rows.n && t->rows.v[i]->uid == uid; i++)
-                n += t->rows.v[i]->value_len != UINT32_MAX;
+        for (; (row = row_at(t, p)) && row->uid == uid; p = next_place(t, p))
+                n += !is_removed(row) && strcmp(row->user, user) == 0;
         return n;
 }
 
 /* Is it as wanted already? */
 static bool is_same(const struct annot_row *row, struct span value)
 {
-        if (!row || row->value_len == UINT32_MAX)
+        if (!row || is_removed(row))
                 return value.p == NULL;
         return value.p && value.len == row->value_len && memcmp(row->value, value.p, value.len) == 0;
+}
+
+/* How many of each user, "" among them, there will be: there are few in one call. */
+struct user_count {
+        const char *user;
+        uint32_t count;
+};
+struct user_counts { ARRAY(struct user_count) list; };
+
+static uint32_t *count_for(const struct annot_tab *t, uint32_t uid, const char *user, struct user_counts *counts)
+{
+        for (size_t i = 0; i < counts->list.n; i++)
+                if (strcmp(counts->list.v[i].user, user) == 0)
+                        return &counts->list.v[i].count;
+        *ARRAY_PUSH(&counts->list) = (struct user_count){ user, count_of(t, uid, user) };
+        return &counts->list.v[counts->list.n - 1].count;
+}
+
+int annots_check_new(const struct annot *set, uint32_t n, struct err *err)
+{
+        const struct annot_tab none = { .rows = 0 };
+        struct user_counts counts = { ARRAY_INIT };
+        int rc = 0;
+
+        for (uint32_t i = 0; i < n && rc == 0; i++)
+                if (set[i].value.p && ++*count_for(&none, 0, set[i].user, &counts) > ANNOT_COUNT_MAX)
+                        rc = err_set(err, ERR_LIMIT, "more than %d annotations", ANNOT_COUNT_MAX);
+        ARRAY_FREE(&counts.list);
+        return rc;
+}
+
+static int plan_one(const struct annot_tab *t, uint32_t uid, const struct annot *a, struct user_counts *counts, struct annot_plan *plan,
+                    struct err *err)
+{
+        const struct annot_row *row = find_row(t, uid, a->entry, a->user);
+        bool there = row && !is_removed(row);
+
+        if (is_same(row, a->value))
+                return 0;
+        if (a->value.p && !there && ++*count_for(t, uid, a->user, counts) > ANNOT_COUNT_MAX)
+                return err_set(err, ERR_LIMIT, "more than %d annotations", ANNOT_COUNT_MAX);
+        if (!a->value.p)
+                --*count_for(t, uid, a->user, counts);
+        plan->bytes += (int64_t)annots_bytes(a, 1) - (int64_t)(row ? row_bytes(row) : 0);
+        if (a->value.p && plan->bytes > 0 && t->bytes + (uint64_t)plan->bytes > ANNOT_BYTES_MAX)
+                return annots_full(err);
+        plan->values += (a->value.p ? (int64_t)a->value.len : 0) - (there ? (int64_t)row->value_len : 0);
+        return 1;
 }
 
 int annots_plan_locked(struct mailbox *m, uint32_t uid, const struct annot *set, uint32_t n, struct annot_plan *plan, struct mlog_batch *b,
                        uint32_t *written_r, struct err *err)
 {
-        uint32_t count = count_of(&m->annots, uid);
-        int64_t values = 0;
+        struct user_counts counts = { ARRAY_INIT };
+        int rc = 0;
 
         *written_r = 0;
-        for (uint32_t i = 0; i < n; i++) {
-                const struct annot_row *row = find_row(&m->annots, uid, set[i].entry, set[i].user);
-                bool there = row && row->value_len != UINT32_MAX;
-
-                if (is_same(row, set[i].value))
-                        continue;
-                if (set[i].value.p && !there && ++count > ANNOT_COUNT_MAX)
-                        return err_set(err, ERR_LIMIT, "more than %d annotations", ANNOT_COUNT_MAX);
-                if (set[i].value.p) {
-                        plan->bytes += set[i].value.len + strlen(set[i].entry) + strlen(set[i].user) - (there ? row_bytes(row) : 0);
-                        if (plan->bytes > 0 && m->annots.bytes + (uint64_t)plan->bytes > ANNOT_BYTES_MAX)
-                                return err_set(err, ERR_QUOTA, "the annotations of this mailbox are larger than %u octets", ANNOT_BYTES_MAX);
-                } else {
-                        plan->bytes -= (int64_t)row_bytes(row);
+        plan->values = 0;
+        for (uint32_t i = 0; i < n && rc >= 0; i++) {
+                rc = plan_one(&m->annots, uid, &set[i], &counts, plan, err);
+                if (rc == 1) {
+                        annots_add_record(b, &b->body, uid, set[i].entry, set[i].user, set[i].value, 0);
+                        ++*written_r;
                 }
-                values += (set[i].value.p ? (int64_t)set[i].value.len : 0) - (there ? (int64_t)row->value_len : 0);
-                annots_add_record(b, &b->body, uid, set[i].entry, set[i].user, set[i].value, 0);
-                ++*written_r;
         }
-        return quota_use(m, QUOTA_ANNOTATION, values, true, err);       /* what is not written is given back by mailbox_write_locked() */
+        ARRAY_FREE(&counts.list);
+        if (rc < 0)
+                return -1;
+        return quota_use(m, QUOTA_ANNOTATION, plan->values, true, err);         /* what is not written is given back by quota_report() */
+}
+
+int annots_full(struct err *err)
+{
+        return err_set(err, ERR_LIMIT, "the annotations of this mailbox take more than %u octets", ANNOT_BYTES_MAX);
+}
+
+uint64_t annots_bytes(const struct annot *set, uint32_t n)
+{
+        uint64_t bytes = 0;
+
+        for (uint32_t i = 0; i < n; i++)
+                bytes += ROW_BYTES + strlen(set[i].entry) + strlen(set[i].user) + set[i].value.len;
+        return bytes;
 }
 
 struct annotating {
+        struct arena arena;
+        struct annot *set;                      /* with users as in the log */
+        uint32_t n;
         struct mlog_batch batch;
         ARRAY(struct mlog_flag_entry) entries;  /* of messages that change: their flags as they are, for the new modseq */
         ARRAY(uint64_t) before;
         struct annot_plan plan;
 };
 
-static int plan_messages_locked(struct mailbox *m, struct annotating *w, const struct uidset *uids, const struct annot *set, uint32_t n,
-                                uint64_t unchangedsince, struct uidset *modified_r, struct uidset *changed_r, struct err *err)
-        REQUIRES(m->lock, mailbox_class);
-static int plan_messages_locked(struct mailbox *m, struct annotating *w, const struct uidset *uids, const struct annot *set, uint32_t n,
-                                uint64_t unchangedsince, struct uidset *modified_r, struct uidset *changed_r, struct err *err)
+static int plan_messages_locked(struct mailbox *m, struct annotating *w, const struct uidset *uids, uint64_t unchangedsince,
+                                struct uidset *modified_r, struct uidset *changed_r, struct err *err) REQUIRES(m->lock, mailbox_class);
+static int plan_messages_locked(struct mailbox *m, struct annotating *w, const struct uidset *uids, uint64_t unchangedsince,
+                                struct uidset *modified_r, struct uidset *changed_r, struct err *err)
 {
         int rc = 0;
 
@@ -453,7 +819,7 @@ static int plan_messages_locked(struct mailbox *m, struct annotating *w, const s
                                         uidset_add(modified_r, rec.uid);
                                 continue;
                         }
-                        if (annots_plan_locked(m, rec.uid, set, n, &w->plan, &w->batch, &written, err) < 0)
+                        if (annots_plan_locked(m, rec.uid, w->set, w->n, &w->plan, &w->batch, &written, err) < 0)
                                 return -1;
                         if (!written)
                                 continue;
@@ -470,16 +836,18 @@ int mailbox_annotate_messages(struct mailbox *m, const struct uidset *uids, cons
                               uint64_t unchangedsince, struct uidset *modified_r, struct uidset *changed_r, uint64_t *modseq_r,
                               struct waiter *waiter, struct err *err)
 {
-        struct commit c = { .waiter = waiter, .hard = true };
-        struct annotating w = { .entries = ARRAY_INIT, .before = ARRAY_INIT };
+        struct commit c = { .waiter = waiter, .hard = true, .about = COMMIT_OF_ANNOTATIONS };
+        struct annotating w = { .arena = ARENA_INIT, .entries = ARRAY_INIT, .before = ARRAY_INIT };
         int rc;
 
         *modseq_r = 0;
         mlog_batch_init(&w.batch);
+        rc = annots_resolve(m, set, n, &w.arena, &w.set, &w.n, err);
         mailbox_lock(m);
-        rc = mailbox_writable_locked(m, err);
         if (rc == 0)
-                rc = plan_messages_locked(m, &w, uids, set, n, unchangedsince, modified_r, changed_r, err);
+                rc = mailbox_writable_locked(m, err);
+        if (rc == 0)
+                rc = plan_messages_locked(m, &w, uids, unchangedsince, modified_r, changed_r, err);
         if (rc == 0 && w.entries.n) {
                 struct mlog_flags f = { .last_updated = clock_wall_s(), .n = (uint32_t)w.entries.n };
 
@@ -494,27 +862,33 @@ int mailbox_annotate_messages(struct mailbox *m, const struct uidset *uids, cons
                 c.hard = false;
                 commit_queue_locked(m, &c);
         }
+        quota_report(m);
         mailbox_unlock(m);
         mailbox_after(m);
         mlog_batch_deinit(&w.batch);
         ARRAY_FREE(&w.entries);
         ARRAY_FREE(&w.before);
+        arena_deinit(&w.arena);
         return rc;
 }
 
 int mailbox_annotate(struct mailbox *m, const struct annot *set, uint32_t n, struct waiter *waiter, struct err *err)
 {
-        struct commit c = { .waiter = waiter, .hard = true };
+        struct commit c = { .waiter = waiter, .hard = true, .about = COMMIT_OF_MAILBOX };
         struct annot_plan plan = { 0 };
+        struct arena arena = ARENA_INIT;
         struct mlog_batch b;
+        struct annot *keyed;
         uint32_t written;
         int rc;
 
         mlog_batch_init(&b);
+        rc = annots_resolve(m, set, n, &arena, &keyed, &n, err);
         mailbox_lock(m);
-        rc = mailbox_writable_locked(m, err);
         if (rc == 0)
-                rc = annots_plan_locked(m, 0, set, n, &plan, &b, &written, err);
+                rc = mailbox_writable_locked(m, err);
+        if (rc == 0)
+                rc = annots_plan_locked(m, 0, keyed, n, &plan, &b, &written, err);
         if (rc == 0 && written) {
                 c.modseq = mailbox_next_modseq_locked(m);
                 rc = mailbox_write_locked(m, &b, c.modseq, 0, &c, err);
@@ -526,5 +900,6 @@ int mailbox_annotate(struct mailbox *m, const struct annot *set, uint32_t n, str
         mailbox_unlock(m);
         mailbox_after(m);
         mlog_batch_deinit(&b);
+        arena_deinit(&arena);
         return rc;
 }

@@ -4,6 +4,7 @@
  */
 #include <stdlib.h>
 
+#include "store/annot.h"
 #include "store/mailbox_private.h"
 #include "util/clock.h"
 #include "util/must.h"
@@ -67,6 +68,51 @@ static int add_message(struct mlog_batch *b, const struct append_item *item, uin
         }
         str_deinit(&rest);
         return 0;
+}
+
+/* ---- annotations that a message brings ---- */
+
+void new_annots_number(const struct new_annots *annots, struct mlog_batch *b, uint32_t first_uid)
+{
+        for (size_t i = 0; i < annots->list.n; i++)
+                ((struct mlog_annotation *)(void *)(b->body.data + annots->list.v[i].at))->uid = first_uid + annots->list.v[i].nth;
+}
+
+struct annots_added {
+        struct new_annots list;
+        uint64_t bytes;                         /* what they take in memory … */
+        int64_t values;                         /* … and of a quota */
+};
+
+static int add_annots(struct mailbox *m, struct mlog_batch *b, const struct append_item *item, uint32_t nth, struct annots_added *added,
+                      struct err *err)
+{
+        struct arena arena = ARENA_INIT;
+        struct annot *set = NULL;
+        uint32_t n = 0;
+        int rc = item->annots_n ? annots_resolve(m, item->annots, item->annots_n, &arena, &set, &n, err) : 0;
+
+        if (rc == 0)
+                rc = annots_check_new(set, n, err);
+        for (uint32_t i = 0; i < n && rc == 0; i++) {
+                if (!set[i].value.p)
+                        continue;
+                *ARRAY_PUSH(&added->list.list) = (struct new_annot){
+                        annots_add_record(b, &b->body, 0, set[i].entry, set[i].user, set[i].value, 0), nth };
+                added->bytes += annots_bytes(&set[i], 1);
+                added->values += (int64_t)set[i].value.len;
+        }
+        arena_deinit(&arena);
+        return rc;
+}
+
+static int take_annot_room_locked(struct mailbox *m, const struct annots_added *added, bool enforce, struct err *err)
+        REQUIRES(m->lock, mailbox_class);
+static int take_annot_room_locked(struct mailbox *m, const struct annots_added *added, bool enforce, struct err *err)
+{
+        if (added->bytes && m->annots.bytes + added->bytes > ANNOT_BYTES_MAX)
+                return annots_full(err);
+        return added->values ? quota_use(m, QUOTA_ANNOTATION, added->values, enforce, err) : 0;
 }
 
 /* ---- appending ---- */
@@ -133,7 +179,8 @@ static int take_room_locked(struct mailbox *m, const struct append_item *items, 
 
 /* Everything under the lock. `at` has the places of the messages' fronts in b->body. */
 static int commit_messages(struct mailbox *m, struct mlog_batch *b, const struct append_item *items, const size_t *at, uint32_t n,
-                           uint32_t replaces, struct append_result *result, struct waiter *waiter, struct err *err) EXCLUDES(mailbox_class)
+                           const struct annots_added *annots, uint32_t replaces, struct append_result *result, struct waiter *waiter,
+                           struct err *err) EXCLUDES(mailbox_class)
 {
         struct commit c = { .hard = true, .waiter = waiter, .count = n };
         struct kwneed need = { ARRAY_INIT, ARRAY_INIT };
@@ -156,6 +203,8 @@ static int commit_messages(struct mailbox *m, struct mlog_batch *b, const struct
                 rc = err_set(err, ERR_LIMIT, "mailbox %s has used up its UIDs", m->uniqueid);
         if (rc == 0)
                 rc = take_room_locked(m, items, n, replaces, err);
+        if (rc == 0)
+                rc = take_annot_room_locked(m, annots, !items[0].ignore_quota, err);
         for (uint32_t i = 0; i < n && rc == 0; i++) {
                 struct mlog_message *f = (struct mlog_message *)(void *)(b->body.data + at[i]);
 
@@ -164,6 +213,7 @@ static int commit_messages(struct mailbox *m, struct mlog_batch *b, const struct
         if (rc == 0) {
                 c.first_uid = counters->uidnext;
                 c.modseq = mailbox_next_modseq_locked(m);
+                new_annots_number(&annots->list, b, c.first_uid);
                 *result = (struct append_result){ .uidvalidity = counters->uidvalidity, .first_uid = c.first_uid, .count = n,
                                                   .modseq = c.modseq };
                 rc = mailbox_write_locked(m, b, c.modseq, c.first_uid, &c, err);
@@ -181,15 +231,20 @@ static int append_now(struct mailbox *m, const struct append_item *items, uint32
 {
         struct mlog_batch b;
         size_t *at = xmalloc(n * sizeof *at);
+        struct annots_added annots = { 0 };
         int64_t now = clock_wall_s();
         int rc = 0;
 
         mlog_batch_init(&b);
-        for (uint32_t i = 0; i < n && rc == 0; i++)
+        for (uint32_t i = 0; i < n && rc == 0; i++) {
                 rc = add_message(&b, &items[i], blob_numbers ? blob_numbers[i] : 0, now, &at[i], err);
+                if (rc == 0)
+                        rc = add_annots(m, &b, &items[i], i, &annots, err);
+        }
         if (rc == 0)
-                rc = commit_messages(m, &b, items, at, n, replaces, result, waiter, err);
+                rc = commit_messages(m, &b, items, at, n, &annots, replaces, result, waiter, err);
         mlog_batch_deinit(&b);
+        ARRAY_FREE(&annots.list.list);
         free(at);
         return rc;
 }
@@ -197,9 +252,17 @@ static int append_now(struct mailbox *m, const struct append_item *items, uint32
 void append_item_copy(struct append_item *to, const struct append_item *from)
 {
         struct span *keywords = xcalloc(from->keyword_count + 1, sizeof *keywords);
+        struct annot *annots = xcalloc(from->annots_n + 1, sizeof *annots);
 
         *to = *from;
         stage_ref(from->stage);
+        for (uint32_t i = 0; i < from->annots_n; i++) {
+                const struct annot *a = &from->annots[i];
+
+                annots[i] = (struct annot){ xstrdup(a->entry), xstrdup(a->user), { a->value.p ? xstrndup(a->value.p, a->value.len) : NULL,
+                                            a->value.len }, 0 };
+        }
+        to->annots = annots;
         for (uint32_t k = 0; k < from->keyword_count; k++)
                 keywords[k] = (struct span){ xstrndup(from->keywords[k].p, from->keywords[k].len), from->keywords[k].len };
         to->keywords = keywords;
@@ -210,6 +273,12 @@ void append_item_free(struct append_item *item)
         for (uint32_t k = 0; k < item->keyword_count; k++)
                 free((char *)(uintptr_t)item->keywords[k].p);
         free((struct span *)(uintptr_t)item->keywords);
+        for (uint32_t i = 0; i < item->annots_n; i++) {
+                free((char *)(uintptr_t)item->annots[i].entry);
+                free((char *)(uintptr_t)item->annots[i].user);
+                free((char *)(uintptr_t)item->annots[i].value.p);
+        }
+        free((struct annot *)(uintptr_t)item->annots);
         stage_unref(&item->stage);
 }
 
@@ -324,6 +393,7 @@ int append_build_staged(struct carry *t, struct err *err)
 {
         struct stage_content c;
         struct blob_pin *pin;
+        struct annots_added annots = { 0 };
         uint32_t number = 0;
         size_t at;
 
@@ -339,7 +409,14 @@ int append_build_staged(struct carry *t, struct err *err)
                 return -1;
         *ARRAY_PUSH(&t->fronts) = at;
         t->bytes = c.size;
-        return 0;
+        if (add_annots(t->to, &t->batch, t->staged, 0, &annots, err) == 0) {
+                t->annots = annots.list;
+                t->annot_bytes = annots.bytes;
+                t->annot_values = annots.values;
+                return 0;
+        }
+        ARRAY_FREE(&annots.list.list);
+        return -1;
 }
 
 int mailbox_replace(struct mailbox *from, uint32_t uid, struct mailbox *to, const struct append_item *item,

@@ -127,6 +127,13 @@ static void tell_durable_locked(struct mailbox *m, struct commit_list *done)
         }
 }
 
+static unsigned what_of(const struct commit *c)
+{
+        static const unsigned about[] = { [COMMIT_OF_FLAGS] = CHANGE_FLAGS, [COMMIT_OF_ANNOTATIONS] = CHANGE_ANNOTATED, [COMMIT_OF_MAILBOX] = 0 };
+
+        return c->count ? CHANGE_ARRIVED : !uidset_empty(&c->expunged) ? CHANGE_EXPUNGED : about[c->about];
+}
+
 /* Show what may be shown; what is done goes to `done`. Returns whether anything is new to see. */
 static bool publish_locked(struct mailbox *m, struct commit_list *done) REQUIRES(m->lock, mailbox_class);
 static bool publish_locked(struct mailbox *m, struct commit_list *done)
@@ -144,7 +151,7 @@ static bool publish_locked(struct mailbox *m, struct commit_list *done)
                 show_locked(m, c);
                 news = news || c->modseq;
                 if (c->modseq)
-                        m->published_what |= c->count ? CHANGE_ARRIVED : !uidset_empty(&c->expunged) ? CHANGE_EXPUNGED : CHANGE_FLAGS;
+                        m->published_what |= what_of(c);
                 list_add(done, c);
         }
         tell_durable_locked(m, done);

@@ -2,10 +2,10 @@
  * mailbox_compact - segments of which little is still needed are rewritten. On job threads and housekeeping; nobody waits for it.
  *
  * Victims are sealed segments less than half alive. What they still mean goes into one new segment (MLOG_COMPACTED), with current states:
- * messages, states of messages that are elsewhere but were last changed in a victim, annotations that a victim mentions, purges (an older segment may still mention those
- * UIDs), moves that are not over, all keywords and the counters. Its records take a range of local sequence numbers reserved when it
- * was begun: what is written to the log meanwhile is newer and wins. It stands in the manifest just before the segment that was
- * written to at that time.
+ * messages, states of messages that are elsewhere but were last changed in a victim, annotations that a victim mentions
+ * (or all: mailbox_annot.c), purges (an older segment may still mention those UIDs), moves that are not over, all keywords and the
+ * counters. Its records take a range of local sequence numbers reserved when it was begun: what is written to the log meanwhile is newer
+ * and wins. It stands in the manifest just before the segment that was written to at that time.
  *
  * Order, and what a crash leaves:
  *   1  the new segment is written and synced            a file that nobody lists: removed
@@ -366,11 +366,23 @@ static int keep_states(struct compaction *c, struct err *err)
         return rc;
 }
 
+/*
+ * Those that victims mention as they are now, or all; then the floor, of now or of a record in a victim. What is below a new floor has to be on
+ * disk: or else this segment might be the only one to know of it after a stop, of messages that are not there, or not the same.
+ */
 static int keep_annotations(struct compaction *c, struct err *err)
 {
-        size_t n = annots_sort(&c->annots);
+        size_t n;
         int rc = 0;
 
+        if (c->annots.rewrite) {
+                if (mailbox_sync_wait(c->m, err) < 0)
+                        return -1;
+                mailbox_lock(c->m);
+                annots_note_all(&c->annots, c->m);
+                mailbox_unlock(c->m);
+        }
+        n = annots_sort(&c->annots);
         for (size_t at = 0; at < n && rc == 0; at += STATES_SLICE) {
                 mailbox_lock(c->m);
                 annots_add_noted(c->m, &c->annots, at, at + STATES_SLICE < n ? at + STATES_SLICE : n, &c->batch, &c->batch.body);
@@ -378,6 +390,8 @@ static int keep_annotations(struct compaction *c, struct err *err)
                 if (c->batch.body.len >= BATCH_BYTES_MAX)
                         rc = flush(c, err);
         }
+        if (rc == 0 && c->annots.floor)
+                annots_add_floor(c->annots.floor, &c->batch, &c->batch.body);
         return rc;
 }
 
@@ -394,6 +408,8 @@ static int write_out(struct compaction *c, struct err *err)
         mailbox_lock(m);
         c->seq = m->seq;
         m->seq += SEQ_RESERVED;
+        c->annots.rewrite = annots_want_rewrite(m);
+        c->annots.floor = c->annots.rewrite ? c->seq : 0;
         c->out->seq = m->seq - 1;
         state_counters(m, &counters);
         c->deletedmodseq = counters.deletedmodseq;
@@ -477,6 +493,8 @@ static int relocate(struct compaction *c, struct err *err) EXCLUDES(mailbox_clas
         memmove(m->segs + 1, m->segs, m->segs_n * sizeof *m->segs);
         m->segs[0] = segment_ref(c->out);
         m->segs_n++;
+        if (c->annots.rewrite)
+                annots_rewritten(m, c->annots.floor);
         mailbox_unlock(m);
         for (size_t i = 0; rc >= 0 && i < c->moved.n; i += RELOCATE_SLICE) {
                 mailbox_lock(m);
@@ -601,7 +619,7 @@ static int compact_inner(struct mailbox *m, struct err *err)
 {
         struct compaction c = { .m = m, .victims = ARRAY_INIT, .moved = ARRAY_INIT };
         struct live_bytes *live = NULL;
-        bool roll;
+        bool roll, rewrite;
         uint32_t n;
         int rc = 0;
 
@@ -621,7 +639,10 @@ static int compact_inner(struct mailbox *m, struct err *err)
                 rc = weed_out(&c, err);
         }
         free(live);
-        if (rc == 0 && c.victims.n)
+        mailbox_lock(m);
+        rewrite = annots_want_rewrite(m);
+        mailbox_unlock(m);
+        if (rc == 0 && (c.victims.n || rewrite))
                 return compact_victims(&c, err);
         compaction_deinit(&c, false);
         return rc;

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "store/annot.h"
+#include "store/annot_user.h"
 #include "store/mailbox_private.h"
 #include "util/clock.h"
 #include "util/fs.h"
@@ -28,6 +29,7 @@ struct carry *carry_create(struct mailbox *from, const struct uidset *uids, stru
                                  struct uidset *copied_r, struct append_result *result_r, struct waiter *waiter)
 {
         struct carry *t = xcalloc(1, sizeof *t);
+        char key[ANNOT_USER_KEY_MAX];
 
         t->from = mailbox_ref(from);
         t->to = mailbox_ref(to);
@@ -35,8 +37,8 @@ struct carry *carry_create(struct mailbox *from, const struct uidset *uids, stru
         uidset_copy(&t->uids, uids);
         if (mask)
                 t->mask = *mask;
-        if (t->mask.private_annots)
-                t->mask.private_annots = t->private_annots = xstrdup(t->mask.private_annots);
+        if (t->mask.private_annots && annot_user_key(from->store, t->mask.private_annots, key))
+                t->private_annots = xstrdup(key);
         uidset_init(&t->seen);
         if (mask && mask->seen) {
                 uidset_copy(&t->seen, mask->seen);
@@ -68,7 +70,7 @@ void carry_free(struct carry *t)
         uidset_deinit(&t->uids);
         uidset_deinit(&t->seen);
         free(t->private_annots);
-        ARRAY_FREE(&t->annots);
+        ARRAY_FREE(&t->annots.list);
         for (size_t i = 0; i < t->side_annots.n; i++)
                 free(t->side_annots.v[i].a);
         ARRAY_FREE(&t->side_annots);
@@ -183,28 +185,30 @@ static uint32_t carried_flags(struct carry *t, const struct source_message *s)
 }
 
 /* RFC 5257 4.6: the shared ones, and of the private ones only this user's. */
+static bool is_carried(const struct carry *t, const struct annot *a)
+{
+        if (!*a->user)
+                return t->mask.shared_annots;
+        return t->mask.all_private_annots || (t->private_annots && strcmp(a->user, t->private_annots) == 0);
+}
+
 static void add_annots(struct carry *t, uint32_t uid)
 {
         struct arena arena = ARENA_INIT;
         struct annot *list;
         uint32_t n = 0;
 
-        if (t->mask.shared_annots || t->mask.private_annots)
-                n = mailbox_annots(t->from, uid, &arena, &list);
+        if (t->mask.shared_annots || t->mask.all_private_annots || t->private_annots)
+                n = annots_as_logged(t->from, uid, &arena, &list);
         for (uint32_t i = 0; i < n; i++) {
-                if (*list[i].user ? !t->mask.private_annots || strcmp(list[i].user, t->mask.private_annots) != 0 : !t->mask.shared_annots)
+                if (!is_carried(t, &list[i]))
                         continue;
-                t->annot_bytes += strlen(list[i].entry) + strlen(list[i].user) + list[i].value.len;
-                *ARRAY_PUSH(&t->annots) = (struct carry_annot){
+                t->annot_bytes += annots_bytes(&list[i], 1);
+                t->annot_values += (int64_t)list[i].value.len;
+                *ARRAY_PUSH(&t->annots.list) = (struct new_annot){
                         annots_add_record(&t->batch, &t->batch.body, 0, list[i].entry, list[i].user, list[i].value, 0), (uint32_t)t->fronts.n - 1 };
         }
         arena_deinit(&arena);
-}
-
-static void number_annots(struct carry *t, uint32_t first_uid)
-{
-        for (size_t i = 0; i < t->annots.n; i++)
-                ((struct mlog_annotation *)(void *)(t->batch.body.data + t->annots.v[i].at))->uid = first_uid + t->annots.v[i].nth;
 }
 
 /* Read one record whole and lay it down for the target. kwset stays the source's for now. */
@@ -351,19 +355,19 @@ static int side_flush(struct carry *t, struct err *err)
                 return 0;
         if (side_keywords(t, err) < 0)
                 return -1;
-        number_annots(t, pen.first_uid);
+        new_annots_number(&t->annots, &t->batch, pen.first_uid);
         n = mlog_batch_seal(&t->batch, &pen, iov);
         if (segment_write(t->to, s, iov, n, s->end, err) < 0)
                 return -1;
-        for (size_t i = 0; i < t->annots.n; i++) {
+        for (size_t i = 0; i < t->annots.list.n; i++) {
                 struct side_annot *side = ARRAY_PUSH(&t->side_annots);
-                const char *front = t->batch.body.data + t->annots.v[i].at;
+                const char *front = t->batch.body.data + t->annots.list.v[i].at;
 
                 memcpy(&side->h, front - sizeof side->h, sizeof side->h);
                 side->a = xmalloc(side->h.front_len);
                 memcpy(side->a, front, side->h.front_len);
         }
-        t->annots.n = 0;
+        t->annots.list.n = 0;
         for (size_t i = 0; i < t->fronts.n; i++) {
                 struct side_message *side = ARRAY_PUSH(&t->side_messages);
                 const char *front = t->batch.body.data + t->fronts.v[i];
@@ -518,7 +522,7 @@ int carry_commit(struct carry *t, struct commit *c, struct err *err)
         if (counters->uidnext > UINT32_MAX - 1 - n)
                 rc = err_set(err, ERR_LIMIT, "mailbox %s has used up its UIDs", m->uniqueid);
         if (rc == 0 && t->annot_bytes && m->annots.bytes + t->annot_bytes > ANNOT_BYTES_MAX)
-                rc = err_set(err, ERR_QUOTA, "the annotations of mailbox %s would be larger than %u octets", m->uniqueid, ANNOT_BYTES_MAX);
+                rc = annots_full(err);
         c->hard = true;
         c->first_uid = counters->uidnext;
         c->count = n;
@@ -539,11 +543,14 @@ int carry_commit(struct carry *t, struct commit *c, struct err *err)
                 rc = append_keywords_locked(m, &need, t->staged, &t->batch, &f->kwset, err);
         } else if (rc == 0) {
                 rc = map_all_locked(t, &need, &t->batch, err);
-                number_annots(t, c->first_uid);
         }
+        if (!t->side)
+                new_annots_number(&t->annots, &t->batch, c->first_uid);
         /* What takes no more room than what leaves the same quota root fits, full or not. */
         if (rc == 0)
                 rc = quota_take(m, (int64_t)t->bytes, n, !t->mask.ignore_quota && !(t->in_both && (int64_t)t->bytes <= t->in_both_bytes), err);
+        if (rc == 0 && t->annot_values)
+                rc = quota_use(m, QUOTA_ANNOTATION, t->annot_values, !t->mask.ignore_quota && (t->staged || !t->in_both), err);
         if (rc == 0)
                 rc = mailbox_write_locked(m, &t->batch, c->modseq, c->first_uid, c, err);
         if (rc == 0)

@@ -93,6 +93,8 @@ struct commit {
         uint64_t end;                           /* mlog_mark() behind its last record */
         bool hard;                              /* published after its sync only */
         bool held;                              /* MOVE: not before the other mailbox is ready */
+        enum { COMMIT_OF_FLAGS, COMMIT_OF_ANNOTATIONS, COMMIT_OF_MAILBOX } about;       /* when nothing arrives or is expunged: messages'
+                                                 * flags, their annotations, something of the mailbox */
         uint64_t modseq;                        /* 0: shows nothing */
         uint32_t first_uid, count;              /* appended */
         struct uidset expunged;
@@ -127,11 +129,19 @@ struct quota_part {
 /* ---- annotations (mailbox_annot.c) ---- */
 
 #define MLOG_ANNOT_USER_MAX 255
+#define ANNOT_CHUNK 256
 struct annot_row;
+struct annot_chunk {
+        uint32_t n;                             /* never 0 in a table */
+        struct annot_row *v[ANNOT_CHUNK];
+};
 struct annot_tab {
-        ARRAY(struct annot_row *) rows;         /* in order of uid (0: the mailbox's), entry, user */
-        uint64_t bytes, of_messages;            /* of those with a value; how many of them are messages' */
+        ARRAY(struct annot_chunk *) chunks;     /* rows in order of uid (0: the mailbox's), entry, user */
+        uint64_t rows, bytes;                   /* all, and what they take */
+        uint64_t removed;                       /* of bytes: rows without a value */
+        uint64_t of_messages;                   /* those of messages that have a value */
         uint64_t values;                        /* octets of the values alone: what a quota counts */
+        uint64_t floor;                         /* records with a lower local sequence number are void */
         bool changed;                           /* since the last checkpoint */
         bool unsettled;                         /* all of the log was read, perhaps not in its order */
 };
@@ -342,13 +352,17 @@ struct blob_pin {
         uint8_t guid[GUID_SIZE];
         uint32_t number;
 };
+/* Annotations of messages that have no UID yet: where their records are. */
+struct new_annot {
+        size_t at;                              /* of its struct mlog_annotation in the batch's body */
+        uint32_t nth;                           /* of the messages in the batch, from 0 */
+};
+struct new_annots { ARRAY(struct new_annot) list; };
+void new_annots_number(const struct new_annots *annots, struct mlog_batch *b, uint32_t first_uid);
+
 struct side_message {
         struct mlog_header h;
         struct mlog_message f;
-};
-struct carry_annot {
-        size_t at;                              /* of its struct mlog_annotation in batch.body */
-        uint32_t nth;                           /* of the messages in the batch, from 0 */
 };
 struct side_annot {
         struct mlog_header h;
@@ -360,10 +374,11 @@ struct carry {
         struct uidset uids;                     /* asked for; then: those that are taken */
         struct copy_mask mask;
         struct uidset seen;                     /* what mask.seen points to */
-        char *private_annots;                   /* what mask.private_annots points to */
-        ARRAY(struct carry_annot) annots;       /* in the batch */
+        char *private_annots;                   /* of the user of mask.private_annots: as in the log; NULL: none */
+        struct new_annots annots;               /* in the batch */
         ARRAY(struct side_annot) side_annots;
-        uint64_t annot_bytes;                   /* of all */
+        uint64_t annot_bytes;                   /* what all take in memory … */
+        int64_t annot_values;                   /* … and of a quota */
         struct uidset *copied_r;
         struct append_result *result;
         struct waiter *waiter;
@@ -408,17 +423,37 @@ bool annots_load(struct mailbox *m);
 /* Lay down a record; returns where its struct mlog_annotation is in `part`. value.p NULL: none any more. */
 size_t annots_add_record(struct mlog_batch *b, struct str *part, uint32_t uid, const char *entry, const char *user, struct span value,
                          uint64_t modseq);
-/* What is to be set on one message (0: the mailbox): records for what is different, counted in *written_r. ERR_LIMIT, ERR_QUOTA. */
+/* All of a message (0: of the mailbox) that have a value, users as in the log. */
+uint32_t annots_as_logged(struct mailbox *m, uint32_t uid, struct arena *arena, struct annot **list_r) EXCLUDES(mailbox_class);
+/* The annotations to be set as the log has them: users as numbers (annot_user.h), each entry of a user once. ERR_BUSY: a user has no number. */
+int annots_resolve(struct mailbox *m, const struct annot *set, uint32_t n, struct arena *arena, struct annot **keyed_r, uint32_t *n_r,
+                   struct err *err) EXCLUDES(mailbox_class);
+/* What is to be set on one message (0: the mailbox): records for what is different, counted in *written_r. ERR_LIMIT, ERR_QUOTA. Whatever
+ * comes of it, quota_report() is owed. */
 struct annot_plan {
         int64_t bytes;                          /* by how much all that was planned so far grows the mailbox's annotations */
+        int64_t values;                         /* … what was planned last, its values */
 };
 int annots_plan_locked(struct mailbox *m, uint32_t uid, const struct annot *set, uint32_t n, struct annot_plan *plan, struct mlog_batch *b,
                        uint32_t *written_r, struct err *err) REQUIRES(m->lock, mailbox_class);
+/* Of a message that is new: not too many? ERR_LIMIT. */
+int annots_check_new(const struct annot *set, uint32_t n, struct err *err);
+/* What these take in memory, of the ANNOT_BYTES_MAX of a mailbox; the error when that is too much. */
+uint64_t annots_bytes(const struct annot *set, uint32_t n);
+int annots_full(struct err *err);
 /* Compaction: note what records mention; then write those from … upto as they are now. Lock held for the latter. */
-struct annot_keys { ARRAY(struct annot_row *) list; };
+struct annot_keys {
+        ARRAY(struct annot_row *) list;
+        uint64_t floor;                         /* that victims mention, or the new one */
+        bool rewrite;                           /* all are written anew, above the floor: what was removed needs no record */
+};
+bool annots_want_rewrite(const struct mailbox *m);
 void annots_note(struct annot_keys *keys, uint32_t uid, const struct mlog_annotation *a);
+void annots_note_all(struct annot_keys *keys, const struct mailbox *m);
 size_t annots_sort(struct annot_keys *keys);            /* each once; returns how many are left */
 void annots_add_noted(struct mailbox *m, const struct annot_keys *keys, size_t from, size_t upto, struct mlog_batch *b, struct str *part);
+void annots_add_floor(uint64_t floor, struct mlog_batch *b, struct str *part);
+void annots_rewritten(struct mailbox *m, uint64_t floor);       /* it is on disk and in the manifest */
 void annots_keys_deinit(struct annot_keys *keys);
 
 /* ---- mailbox_move.c ---- */

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "store/acl.h"
+#include "store/annot_user.h"
 #include "store/mboxlist_private.h"
 #include "store/seen_private.h"
 #include "store/server_annot.h"
@@ -391,7 +392,8 @@ static int also_forget_user(struct db_txn *txn, void *ctx, struct err *err)
         struct forget_user *f = ctx;
 
         if (seens_rename_user(f->store, txn, f->userid, NULL, err) < 0 ||
-            server_annots_rename_user(f->store, txn, f->userid, NULL, err) < 0)
+            server_annots_rename_user(f->store, txn, f->userid, NULL, err) < 0 ||
+            annot_users_rename(f->store, txn, f->userid, NULL, err) < 0)
                 return -1;
         return subs_rename_user(f->store, txn, f->userid, NULL, err);
 }
@@ -433,6 +435,7 @@ static int delete_locked(struct mboxlist *ml, const char *name, bool tree, bool 
         if (ret == 0 && forget.userid) {
                 subs_forget(ml->store, forget.userid);
                 seens_forget(ml->store, NULL, forget.userid);
+                annot_users_renamed(ml->store, forget.userid, NULL);
         }
 out:
         changes_deinit(&changes);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "store/acl.h"
+#include "store/annot_user.h"
 #include "store/mboxlist_private.h"
 #include "store/seen_private.h"
 #include "store/server_annot.h"
@@ -100,7 +101,8 @@ static int also_subscriptions(struct db_txn *txn, void *ctx, struct err *err)
         struct rename *r = ctx;
 
         if (seens_rename_user(r->ml->store, txn, r->from_user, r->to_user, err) < 0 ||
-            server_annots_rename_user(r->ml->store, txn, r->from_user, r->to_user, err) < 0)
+            server_annots_rename_user(r->ml->store, txn, r->from_user, r->to_user, err) < 0 ||
+            annot_users_rename(r->ml->store, txn, r->from_user, r->to_user, err) < 0)
                 return -1;
         return subs_rename_user(r->ml->store, txn, r->from_user, r->to_user, err);
 }
@@ -118,6 +120,7 @@ static void after_rename(struct rename *r)
                 subs_forget(r->ml->store, r->to_user);
                 seens_forget(r->ml->store, NULL, r->from_user);
                 seens_forget(r->ml->store, NULL, r->to_user);
+                annot_users_renamed(r->ml->store, r->from_user, r->to_user);
         }
 }
 

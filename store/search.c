@@ -116,7 +116,9 @@ static int finish_key(struct search_program *p, struct search_key *k, unsigned d
                 p->uses_seqnos = true;
         if (is_sent(k) || looks_for_text(k))
                 p->uses_content = true;
-        if (looks_for_text(k) && needle_add(p, k, err) < 0)
+        if (k->op == SEARCH_ANNOTATION && ++p->annotations_n > SEARCH_ANNOTATIONS_MAX)
+                return err_set(err, ERR_LIMIT, "more than %d ANNOTATION keys", SEARCH_ANNOTATIONS_MAX);
+        if ((looks_for_text(k) || k->op == SEARCH_ANNOTATION) && needle_add(p, k, err) < 0)
                 return -1;
         for (struct search_key *child = k->list; child; child = child->next)
                 if (finish_key(p, child, depth + 1, index, err) < 0)
@@ -131,6 +133,7 @@ int search_program_finish(struct search_program *p, struct err *err)
         p->by_index = ARENA_ARRAY(p->arena, struct search_key *, p->keys_n);
         p->needles = ARENA_ARRAY(p->arena, struct span, SEARCH_NEEDLES_MAX);
         p->needles_n = 0;
+        p->annotations_n = 0;
         p->needle_max = 0;
         return finish_key(p, p->root, 0, &index, err);
 }
@@ -205,6 +208,16 @@ static enum tri content_key(const struct search_eval *e, const struct search_key
         return e->value[k->index];
 }
 
+/* Asked once for each message: it is not cheap. */
+static enum tri annotation_key(const struct search_eval *e, const struct search_key *k)
+{
+        struct span needle = k->needle < 0 ? SPAN("") : e->program->needles[k->needle];
+
+        if (e->value[k->index] != TRI_OPEN)
+                return e->value[k->index];
+        return tri(e->msg.has_annotation && e->msg.has_annotation(e->msg.ctx, k, needle));
+}
+
 static enum tri leaf(const struct search_eval *e, const struct search_key *k)
 {
         const struct search_message *m = &e->msg;
@@ -239,6 +252,8 @@ static enum tri leaf(const struct search_eval *e, const struct search_key *k)
                 return age_key(k, e->program->now_s, m->internaldate);
         case SEARCH_EMAILID:
                 return tri(span_eq(m->emailid, k->text));
+        case SEARCH_ANNOTATION:
+                return annotation_key(e, k);
         case SEARCH_THREADID:
                 return tri(m->threadid.len && span_eq(m->threadid, k->text));
         default:

@@ -25,6 +25,7 @@
 #define SEARCH_DEPTH_MAX        64
 #define SEARCH_NEEDLE_MAX       8192            /* octets in canonical form */
 #define SEARCH_NEEDLES_MAX      256             /* different ones in a program */
+#define SEARCH_ANNOTATIONS_MAX  32              /* SEARCH_ANNOTATION keys in a program */
 
 enum search_op {
         SEARCH_ALL,
@@ -42,6 +43,7 @@ enum search_op {
         SEARCH_MODSEQ,                          /* modseq >= `number` */
         SEARCH_OLDER, SEARCH_YOUNGER,           /* internal date is `number` seconds ago or longer; within the last `number` seconds */
         SEARCH_EMAILID, SEARCH_THREADID,        /* equal to `text` */
+        SEARCH_ANNOTATION,                      /* RFC 5257 4.8: of entries like `field` a value contains `text`; text.p NULL: there is none */
         SEARCH_HEADER,                          /* field `field` contains `text`; FROM, TO, CC, BCC and SUBJECT are HEADER too */
         SEARCH_BODY,
         SEARCH_TEXT,
@@ -55,21 +57,24 @@ struct search_key {
         struct search_key *next;                /* in the parent's list */
         struct search_key *list;                /* children of AND, OR, NOT (NOT: none of them, so NOT of the AND) */
         const struct uidset *set;               /* the caller keeps it for the program's life */
-        uint32_t flags;
+        uint32_t flags;                         /* SEARCH_ANNOTATION: SEARCH_SHARED, SEARCH_PRIVATE: which values */
         int64_t day;                            /* days since 1970-01-01, see clock_days_from_civil() */
         uint64_t number;
         struct span field;
-        struct span text;                       /* HEADER, BODY, TEXT: UTF-8 */
+        struct span text;                       /* HEADER, BODY, TEXT, ANNOTATION: UTF-8 */
         struct search_key *last;                /* of `list` */
         /* Set by search_program_finish(). */
         unsigned index;
         int needle;                             /* -1: none, or it is empty */
 };
 
+enum { SEARCH_SHARED = 1, SEARCH_PRIVATE = 2 };
+
 struct search_program {
         struct arena *arena;
         struct search_key *root;
         unsigned keys_n;
+        unsigned annotations_n;                 /* SEARCH_ANNOTATION keys */
         bool uses_modseq;                       /* there is a MODSEQ key: the answer carries the highest modseq (RFC 7162 3.1.5) */
         bool uses_seqnos;                       /* there are sequence numbers in it */
         bool uses_content;                      /* there are keys that may need the message's octets */
@@ -106,6 +111,8 @@ struct search_message {
         size_t parts_n;
         void *ctx;                              /* for the callbacks */
         bool (*has_keyword)(void *ctx, struct span keyword);            /* may be NULL */
+        /* Is SEARCH_ANNOTATION's answer yes? `needle`: the key's text in canonical form. May be NULL. */
+        bool (*has_annotation)(void *ctx, const struct search_key *key, struct span needle);
         /* Read exactly `len` octets of the message at `offset`. -1 with err ends the message's evaluation. */
         int (*read)(void *ctx, uint64_t offset, void *buf, size_t len, struct err *err);
         /* When set, tried first: a pointer to the octets, which must stay until the next call; NULL: use read(). */

@@ -173,6 +173,14 @@ bool stage_has_nul(const struct stage *s)
         return s->mime.has_nul;
 }
 
+bool stage_has_part(const struct stage *s, const uint32_t *path, size_t n)
+{
+        uint32_t off, len;
+
+        must(s->finished && !s->piece);
+        return mime_section_find(s->mime.parts, s->mime.parts_n, path, n, MIME_SECTION_ALL, &off, &len, NULL);
+}
+
 int stage_read(struct stage *s, uint64_t offset, void *buf, size_t len, struct err *err)
 {
         must(s->finished);

@@ -8,6 +8,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "store/annot_user.h"
 #include "store/duplicate_private.h"
 #include "store/mboxlist_private.h"
 #include "store/quota_private.h"
@@ -78,7 +79,7 @@ static int open_all(struct store *store, struct conf *conf, struct err *err)
         if (rc < 0 || store_stamp(store, err) < 0 || store_add_partitions(store, conf, err) < 0 || store_begin(store, err) < 0 ||
             store_open_databases(store, err) < 0 || mboxlist_open(store, store->mailboxes_db, &store->ml, &damaged, err) < 0 ||
             mboxlist_settle_removals(store->ml, true, err) < 0 || subs_create(store, &store->subs, err) < 0 ||
-            seens_create(store, &store->seens) < 0 ||
+            seens_create(store, &store->seens) < 0 || annot_users_open(store, &store->annot_users, err) < 0 ||
             quotas_open(store, &store->quotas, err) < 0 || duplicates_create(store, &store->duplicates) < 0 ||
             logstore_open(store, err) < 0)
                 return -1;
@@ -110,6 +111,7 @@ static void release(struct store *store)
         duplicates_destroy(&store->duplicates);
         subs_destroy(&store->subs);
         seens_destroy(&store->seens);
+        annot_users_destroy(&store->annot_users);
         store_close_databases(store);
         free_partitions(store);
         for (struct store_conf *c = atomic_load(&store->conf), *former; c; c = former) {
@@ -237,6 +239,11 @@ struct sort_cache *store_sort_cache(struct store *store)
 struct quotas *store_quotas(struct store *store)
 {
         return store->quotas;
+}
+
+struct annot_users *store_annot_users(struct store *store)
+{
+        return store->annot_users;
 }
 
 void store_mailbox_loaded(struct mailbox *m)

@@ -27,6 +27,7 @@ struct db_env;
 struct logstore;
 struct sort_cache;
 struct mailbox;
+struct annot_users;
 struct quotas;
 
 struct store_options {
@@ -54,6 +55,7 @@ struct db_env *store_db(struct store *store);
 struct logstore *store_logstore(struct store *store);                   /* store/logstore.h: the open mailboxes and sync threads */
 struct sort_cache *store_sort_cache(struct store *store);               /* store/sort_cache.h */
 struct quotas *store_quotas(struct store *store);                       /* store/quota.h */
+struct annot_users *store_annot_users(struct store *store);             /* store/annot_user.h; NULL: no databases */
 void store_mailbox_loaded(struct mailbox *mbox);                        /* it is about to be in use: it is bound to its quota root */
 /* Counts unclean stops: a mailbox whose last record is of an older epoch jumps its modseq (blueprint 3, the tail). */
 uint32_t store_epoch(struct store *store);

@@ -12,6 +12,7 @@
 #include "store/store.h"
 #include "util/lock.h"
 
+struct annot_users;
 struct duplicates;
 struct seens;
 struct quotas;
@@ -50,6 +51,7 @@ struct store {
         struct mboxlist *ml;
         struct subs *subs;
         struct seens *seens;
+        struct annot_users *annot_users;        /* annot_user.h */
         struct quotas *quotas;                  /* quota_private.h */
         struct duplicates *duplicates;          /* duplicate_private.h */
         struct logstore *ls;

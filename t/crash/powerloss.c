@@ -581,7 +581,7 @@ static int dump_messages(struct mailbox *mbox, struct seen *other, FILE *f, stru
                 }
                 file_unref(&body.file);
                 hex_encode(guid, msg.guid, GUID_SIZE);
-                n = mailbox_annots(mbox, msg.uid, &arena, &annots);
+                n = mailbox_annots(mbox, msg.uid, NULL, &arena, &annots);
                 fprintf(f, "m %u %s %u %u %.*s\n", msg.uid, guid, msg.flags & MSG_SYSTEM_FLAGS, seen_has(other, msg.uid),
                         n ? (int)annots[0].value.len : 0, n ? annots[0].value.p : "");
                 arena_reset(&arena);
@@ -644,7 +644,7 @@ static int dump_open(struct store *store, struct mailbox *mbox, FILE *f, const s
         if (sub_has(store, user, e->name, &subscribed, err) < 0)
                 return -1;
         fprintf(f, "M %s %u %llu %u %d\n", e->name, st.uidnext, (unsigned long long)st.highestmodseq, st.uidvalidity, subscribed);
-        if (mailbox_annots(mbox, 0, &arena, &annots) > 0)
+        if (mailbox_annots(mbox, 0, NULL, &arena, &annots) > 0)
                 fprintf(f, "a %.*s\n", (int)annots[0].value.len, annots[0].value.p);
         arena_deinit(&arena);
         if (check_marks(mbox, st.uidnext, f, err) < 0 || seen_open(store, e->uniqueid, "other", &other, err) < 0)

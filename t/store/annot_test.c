@@ -38,7 +38,7 @@ static const char *all(struct mailbox *m, uint32_t uid)
         static char out[4000];
         struct arena arena = ARENA_INIT;
         struct annot *list;
-        uint32_t n = mailbox_annots(m, uid, &arena, &list);
+        uint32_t n = mailbox_annots(m, uid, NULL, &arena, &list);
 
         *out = '\0';
         for (uint32_t i = 0; i < n; i++)
@@ -127,7 +127,7 @@ Test(annot, all_of_a_mailbox_have_a_limit_in_octets)
                 if (try_set(m, name, "", big, &err) < 0)
                         break;
         }
-        cr_assert_eq(err.code, ERR_QUOTA);
+        cr_assert_eq(err.code, ERR_LIMIT);
         cr_assert_eq(i, 255);
         set(m, "/x/1", "", NULL);
         set(m, name, "", big);
@@ -343,3 +343,226 @@ Test(annot, they_are_copied_with_a_message) { carry_annots(false, false); }
 Test(annot, they_are_copied_with_many_messages) { carry_annots(false, true); }
 Test(annot, they_are_moved_with_a_message) { carry_annots(true, false); }
 Test(annot, they_are_moved_with_many_messages) { carry_annots(true, true); }
+
+/* ---- brought by new messages ---- */
+
+static void append_annotated(bool blob, bool replace)
+{
+        struct mailbox *m = fake_create(&st, ID), *to = fake_create(&st, ID_TO);
+        size_t size = blob ? 100000 : 100;
+        char *text = malloc(size);
+        struct annot first[] = { { "/comment", "", SPAN("shared"), 0 }, { "/comment", "ann", SPAN("ann's"), 0 }, { "/none", "", { NULL, 0 }, 0 },
+                                 { "/comment", "", SPAN("shared, the last"), 0 } };
+        struct annot third[] = { { "/altsubject", "", SPAN("a\0b"), 0 } };
+        struct append_item items[3];
+        struct append_result result = { 0, 0, 0, 0 };
+        struct err err = ERR_INIT;
+        struct waiter w;
+        struct stage *stage;
+
+        memset(text, 'x', size);
+        memcpy(text, "A: b\r\n\r\n", 8);
+        stage = fake_stage(&st, text, size);
+        for (int i = 0; i < 3; i++)
+                items[i] = (struct append_item){ .stage = stage, .internaldate = INT64_MIN, .savedate = INT64_MIN };
+        items[0].annots = first;
+        items[0].annots_n = ARRAY_LEN(first);
+        items[2].annots = third;
+        items[2].annots_n = ARRAY_LEN(third);
+        waiter_init_blocking(&w);
+        cr_assert_eq(mailbox_append(m, items, 3, &result, &w, &err), 0, "%s", err.text);
+        cr_assert_eq(waiter_block(&w, &err), 0, "%s", err.text);
+        if (replace) {
+                waiter_init_blocking(&w);
+                cr_assert_eq(mailbox_replace(m, 2, to, &items[0], &result, &w, &err), 0, "%s", err.text);
+                cr_assert_eq(waiter_block(&w, &err), 0, "%s", err.text);
+                waiter_init_blocking(&w);
+                cr_assert_eq(mailbox_replace(m, 1, m, &items[2], &result, &w, &err), 0, "%s", err.text);
+                cr_assert_eq(waiter_block(&w, &err), 0, "%s", err.text);
+                cr_assert_eq(result.first_uid, 4);
+        }
+        for (int rebuild = 0; rebuild < 3; rebuild++) {
+                struct arena arena = ARENA_INIT;
+                struct annot *list;
+
+                cr_assert_str_eq(all(m, 1), "/comment|=shared, the last /comment|ann=ann's");
+                cr_assert_str_eq(all(m, 2), "");
+                cr_assert_eq(mailbox_annots(m, replace ? 4 : 3, "bob", &arena, &list), 1);
+                cr_assert_eq(list[0].value.len, 3);
+                arena_deinit(&arena);
+                if (replace) {
+                        cr_assert_str_eq(all(to, 1), "/comment|=shared, the last /comment|ann=ann's");
+                        to = reopen_to(&m, to, rebuild == 1);
+                } else {
+                        mailbox_unref(&to);
+                        m = restart(m, rebuild == 1);
+                        to = fake_open(&st, ID_TO);
+                }
+        }
+        stage_unref(&stage);
+        free(text);
+        mailbox_unref(&m);
+        mailbox_unref(&to);
+}
+
+Test(annot, a_new_message_brings_its_own) { append_annotated(false, false); }
+Test(annot, a_new_large_message_brings_its_own) { append_annotated(true, false); }
+Test(annot, a_replacement_brings_its_own) { append_annotated(false, true); }
+Test(annot, a_large_replacement_brings_its_own) { append_annotated(true, true); }
+
+Test(annot, a_message_with_too_many_is_not_appended)
+{
+        static const char text[] = "A: b\r\n\r\n";
+        struct mailbox *m = fake_create(&st, ID);
+        struct annot *many = calloc(ANNOT_COUNT_MAX + 1, sizeof *many);
+        struct append_item item = { .stage = fake_stage(&st, text, sizeof text - 1), .annots = many };
+        struct append_result result;
+        struct err err = ERR_INIT;
+        struct waiter w;
+        char *names = calloc(ANNOT_COUNT_MAX + 1, 16);
+
+        for (unsigned i = 0; i <= ANNOT_COUNT_MAX; i++) {
+                snprintf(names + 16 * i, 16, "/x/%u", i);
+                many[i] = (struct annot){ names + 16 * i, "", SPAN("v"), 0 };
+        }
+        item.annots_n = ANNOT_COUNT_MAX + 1;
+        waiter_init_blocking(&w);
+        cr_assert_lt(mailbox_append(m, &item, 1, &result, &w, &err), 0);
+        cr_assert_eq(err.code, ERR_LIMIT);
+        many[0].user = "ann";                                   /* each has his own limit */
+        cr_assert_eq(mailbox_append(m, &item, 1, &result, &w, &err), 0);
+        cr_assert_eq(waiter_block(&w, &err), 0);
+        cr_assert_eq(result.first_uid, 1);
+        stage_unref(&item.stage);
+        free(many);
+        free(names);
+        mailbox_unref(&m);
+}
+
+Test(annot, what_was_changed_since_is_known_by_name)
+{
+        static const char text[] = "A: b\r\n\r\n";
+        struct mailbox *m = fake_create(&st, ID);
+        struct arena arena = ARENA_INIT;
+        struct err err = ERR_INIT;
+        const char **names;
+        uint64_t before;
+
+        cr_assert_eq(fake_append(&st, m, text, sizeof text - 1, 0, NULL, &err), 1);
+        annotate(m, "1", "/a", "", "1");
+        annotate(m, "1", "/gone", "", "1");
+        before = annotate(m, "1", "/a", "ann", "1");
+        annotate(m, "1", "/b", "", "1");
+        annotate(m, "1", "/b", "ann", "1");
+        annotate(m, "1", "/c", "bob", "1");
+        annotate(m, "1", "/gone", "", NULL);
+        cr_assert_eq(mailbox_annot_names(m, 1, "ann", before, &arena, &names), 2);
+        cr_assert_str_eq(names[0], "/b");
+        cr_assert_str_eq(names[1], "/gone");
+        cr_assert_eq(mailbox_annot_names(m, 1, "bob", before, &arena, &names), 3);
+        cr_assert_eq(mailbox_annot_names(m, 1, "ann", 0, &arena, &names), 3);
+        cr_assert_eq(mailbox_annot_names(m, 2, "ann", 0, &arena, &names), 0);
+        arena_deinit(&arena);
+        mailbox_unref(&m);
+}
+
+/* ---- many ---- */
+
+/* In whatever order they come: the table is in chunks. */
+Test(annot, many_rows_in_any_order)
+{
+        static const char text[] = "A: b\r\n\r\n";
+        enum { MESSAGES = 700 };
+        static unsigned char model[MESSAGES + 1][4];
+        struct mailbox *m = fake_create(&st, ID);
+        struct err err = ERR_INIT;
+        unsigned seed = 1;
+
+        for (unsigned i = 0; i < MESSAGES; i++)
+                cr_assert_neq(fake_append(&st, m, text, sizeof text - 1, 0, NULL, &err), 0);
+        for (unsigned i = 0; i < 3000; i++) {
+                unsigned uid = i < 700 ? MESSAGES - i : i < 1400 ? i - 699 : (unsigned)rand_r(&seed) % MESSAGES + 1;
+                unsigned entry = i < 700 ? 1 : i < 1400 ? 0 : (unsigned)rand_r(&seed) % 4, value = (unsigned)rand_r(&seed) % 5;
+                char name[8] = { '/', (char)('a' + entry), '\0' }, uid_text[12], v[2] = { (char)('0' + value), '\0' };
+
+                snprintf(uid_text, sizeof uid_text, "%u", uid);
+                annotate(m, uid_text, name, "", value ? v : NULL);
+                model[uid][entry] = (unsigned char)value;
+        }
+        for (int rebuild = 0; rebuild < 3; rebuild++) {
+                for (unsigned uid = 1; uid <= MESSAGES; uid++) {
+                        char want[80] = "";
+
+                        for (unsigned e = 0; e < 4; e++)
+                                if (model[uid][e])
+                                        snprintf(want + strlen(want), sizeof want - strlen(want), "%s/%c|=%c", *want ? " " : "", 'a' + e,
+                                                 '0' + model[uid][e]);
+                        cr_assert_str_eq(all(m, uid), want, "message %u", uid);
+                }
+                m = restart(m, rebuild == 1);
+        }
+        mailbox_unref(&m);
+}
+
+/* Set and removed under ever new names: rows that say so must not pile up. */
+static void pile_up(struct mailbox *m)
+{
+        for (unsigned i = 0; i < 400; i++) {
+                char name[1000], uid[12];
+
+                memset(name, 'n', sizeof name);
+                snprintf(name, 20, "/%u", i);
+                name[strlen(name)] = '/';
+                name[999] = '\0';
+                snprintf(uid, sizeof uid, "%u", i % 3 + 1);
+                annotate(m, uid, name, "", "1");
+                annotate(m, uid, name, "", NULL);
+        }
+}
+
+static void expect_few(struct mailbox *m, unsigned max)
+{
+        mailbox_lock(m);
+        cr_assert_leq(m->annots.rows, max, "%u rows", (unsigned)m->annots.rows);
+        mailbox_unlock(m);
+        cr_assert_str_eq(all(m, 1), "/kept|=1 /kept/too|=now");
+        cr_assert_str_eq(all(m, 2), "/late|=1");
+        cr_assert_str_eq(all(m, 3), "");
+        cr_assert_str_eq(all(m, 0), "/comment|=of the mailbox");
+}
+
+Test(annot, what_was_removed_does_not_pile_up)
+{
+        static const char text[] = "A: b\r\n\r\n";
+        struct mailbox *m = fake_create(&st, ID);
+        struct err err = ERR_INIT;
+
+        for (unsigned i = 0; i < 3; i++)
+                cr_assert_neq(fake_append(&st, m, text, sizeof text - 1, 0, NULL, &err), 0);
+        annotate(m, "1", "/kept", "", "1");
+        annotate(m, "1", "/kept/too", "", "then");
+        set(m, "/comment", "", "of the mailbox");
+        pile_up(m);
+        annotate(m, "1", "/kept/too", "", "now");
+        annotate(m, "2", "/late", "", "1");
+        mailbox_lock(m);
+        cr_assert(m->compact_wanted);
+        mailbox_unlock(m);
+        cr_assert_eq(mailbox_compact(m, &err), 0, "%s", err.text);
+        expect_few(m, 10);
+        for (int rebuild = 0; rebuild < 3; rebuild++) {
+                m = restart(m, rebuild == 1);
+                expect_few(m, 10);
+        }
+        /* Once more, and what removes is above the floor, what was set before below it. */
+        pile_up(m);
+        annotate(m, "3", "/goes", "", "1");
+        cr_assert_eq(mailbox_compact(m, &err), 0, "%s", err.text);
+        annotate(m, "3", "/goes", "", NULL);
+        cr_assert_eq(mailbox_compact(m, &err), 0, "%s", err.text);
+        for (int rebuild = 0; rebuild < 3; rebuild++) {
+                m = restart(m, rebuild == 1);
+                expect_few(m, 12);
+        }
+        mailbox_unref(&m);
+}

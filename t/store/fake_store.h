@@ -28,6 +28,7 @@ struct logstore *store_logstore(struct store *store) { return store->ls; }
 struct sort_cache *store_sort_cache(struct store *store) { return store->sort_cache; }
 uint32_t store_epoch(struct store *store) { return store->epoch; }
 struct quotas *store_quotas(struct store *store) { (void)store; return NULL; }
+struct annot_users *store_annot_users(struct store *store) { (void)store; return NULL; }
 void store_mailbox_loaded(struct mailbox *m) { (void)m; }
 bool store_partition_failed(struct store *store, const char *dir) { (void)dir; return store->failed; }
 void store_partition_fail(struct store *store, const char *dir, const struct err *why)
