@@ -24,14 +24,14 @@
 
 enum { OF_SERVER = 1, OF_MAILBOX = 2, OF_MESSAGE = 4 };
 enum { SHARED = 1, PRIVATE = 2, BOTH = 3 };
-enum value_type { TYPE_STRING, TYPE_BOOLEAN, TYPE_UINT, TYPE_INT, TYPE_SPECIALUSE, TYPE_DATE, TYPE_FILTER };
+enum value_type { TYPE_STRING, TYPE_BOOLEAN, TYPE_UINT, TYPE_INT, TYPE_SPECIALUSE, TYPE_DATE, TYPE_FILTER, TYPE_FLAG };
 
 struct rule {
         const char *name;                       /* without /shared or /private */
         unsigned scope, kind;
         enum value_type type;
         bool computed;                          /* nobody sets it */
-        bool administer;                        /* of a mailbox: needs the a right to be set */
+        bool administer;                        /* of a mailbox or message: needs the a right to be set */
         uint32_t option;                        /* of a mailbox: it is this option */
         const char *file;                       /* of the server: it is the text of this file below msg/ */
 };
@@ -185,7 +185,7 @@ static bool read_definition(struct span line, const char *name, unsigned scope, 
         unsigned line_scope = span_ieq_str(where, "server") ? OF_SERVER : span_ieq_str(where, "mailbox") ? OF_MAILBOX
                               : span_ieq_str(where, "message") ? OF_MESSAGE : 0;
 
-        if (!span_ieq_str(f, name) || !(line_scope & scope))
+        if (!(scope == OF_MESSAGE ? span_eq_str(f, name) : span_ieq_str(f, name)) || !(line_scope & scope))
                 return false;
         *rule = (struct rule){ .name = name, .scope = scope, .type = TYPE_STRING };
         for (size_t i = 0; i < ARRAY_LEN(types); i++)
@@ -355,7 +355,7 @@ int metadata_list(const struct metadata_target *t, struct arena *arena, struct m
         *list_r = NULL;
         *n_r = 0;
         if (t->entry)
-                n = mailbox_annots(t->mbox, 0, arena, &annots);
+                n = mailbox_annots(t->mbox, 0, t->userid, arena, &annots);
         else if (server_annots(t->store, t->userid, arena, &annots, &n, err) < 0)
                 return -1;
         for (uint32_t i = 0; i < n; i++)
@@ -428,6 +428,9 @@ static int check_value(const struct conf *conf, const struct rule *rule, struct 
         case TYPE_SPECIALUSE:
                 ok = is_special_use(conf, *value);
                 break;
+        case TYPE_FLAG:
+                ok = span_eq_str(*value, "0") || span_eq_str(*value, "1");
+                break;
         case TYPE_FILTER:
                 return search_filter_check(*value, &why) < 0 ? err_set(err, ERR_SYNTAX, "This is no search: %s", why.text) : 0;
         case TYPE_STRING:
@@ -477,6 +480,60 @@ int metadata_check(const struct metadata_target *t, struct metadata *set, uint32
                         return -1;
         }
         return 0;
+}
+
+/* RFC 5257 3.2.1, 6.2; of the message as a whole, or of one of its parts. Case counts. */
+static bool find_of_message(const char *name, bool of_part, struct rule *rule_r)
+{
+        static const struct { const char *name; bool whole, part; enum value_type type; } table[] = {
+                { "/altsubject", true, false, TYPE_STRING }, { "/comment", true, true, TYPE_STRING },
+                { "/flags/answered", false, true, TYPE_FLAG }, { "/flags/flagged", false, true, TYPE_FLAG },
+                { "/flags/forwarded", false, true, TYPE_FLAG }, { "/flags/seen", false, true, TYPE_FLAG },
+        };
+
+        for (size_t i = 0; i < ARRAY_LEN(table); i++)
+                if ((of_part ? table[i].part : table[i].whole) && strcmp(table[i].name, name) == 0) {
+                        *rule_r = (struct rule){ .name = table[i].name, .scope = OF_MESSAGE, .kind = BOTH, .type = table[i].type };
+                        return true;
+                }
+        return false;
+}
+
+/* 1, 0: see metadata_message_check(); -1. */
+static int find_message_rule(struct conf *conf, const char *entry, size_t part, bool blocking, struct rule *rule_r, struct err *err)
+{
+        bool defined = conf_str(conf, NULL, "annotation_definitions"), undefined = conf_switch(conf, NULL, "annotation_allow_undefined");
+        int rc = 0;
+
+        if (find_of_message(entry + part, part > 0, rule_r))
+                return 1;
+        if (!part && strncmp(entry, "/flags", 6) == 0 && (!entry[6] || entry[6] == '/'))        /* reserved (RFC 5257 3.5) */
+                return err_set(err, ERR_BADNAME, "/flags is nobody's to use");
+        if (defined && !blocking)
+                return 0;
+        if (defined)
+                rc = find_defined(conf, entry, OF_MESSAGE, rule_r, err);
+        if (rc != 0)
+                return rc;
+        if (!undefined)
+                return err_set(err, ERR_BADNAME, "There is no entry %.200s", entry);
+        *rule_r = (struct rule){ .name = entry, .scope = OF_MESSAGE, .kind = BOTH, .type = TYPE_STRING };
+        return 1;
+}
+
+int metadata_message_check(struct conf *conf, const char *entry, size_t part, bool private, struct span value, uint32_t rights, bool blocking,
+                           struct err *err)
+{
+        struct rule rule;
+        int rc = find_message_rule(conf, entry, part, blocking, &rule, err);
+
+        if (rc <= 0)
+                return rc;
+        if (!(rule.kind & (private ? PRIVATE : SHARED)))
+                return err_set(err, ERR_BADNAME, "%.200s has no such attribute", entry);
+        if (rule.administer && !(rights & ACL_ADMIN))
+                return err_set(err, ERR_PERM, "Permission denied");
+        return value.p && check_value(conf, &rule, &value, err) < 0 ? -1 : 1;
 }
 
 /* ---- setting ---- */
@@ -533,6 +590,9 @@ static int write_annots(const struct metadata_target *t, const struct annot *ann
                 return 0;
         if (!t->entry)
                 return server_annotate(t->store, annots, n, err);
+        for (uint32_t i = 0; i < n; i++)
+                if (*annots[i].user && annots[i].value.p && annot_user_make(t->store, annots[i].user, err) < 0)
+                        return -1;
         waiter_init_blocking(&w);
         return wait_for(mailbox_annotate(t->mbox, annots, n, &w, err), &w, err);
 }

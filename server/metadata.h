@@ -48,6 +48,14 @@ bool metadata_is_wild(const char *asked);
  * texts are for the client.
  */
 int metadata_check(const struct metadata_target *t, struct metadata *set, uint32_t n, uint32_t rights, bool is_admin, struct err *err);
+/*
+ * May this entry of a message (RFC 5257) be set to this value (p NULL: removed)? 1: yes. 0: only the file annotation_definitions can tell, which
+ * is read with `blocking` alone. -1: ERR_BADNAME (no such entry), ERR_SYNTAX, ERR_PERM with texts for the client; ERR_IO.
+ *   part    octets of `entry` that name a part of the message: 2 of "/1/comment"
+ *   rights  ACL_… of the user; n and r are the caller's to ask for
+ */
+int metadata_message_check(struct conf *conf, const char *entry, size_t part, bool private, struct span value, uint32_t rights, bool blocking,
+                           struct err *err);
 /* Set what was checked. Blocks. ERR_LIMIT, ERR_QUOTA: too many; else the store's. */
 int metadata_set(const struct metadata_target *t, const struct metadata *set, uint32_t n, struct err *err);
 

@@ -441,13 +441,62 @@ static void fill_items(struct imap *imap, struct append_state *st)
         for (struct append_message *m = st->request.messages; m; m = m->next, item++) {
                 *item = m->item;
                 item->stage = octets_of(st->job, m);
+                item->annots = m->annotations.v;
+                item->annots_n = m->annotations.n;
         }
+}
+
+/* ---- annotations ---- */
+
+static enum cmd_result check_annotations(struct imap *imap, struct append_state *st, bool *ok_r)
+{
+        struct annotation_check *c = &st->check;
+
+        if (!c->sets) {
+                c->sets = ARENA_ARRAY(&imap->s->arena, struct annotation_set *, st->request.messages_n);
+                for (struct append_message *m = st->request.messages; m; m = m->next)
+                        if (m->annotations.n)
+                                c->sets[c->sets_n++] = &m->annotations;
+                c->rights = st->target.rights;
+        }
+        return annotation_check(imap, c, ok_r);
+}
+
+/* Entries of parts that the message does not have (RFC 5257 3.2.1): the tagged BAD was sent. */
+static bool parts_are_there(struct imap *imap, const struct append_state *st)
+{
+        uint32_t i = 0;
+
+        for (const struct append_message *m = st->request.messages; m; m = m->next, i++)
+                for (uint32_t k = 0; m->annotations.parts && k < m->annotations.n; k++) {
+                        struct annotation_part part;
+                        struct err err = ERR_INIT;
+
+                        if (annotation_entry(span_of(m->annotations.v[k].entry), &part, &err) == 0 &&
+                            (part.n == 0 || stage_has_part(st->items[i].stage, part.path, part.n)))
+                                continue;
+                        imap_bad(imap, "The message has no such part");
+                        return false;
+                }
+        return true;
+}
+
+enum cmd_result append_fail(struct imap *imap, const struct append_state *st, const struct err *err)
+{
+        return st->check.sets_n ? annotation_fail(imap, err) : imap_fail(imap, err);
 }
 
 enum cmd_result append_make(struct imap *imap, struct append_state *st, bool *ok_r)
 {
         struct append_job *j;
 
+        if (st->phase == APPEND_CHECK) {
+                enum cmd_result result = check_annotations(imap, st, ok_r);
+
+                if (result != CMD_DONE || !*ok_r)
+                        return result;
+                st->phase = APPEND_MAKE;
+        }
         if (!st->job)
                 begin_job(imap, st);
         j = st->job;
@@ -461,6 +510,7 @@ enum cmd_result append_make(struct imap *imap, struct append_state *st, bool *ok
         if (j->message)
                 return imap_offload(imap, OFFLOAD_DISK, work, j);
         fill_items(imap, st);
+        *ok_r = parts_are_there(imap, st);
         return CMD_DONE;
 }
 

@@ -1,12 +1,13 @@
 /*
  * append - what APPEND and REPLACE share: the messages of a command, parsed, and made from their pieces (RFC 9051 6.3.12; MULTIAPPEND:
- * RFC 3502; CATENATE: RFC 4469; literal8: RFC 3516 4.4; REPLACE: RFC 8508).
+ * RFC 3502; CATENATE: RFC 4469; literal8: RFC 3516 4.4; REPLACE: RFC 8508; ANNOTATION: RFC 5257 4.7).
  *
  * Literals have gone into stages while they came; imap_append_precheck() said beforehand whether they were to be taken.
  */
 #ifndef SERVER_IMAP_APPEND_H
 #define SERVER_IMAP_APPEND_H
 
+#include "server/imap/annotation.h"
 #include "server/imap/copy.h"
 #include "server/imap/url_part.h"
 
@@ -23,6 +24,7 @@ struct append_part {
 struct append_message {
         struct append_message *next;
         struct append_item item;                /* without the stage */
+        struct annotation_set annotations;      /* RFC 5257 4.7; n 0: none */
         bool catenate;
         uint32_t literal;                       /* not CATENATE: the number of the streamed literal */
         struct append_part *parts;              /* CATENATE */
@@ -47,20 +49,23 @@ int append_parse(struct imap_parser *ip, bool replace, bool partial, struct appe
 struct append_state {
         struct append_request request;
         struct copy_state target;               /* only where to */
+        struct annotation_check check;
         struct append_item *items;              /* append_make(): messages_n */
         struct append_result result;
-        enum { APPEND_MAKE, APPEND_OPEN, APPEND_WRITTEN, APPEND_TOLD } phase;
+        enum { APPEND_CHECK, APPEND_MAKE, APPEND_OPEN, APPEND_WRITTEN, APPEND_TOLD } phase;
         struct append_job *job;
 };
 
 /* Parse all of the command, find the mailbox, look up what URLs name. False: the tagged reply was sent. Sets cmd.state and cleanup. */
 bool append_begin(struct imap *imap, bool replace);
-/* CMD_DONE: st->items are ready, or the tagged reply was sent (false in *ok_r). */
+/* What annotations they bring is looked at, then CMD_DONE: st->items are ready, or the tagged reply was sent (false in *ok_r). */
 enum cmd_result append_make(struct imap *imap, struct append_state *st, bool *ok_r);
 /* Before mailbox_append(): where \Seen is kept for each user apart it is taken out of the items. 0, or -1 with err. */
 int append_take_seen(struct imap *imap, struct append_state *st, struct err *err);
 /* After it, until it returns 0: set it. 1: wait for the command's waiter; -1 with err. */
 int append_finish_seen(struct imap *imap, struct append_state *st, struct err *err);
+/* The tagged reply when the messages were not appended. */
+enum cmd_result append_fail(struct imap *imap, const struct append_state *st, const struct err *err);
 /* "APPENDUID validity uids" appended; false: it may not be told (RFC 4315 3). */
 bool append_code(const struct append_state *st, struct str *code);
 

@@ -1,4 +1,4 @@
-/* append_parse - the grammar of APPEND and REPLACE (RFC 9051 9, RFC 4466 6, RFC 4469 5, RFC 8508 5); see append.h */
+/* append_parse - the grammar of APPEND and REPLACE (RFC 9051 9, RFC 4466 6, RFC 4469 5, RFC 8508 5, RFC 5257 5); see append.h */
 #include "server/imap/append.h"
 
 struct reader {
@@ -84,10 +84,16 @@ static int parse_message(struct reader *r, struct append_message *m, struct appe
 
         if (imap_sp(ip) < 0 || parse_options(ip, &m->item) < 0)
                 return -1;
-        if (imap_at_end(ip) || imap_peek_c(ip, '{') || imap_peek_c(ip, '~'))
-                return literal(r, &m->literal);
-        if (imap_atom(ip, &word) < 0)
-                return -1;
+        for (;;) {
+                if (imap_at_end(ip) || imap_peek_c(ip, '{') || imap_peek_c(ip, '~'))
+                        return literal(r, &m->literal);
+                if (imap_atom(ip, &word) < 0)
+                        return -1;
+                if (!imap_word_is(word, "ANNOTATION") || m->annotations.n)
+                        break;
+                if (imap_sp(ip) < 0 || annotation_parse_set(ip, &m->annotations) < 0 || imap_sp(ip) < 0)        /* RFC 5257 4.7 */
+                        return -1;
+        }
         if (imap_word_is(word, "UTF8"))                         /* RFC 6855 4, gone in RFC 9755: nothing but parentheses */
                 return imap_sp(ip) < 0 || imap_open_paren(ip) < 0 || literal(r, &m->literal) < 0 ? -1 : r->ended ? 0 : imap_close_paren(ip);
         if (!imap_word_is(word, "CATENATE"))

@@ -64,6 +64,7 @@ static const struct capability {
         { "LOGINDISABLED",      BEFORE, login_disabled },
         { "ACL",                AFTER,  NULL },                 /* RFC 4314 */
         { "RIGHTS=kxten",       AFTER,  NULL },
+        { "ANNOTATE-EXPERIMENT-1", AFTER, NULL },               /* RFC 5257 */
         { "BINARY",             AFTER,  NULL },                 /* RFC 3516 */
         { "CATENATE",           AFTER,  NULL },                 /* RFC 4469 */
         { "CHILDREN",           AFTER,  NULL },                 /* RFC 3348 */

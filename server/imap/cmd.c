@@ -72,7 +72,7 @@ const struct imap_cmd imap_cmds[] = {
         { "SORT",         cmd_sort,          S_SELECTED, SELECTED(R),           CMD_POLL | CMD_SEQNO | CMD_UID_FORM }, /* RFC 5256, 5267 3, 5957 */
         { "STARTTLS",     cmd_starttls,      S_NOT_AUTH, NONE,                  CMD_NO_LITERALS },                    /* RFC 9051 6.2.1 */
         { "STATUS",       cmd_status,        S_AUTH,     NAMED(R),              CMD_POLL },                           /* RFC 9051 6.3.11, 8438, 7162 3.1.7 */
-        { "STORE",        cmd_store,         S_SELECTED, SELECTED(R),           CMD_POLL | CMD_SEQNO | CMD_UID_FORM | CMD_WRITES }, /* RFC 9051 6.4.6 */
+        { "STORE",        cmd_store,         S_SELECTED, SELECTED(R),           CMD_POLL | CMD_SEQNO | CMD_UID_FORM | CMD_WRITES }, /* RFC 9051 6.4.6, 5257 */
         { "SUBSCRIBE",    cmd_subscribe,     S_AUTH,     NAMED(L),              CMD_POLL },                           /* RFC 9051 6.3.7 */
         { "THREAD",       cmd_thread,        S_SELECTED, SELECTED(R),           CMD_POLL | CMD_SEQNO | CMD_UID_FORM }, /* RFC 5256 */
         { "UNAUTHENTICATE", cmd_unauthenticate, S_AUTH,     NONE,                  CMD_NO_LITERALS },                 /* RFC 8437 */

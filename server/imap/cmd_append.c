@@ -29,7 +29,7 @@ static enum cmd_result write_messages(struct imap *imap, struct append_state *st
         if (mailbox_append(st->target.to, st->items, st->request.messages_n, &st->result, imap_waiter(imap), &err) == 0)
                 return imap_wait(imap);
         imap_waiter_cancel(imap);
-        return imap_fail(imap, &err);
+        return append_fail(imap, st, &err);
 }
 
 enum cmd_result cmd_append(struct imap *imap)
@@ -45,10 +45,10 @@ enum cmd_result cmd_append(struct imap *imap)
         st = imap->cmd.state;
         if (st->phase == APPEND_WRITTEN) {
                 if (imap_waited(imap, &err) < 0 || (more = append_finish_seen(imap, st, &err)) < 0)
-                        return imap_fail(imap, &err);
+                        return append_fail(imap, st, &err);
                 return more ? imap_wait(imap) : reply(imap, st);
         }
-        if (st->phase == APPEND_MAKE) {
+        if (st->phase <= APPEND_MAKE) {
                 result = append_make(imap, st, &ok);
                 if (result != CMD_DONE || !ok)
                         return result;

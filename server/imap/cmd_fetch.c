@@ -24,6 +24,7 @@ static void end_message(struct fetch_state *st)
         st->front = (struct msg_front){ 0 };
         st->in_message = false;
         st->section = NULL;
+        memset(&st->annot, 0, sizeof st->annot);
         st->binary.phase = BINARY_NONE;
 }
 
@@ -58,6 +59,9 @@ static unsigned front_wanted(struct fetch_state *st)
         for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++)
                 if (st->req.items & kept[i].item)
                         want |= kept[i].front | FRONT_PLACES;
+        for (const struct annotation_item *a = st->req.annotations; a; a = a->next)
+                if (a->parts)
+                        want |= FRONT_PARTS;
         st->headers_only = st->req.sections && !(st->req.items & FETCH_PREVIEW);
         for (const struct fetch_section *s = st->req.sections; s; s = s->next) {
                 if (s->path_n)
@@ -278,7 +282,7 @@ static void begin_message(struct imap *imap, struct fetch_state *st, const struc
         if (!opened) {                                          /* what is left: what the client must know of its flags */
                 items &= FETCH_UID | FETCH_FLAGS | FETCH_MODSEQ | FETCH_INTERNALDATE | FETCH_SAVEDATE | FETCH_SIZE | FETCH_EMAILID |
                          FETCH_THREADID;
-                if (!(items & ~(unsigned)FETCH_UID)) {
+                if (!(items & ~(unsigned)FETCH_UID) && !st->req.annotations) {
                         end_message(st);
                         return;
                 }
@@ -287,13 +291,17 @@ static void begin_message(struct imap *imap, struct fetch_state *st, const struc
         st->in_message = true;
         fetch_put_items(imap, st, items);
         st->section = opened ? st->req.sections : NULL;
+        st->annot.item = st->req.annotations;
+        st->annot.parts_known = opened;
 }
 
 /* Until the message at hand is complete (CMD_DONE). */
 static enum cmd_result go_on(struct imap *imap, struct fetch_state *st)
 {
-        enum cmd_result result;
+        enum cmd_result result = fetch_put_annotations(imap, st);
 
+        if (result != CMD_DONE)
+                return result;
         while (st->section) {
                 switch (fetch_put_section(imap, st, st->section)) {
                 case FETCH_PAUSE:
@@ -325,6 +333,8 @@ static enum cmd_result finish(struct imap *imap, struct fetch_state *st)
                 return imap_no(imap, "UNKNOWN-CTE", "A part's transfer encoding is unknown");
         if (st->err.code != ERR_NONE)
                 return imap_fail(imap, &st->err);
+        if (st->no_part)                                        /* RFC 5257 3.2.1 */
+                return imap_bad(imap, "Some of the messages have no such part");
         if (st->missing)
                 return imap_no(imap, "EXPUNGEISSUED", "Some of the messages no longer exist");
         return imap_ok(imap, NULL, "%s completed", imap->cmd.uid ? "UID FETCH" : "FETCH");

@@ -37,7 +37,7 @@ static enum cmd_result begin(struct imap *imap, bool *done)
         struct imap_parser *ip = &imap->cmd.args;
         struct namer who = imap_namer(imap);
         struct notify_command *c;
-        char code[128];
+        char code[192];
         bool status;
 
         *done = true;

@@ -32,7 +32,7 @@ static enum cmd_result write_replacement(struct imap *imap, struct append_state 
                             &err) == 0)
                 return imap_wait(imap);
         imap_waiter_cancel(imap);
-        return imap_fail(imap, &err);
+        return append_fail(imap, st, &err);
 }
 
 static enum cmd_result reply(struct imap *imap, struct append_state *st)
@@ -77,10 +77,10 @@ enum cmd_result cmd_replace(struct imap *imap)
                 return reply(imap, st);
         if (st->phase == APPEND_WRITTEN) {
                 if (imap_waited(imap, &err) < 0 || (st->result.count && (more = append_finish_seen(imap, st, &err)) < 0))
-                        return imap_fail(imap, &err);
+                        return append_fail(imap, st, &err);
                 return more ? imap_wait(imap) : reply(imap, st);
         }
-        if (st->phase == APPEND_MAKE) {
+        if (st->phase <= APPEND_MAKE) {
                 result = append_make(imap, st, &ok);
                 if (result != CMD_DONE || !ok)
                         return result;

@@ -9,6 +9,7 @@
 #include "server/imap/seen.h"
 #include "server/imap/selected.h"
 #include "server/imap/quotacmd.h"
+#include "store/annot.h"
 
 #include <inttypes.h>
 
@@ -16,7 +17,7 @@ struct select_state {
         const struct mbentry *entry;            /* reference */
         struct imap_open open;
         uint32_t rights;
-        bool examine;
+        bool examine, annotate;
         struct qresync qresync;
 
         enum { SELECT_OPEN, SELECT_VANISHED, SELECT_CHANGED } phase;
@@ -70,6 +71,8 @@ static bool parse_params(struct imap *imap, bool *condstore_r)
                         }
                 } else if (imap_word_is(word, "CONDSTORE")) {
                         *condstore_r = true;
+                } else if (imap_word_is(word, "ANNOTATE")) {            /* RFC 5257 4.2 */
+                        st->annotate = true;
                 } else {
                         imap_bad(imap, "Unknown parameter of SELECT");
                         return false;
@@ -121,6 +124,10 @@ static void reply(struct imap *imap)
         imap_untagged(imap, "OK [HIGHESTMODSEQ %" PRIu64 "] Highest", sel->told_modseq);
         imap_untagged(imap, "OK [URLMECH INTERNAL] Mechanisms of URLAUTH");
         imap_untagged(imap, "OK [MAILBOXID (%s)] Ok", sel->entry->uniqueid);            /* RFC 8474 4.2 */
+        if (sel->examined || status.readonly)                   /* RFC 5257 4.1 */
+                imap_untagged(imap, "OK [ANNOTATIONS READ-ONLY] Annotations cannot be changed");
+        else
+                imap_untagged(imap, "OK [ANNOTATIONS %d] Largest annotation", ANNOT_VALUE_MAX);
         if (imap->rev2) {                                       /* RFC 9051 6.3.2 */
                 char sep[2] = { namespace_separator(imap->ns), '\0' };
 
@@ -297,6 +304,7 @@ enum cmd_result imap_select_command(struct imap *imap, bool examine)
         }
         imap_selected_begin(imap, mbox, st->entry, st->examine);
         imap->sel->seen = seen;
+        imap->sel->annotate = st->annotate;
         st->entry = NULL;                                       /* handed over */
         reply(imap);
         return begin_resync(imap, st) ? resync(imap, st) : finish(imap);

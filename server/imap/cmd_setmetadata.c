@@ -127,8 +127,7 @@ static enum cmd_result fail(struct imap *imap, const struct set_state *st)
         char code[48];
 
         if (st->at == SETTING)
-                return err->code == ERR_LIMIT || err->code == ERR_QUOTA ? imap_no(imap, "METADATA TOOMANY", "Too many annotations")
-                                                                        : imap_fail(imap, err);
+                return err->code == ERR_LIMIT ? imap_no(imap, "METADATA TOOMANY", "Too many annotations") : imap_fail(imap, err);
         switch (err->code) {
         case ERR_LIMIT:
                 snprintf(code, sizeof code, "METADATA MAXSIZE %d", ANNOT_VALUE_MAX);

@@ -263,6 +263,8 @@ enum cmd_result cmd_sort(struct imap *imap)
         case SORT_LOAD:
                 if ((st->criteria.uses_facts || wants_scores(st)) && !sort_set_load(&st->set, imap->sel->mbox, imap->s))
                         return CMD_AGAIN;
+                if (!sort_set_load_annots(&st->set, &st->criteria, imap->sel->mbox, imap->userid, imap->s))
+                        return CMD_AGAIN;
                 if (wants_scores(st) && !sort_set_score(&st->set, &st->req, imap->s))
                         return CMD_AGAIN;
                 sort_order_init(&st->order, &st->criteria, &st->set);

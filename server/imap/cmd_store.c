@@ -1,26 +1,38 @@
 /*
- * STORE and UID STORE (RFC 9051 6.4.6, RFC 3501 6.4.6; UNCHANGEDSINCE: RFC 7162 3.1.3; rights: RFC 4314 4).
+ * STORE and UID STORE (RFC 9051 6.4.6, RFC 3501 6.4.6; UNCHANGEDSINCE: RFC 7162 3.1.3; rights: RFC 4314 4; ANNOTATION: RFC 5257 4.5).
  *
  * The set is changed in slices, so that the mailbox's lock is held for bounded time and others get their turn. Before each slice the
  * changes of others are told: what the client then hears of, or keeps silent about with .SILENT, is its own doing. After each
  * slice its replies: for every message when not .SILENT, and for who keeps modseqs those.
+ *
+ * Annotations are silent in that sense. Where entries are of body parts, all messages are first looked at whether they have them.
  */
+#include "server/imap/annotation.h"
 #include "server/imap/selected.h"
+#include "store/mime.h"
 
 #include <inttypes.h>
 
 #define SLICE_UIDS 1000
+#define SLICE_BYTES ((uint64_t)1 << 20)         /* of annotations, about */
+#define VALUE_BYTES 256                         /* what each takes besides its value */
 
 struct store_state {
         struct flag_change change;
+        struct annotation_set annotations;      /* n 0: flags are changed */
+        struct annotation_check check;
+        struct annotation_set *sets[1];         /* … what it is about */
+        struct walk parts;                      /* messages to be looked at, whether they have the parts */
+        unsigned slice_uids;
         bool silent;
         bool conditional;                       /* UNCHANGEDSINCE … */
         uint64_t unchangedsince;                /* … this */
         struct uidset uids;
         struct uidset_iter at;                  /* slices taken up to here */
-        enum { STORE_CHANGE, STORE_WRITTEN, STORE_REPLY } phase;
+        enum { STORE_CHECK, STORE_PARTS, STORE_CHANGE, STORE_WRITTEN, STORE_REPLY } phase;
         struct walk replies;                    /* of the slice */
         bool flags_in_reply;
+        uint64_t told;                          /* annotations changed after this go into the replies, too; UINT64_MAX: none */
         struct uidset modified;                 /* UIDs that failed UNCHANGEDSINCE */
         bool missing;
         struct flag_text flag_text;
@@ -33,6 +45,7 @@ static void cleanup(struct imap *imap)
         uidset_deinit(&st->uids);
         uidset_deinit(&st->modified);
         walk_deinit(&st->replies);
+        walk_deinit(&st->parts);
         flag_text_deinit(&st->flag_text);
 }
 
@@ -59,10 +72,30 @@ static int parse_modifiers(struct imap_parser *ip, struct store_state *st)
         return imap_close_paren(ip) < 0 || imap_sp(ip) < 0 ? -1 : 0;
 }
 
-static int parse_flags(struct imap_parser *ip, struct store_state *st)
+/* SP "ANNOTATION" SP "(" … ")"; RFC 5257 5 */
+static int parse_annotations(struct imap_parser *ip, struct store_state *st)
 {
+        uint64_t bytes = 0;
+
+        if (imap_sp(ip) < 0 || annotation_parse_set(ip, &st->annotations) < 0)
+                return -1;
+        for (uint32_t i = 0; i < st->annotations.n; i++)
+                bytes += st->annotations.v[i].value.len + strlen(st->annotations.v[i].entry) + VALUE_BYTES;
+        st->slice_uids = bytes * SLICE_UIDS <= SLICE_BYTES ? SLICE_UIDS : 1 + (unsigned)(SLICE_BYTES / bytes);
+        st->silent = true;
+        st->sets[0] = &st->annotations;
+        return imap_end(ip);
+}
+
+static int parse_attribute(struct imap_parser *ip, struct store_state *st)
+{
+        struct imap_parser before = *ip;
         struct span w, *keywords;
 
+        st->slice_uids = SLICE_UIDS;
+        if (imap_atom(ip, &w) == 0 && imap_word_is(w, "ANNOTATION"))
+                return parse_annotations(ip, st);
+        *ip = before;
         st->change.how = imap_skip_c(ip, '+') ? FLAGS_ADD : imap_skip_c(ip, '-') ? FLAGS_REMOVE : FLAGS_SET;
         if (imap_atom(ip, &w) < 0)
                 return -1;
@@ -112,16 +145,91 @@ static bool begin(struct imap *imap)
         st->unchangedsince = UINT64_MAX;
         if (!imap_arg_messages(imap, &st->uids))
                 return false;
-        if (imap_sp(ip) < 0 || parse_modifiers(ip, st) < 0 || parse_flags(ip, st) < 0) {
+        if (imap_sp(ip) < 0 || parse_modifiers(ip, st) < 0 || parse_attribute(ip, st) < 0) {
                 imap_bad(imap, "%s", ip->err.text);
                 return false;
         }
-        if (!restrict_to_rights(imap, &st->change))
+        if (!st->annotations.n && !restrict_to_rights(imap, &st->change))
                 return false;
         if (st->conditional)
                 imap_enable_condstore(imap);
         st->at = uidset_iter(&st->uids);
+        st->phase = st->annotations.n ? STORE_CHECK : STORE_CHANGE;
         return true;
+}
+
+/* ---- annotations: before anything is changed. Private ones need no right but r: who may change nothing else may set them ---- */
+
+/* Of one message: has it all parts that are named (RFC 5257 3.2.1)? When it cannot be read it is the change that will say so. */
+static bool has_parts(struct imap *imap, const struct store_state *st, const struct msg *m)
+{
+        struct arena arena = ARENA_INIT;
+        struct msg_front front = { 0 };
+        struct annotation_part part;
+        struct err err = ERR_INIT;
+        bool all = true;
+
+        if (m->uid && mailbox_front(imap->sel->mbox, m, FRONT_PARTS, &arena, &front, &err) == 0 &&
+            mime_parts_valid(front.parts, front.part_count, m->size))
+                for (uint32_t i = 0; i < st->annotations.n && all; i++)
+                        all = annotation_entry(span_of(st->annotations.v[i].entry), &part, &err) == 0 && annotation_part_exists(&part, &front);
+        file_unref(&front.file);
+        arena_deinit(&arena);
+        return all;
+}
+
+/* CMD_DONE: all are looked at, or the tagged reply was sent (*ok_r false). */
+static enum cmd_result look_at_parts(struct imap *imap, struct store_state *st, bool *ok_r)
+{
+        enum cmd_result result = CMD_DONE;
+        struct walk_batch b;
+        struct err err = ERR_INIT;
+
+        *ok_r = true;
+        while (result == CMD_DONE) {
+                switch (walk_fill(imap, &st->parts, &b, &err)) {
+                case WALK_END:
+                        return CMD_DONE;
+                case WALK_WAIT:
+                        return CMD_WAIT;
+                case WALK_FAILED:
+                        *ok_r = false;
+                        return imap_fail(imap, &err);
+                case WALK_BATCH:
+                        for (uint32_t i = 0; i < b.n && *ok_r; i++)
+                                *ok_r = has_parts(imap, st, &b.msg[i]);
+                        walk_done(&st->parts, b.n);
+                }
+                if (!*ok_r)
+                        return imap_bad(imap, "Some of the messages have no such part");
+                result = imap_yield(imap);
+        }
+        return result;
+}
+
+/* CMD_DONE: go on with the changes (*ok_r), or the tagged reply was sent. */
+static enum cmd_result check_annotations(struct imap *imap, struct store_state *st, bool *ok_r)
+{
+        struct uidset all = UIDSET_INIT;
+        enum cmd_result result;
+
+        if (st->phase == STORE_CHECK) {
+                st->check.sets = st->sets;
+                st->check.sets_n = 1;
+                st->check.rights = imap->sel->rights;
+                result = annotation_check(imap, &st->check, ok_r);
+                if (result != CMD_DONE || !*ok_r)
+                        return result;
+                st->phase = st->annotations.parts ? STORE_PARTS : STORE_CHANGE;
+                if (st->phase == STORE_CHANGE)
+                        return CMD_DONE;
+                uidset_copy(&all, &st->uids);
+                walk_init(&st->parts, &all);
+        }
+        result = look_at_parts(imap, st, ok_r);
+        if (result == CMD_DONE && *ok_r)
+                st->phase = STORE_CHANGE;
+        return result;
 }
 
 /* ---- a slice ---- */
@@ -131,7 +239,7 @@ static bool next_slice(struct store_state *st, struct uidset *slice_r)
         uint32_t uid;
 
         uidset_init(slice_r);
-        for (unsigned n = 0; n < SLICE_UIDS && uidset_next(&st->at, &uid); n++)
+        for (unsigned n = 0; n < st->slice_uids && uidset_next(&st->at, &uid); n++)
                 uidset_add(slice_r, uid);
         return !uidset_empty(slice_r);
 }
@@ -173,6 +281,8 @@ static void put_reply(struct imap *imap, struct store_state *st, const struct ms
         }
         if (st->flags_in_reply)
                 imap_append_flags(imap, m, &st->flag_text, out);
+        if (st->told != UINT64_MAX)
+                imap_append_annotated(imap, m->uid, st->told, out);
         if (imap->condstore) {
                 str_append_str(out, st->flags_in_reply ? " MODSEQ (" : "MODSEQ (");
                 str_append_u64(out, m->modseq);
@@ -246,6 +356,18 @@ static enum cmd_result finish(struct imap *imap, struct store_state *st)
 
 /* ---- the command ---- */
 
+static int write_slice(struct imap *imap, struct store_state *st, const struct uidset *slice, struct uidset *modified, struct uidset *changed,
+                       uint64_t *modseq_r, struct err *err)
+{
+        struct imap_selected *sel = imap->sel;
+
+        if (st->annotations.n)
+                return mailbox_annotate_messages(sel->mbox, slice, st->annotations.v, st->annotations.n, st->annotations.shared ? 0 : sel->reader,
+                                                 st->unchangedsince, modified, changed, modseq_r, imap_waiter(imap), err);
+        st->change.seen = sel->seen;
+        return mailbox_store_flags(sel->mbox, slice, &st->change, st->unchangedsince, modified, changed, modseq_r, imap_waiter(imap), err);
+}
+
 /* Change the next slice, or end the command. */
 static enum cmd_result change_slice(struct imap *imap, struct store_state *st)
 {
@@ -259,13 +381,12 @@ static enum cmd_result change_slice(struct imap *imap, struct store_state *st)
         told = imap->sel->told_modseq;
         if (!next_slice(st, &slice))
                 return finish(imap, st);
-        st->change.seen = imap->sel->seen;
-        if (mailbox_store_flags(imap->sel->mbox, &slice, &st->change, st->unchangedsince, &modified, &changed, &modseq,
-                                imap_waiter(imap), &err) < 0) {
+        if (write_slice(imap, st, &slice, &modified, &changed, &modseq, &err) < 0) {
                 imap_waiter_cancel(imap);
-                result = imap_fail(imap, &err);
+                result = st->annotations.n ? annotation_fail(imap, &err) : imap_fail(imap, &err);
         } else {
                 imap_own_change(imap, modseq, &changed);
+                st->told = imap->sel->annotate && modseq > told + 1 ? told : UINT64_MAX;
                 uidset_add_set(&st->modified, &modified);
                 plan_replies(imap, st, &slice, &modified, &changed, modseq > told + 1);
                 st->phase = STORE_WRITTEN;
@@ -282,10 +403,16 @@ enum cmd_result cmd_store(struct imap *imap)
         struct store_state *st;
         struct err err = ERR_INIT;
         enum cmd_result result;
+        bool ok;
 
         if (!imap->cmd.state && !begin(imap))
                 return CMD_DONE;
         st = imap->cmd.state;
+        if (st->phase <= STORE_PARTS) {
+                result = check_annotations(imap, st, &ok);
+                if (result != CMD_DONE || !ok)
+                        return result;
+        }
         if (st->phase == STORE_WRITTEN) {
                 if (imap_waited(imap, &err) < 0)
                         return imap_fail(imap, &err);

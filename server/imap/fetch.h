@@ -5,12 +5,14 @@
 #ifndef SERVER_IMAP_FETCH_H
 #define SERVER_IMAP_FETCH_H
 
+#include "server/imap/annotation.h"
 #include "server/imap/parse.h"
 #include "server/imap/search_parse.h"
 #include "store/mailbox.h"
 #include "store/mime.h"
 
 #define FETCH_SECTIONS_MAX 256                  /* in one command */
+#define FETCH_ANNOTATIONS_MAX 16                /* ANNOTATION items in one command */
 #define FETCH_NAMES_MAX 1000                    /* header field names in one section */
 #define FETCH_PATH_MAX (2 * MIME_DEPTH_MAX)     /* part numbers in one section: no message is deeper */
 
@@ -54,6 +56,8 @@ struct fetch_request {
         unsigned items;                         /* enum fetch_item */
         struct fetch_section *sections, *last;
         unsigned sections_n;
+        struct annotation_item *annotations;    /* RFC 5257 4.3 */
+        unsigned annotations_n;
         bool sets_seen;                         /* \Seen is implied */
         bool changedsince, vanished;            /* modifiers (RFC 7162 3.1.4.1, 3.2.6) */
         uint64_t since;

@@ -285,10 +285,26 @@ static int parse_preview(struct imap_parser *ip, struct fetch_request *r)
         return imap_close_paren(ip);
 }
 
+/* SP "(" entries SP attribs ")" (RFC 5257 5) */
+static int parse_annotation(struct imap_parser *ip, struct fetch_request *r)
+{
+        struct annotation_item *item, **last = &r->annotations;
+
+        if (r->annotations_n++ == FETCH_ANNOTATIONS_MAX)
+                return err_set(&ip->err, ERR_LIMIT, "More than %d ANNOTATION items", FETCH_ANNOTATIONS_MAX);
+        item = ARENA_NEW(ip->arena, struct annotation_item);
+        while (*last)
+                last = &(*last)->next;
+        *last = item;
+        return imap_sp(ip) < 0 ? -1 : annotation_parse_item(ip, item);
+}
+
 static int parse_item(struct imap_parser *ip, struct fetch_request *r)
 {
         struct span w = word(ip);
 
+        if (imap_word_is(w, "ANNOTATION"))
+                return parse_annotation(ip, r);
         if (imap_word_is(w, "PREVIEW"))
                 return parse_preview(ip, r);
         if (imap_word_is(w, "BODY") && !imap_peek_c(ip, '[')) {

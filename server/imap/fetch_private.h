@@ -43,10 +43,18 @@ struct fetch_state {
         struct arena arena;                     /* of front */
         struct arena arena_request;             /* of the request, when it is not the command's */
         const struct fetch_section *section;    /* the next to send */
+        struct {                                /* before it: annotations */
+                const struct annotation_item *item;     /* NULL: all were told */
+                unsigned specifier;             /* of the item: the next */
+                const char **names;             /* what the message has; arena of front. Read when a wildcard first wants them */
+                uint32_t names_n, name;         /* … with a wildcard: the next */
+                bool read, begun;
+                bool parts_known;               /* front has them */
+        } annot;
         struct fetch_binary binary;
 
         /* what went wrong */
-        bool missing, unknown_cte;
+        bool missing, unknown_cte, no_part;
         struct err err;                         /* the first one that is not just a message gone */
 };
 
@@ -67,6 +75,9 @@ void fetch_note_failure(struct fetch_state *st, const struct err *err);
 
 /* fetch_items.c: append the items that are no sections, each but the first with a blank in front. */
 void fetch_put_items(struct imap *imap, struct fetch_state *st, unsigned items);
+
+/* fetch_annot.c: the annotations of the message at hand. CMD_DONE: all; otherwise call again. */
+enum cmd_result fetch_put_annotations(struct imap *imap, struct fetch_state *st);
 
 /* fetch_section.c */
 enum fetch_result {

@@ -24,6 +24,8 @@ struct imap_gather {
         size_t line_start;                      /* of the present line, in text */
         size_t line_octets;                     /* of all lines of the command */
         bool in_quotes, escaped, cr;
+        unsigned depth;                         /* of parentheses that are open */
+        bool annotation;                        /* the outermost of them are those of APPEND's ANNOTATION */
         bool nul_ok;                            /* this literal is a literal8 */
         bool refused;                           /* text is not continued; `why` is the answer */
         struct err why;
@@ -205,13 +207,13 @@ static size_t message_command(struct span s)
 }
 
 /* Is this literal a message, or a piece of one? All of APPEND's and REPLACE's are, but for one that stands directly before them, the
- * mailbox, and a URL of CATENATE. */
+ * mailbox, those within ANNOTATION (RFC 5257 4.7), and a URL of CATENATE. */
 static bool streams(const struct imap_gather *g, size_t mark)
 {
         struct span s = { g->text.data, mark };
         size_t head = g->authenticated ? message_command(s) : 0;
 
-        if (head == 0 || mark <= head)
+        if (head == 0 || mark <= head || g->annotation)
                 return false;
         return mark < 5 || !span_ieq_str((struct span){ s.p + mark - 4, 4 }, "URL ");
 }
@@ -303,6 +305,18 @@ static enum gather_result line_end(struct imap_gather *g, struct err *err)
         return g->refused ? answer_bad(g, err) : GATHER_COMMAND;
 }
 
+/* A parenthesis outside of quotes is about to be kept. */
+static void count_parenthesis(struct imap_gather *g, char c)
+{
+        static const char word[] = " ANNOTATION ";
+        size_t n = sizeof word - 1;
+
+        if (c == '(' && g->depth++ == 0)
+                g->annotation = g->text.len > n && span_ieq_str((struct span){ g->text.data + g->text.len - n, n }, word);
+        else if (c == ')' && g->depth > 0 && --g->depth == 0)
+                g->annotation = false;
+}
+
 /* One octet of a line. Returns true at its end. */
 static bool line_octet(struct imap_gather *g, char c)
 {
@@ -329,6 +343,8 @@ static bool line_octet(struct imap_gather *g, char c)
                 g->in_quotes = !g->in_quotes;
         else if (c == '#' && !g->in_quotes && !g->refused && g->text.len && g->text.data[g->text.len - 1] == '{')
                 refuse(g, ERR_SYNTAX, "Malformed literal");             /* "{#0}" is how we write a streamed one */
+        else if ((c == '(' || c == ')') && !g->in_quotes)
+                count_parenthesis(g, c);
         keep(g, c);
         return false;
 }

@@ -98,6 +98,7 @@ struct imap_selected {
         uint32_t keywords_told;                 /* keywords announced in FLAGS so far */
         uint64_t told_modseq;                   /* flag changes up to here have been announced */
         uint64_t complete_modseq;               /* and expunges too: what HIGHESTMODSEQ may say (RFC 7162 3.2) */
+        bool annotate;                          /* SELECT … (ANNOTATE): changes of messages' annotations are told (RFC 5257 4.2) */
         bool delayed;                           /* expunges are known that could not be announced yet */
         uint64_t poll_upto;                     /* a round of announcing (told_modseq, poll_upto] that stopped at ROPE_HIGH; 0: none */
         uint32_t poll_uid;                      /* … it goes on here */
@@ -186,6 +187,9 @@ void imap_untagged(struct imap *imap, const char *fmt, ...) __attribute__((forma
 void imap_put_string(struct imap *imap, struct span s);
 void imap_put_astring(struct imap *imap, struct span s);
 void imap_put_nstring(struct imap *imap, struct span s);
+/* The same to a string: astring; nstring, or literal8 where there are NULs. `utf8`: the client takes UTF-8 in quotes. */
+void imap_append_astring(struct str *out, struct span s, bool utf8);
+void imap_append_nstring8(struct str *out, struct span s, bool utf8);
 void imap_put_mailbox(struct imap *imap, const char *internal);         /* as this client names it, astring */
 void imap_put(struct imap *imap, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void imap_put_span(struct imap *imap, struct span s);

@@ -214,8 +214,10 @@ void notify_put_status(struct imap *imap, const char *internal, struct mailbox *
                 which |= items(imap, "(MESSAGES UIDNEXT)");
         if (events & NOTIFY_FLAGS)
                 which |= items(imap, "(UNSEEN)");
-        if (imap->condstore || (first && events & NOTIFY_FLAGS))
+        if (imap->condstore || (first && events & (NOTIFY_FLAGS | NOTIFY_ANNOTATIONS)))
                 which |= items(imap, "(HIGHESTMODSEQ)");
+        else if (events == NOTIFY_ANNOTATIONS)                  /* there is nothing that would tell of it (RFC 5465 5.1) */
+                return;
         imap_status_put(imap, internal, mbox, which);
 }
 
@@ -277,6 +279,7 @@ static bool tell_mailbox(struct imap *imap, const struct notify_event *e)
         events |= e->what & CHANGE_ARRIVED ? NOTIFY_NEW : 0;
         events |= e->what & CHANGE_EXPUNGED ? NOTIFY_EXPUNGE : 0;
         events |= e->what & CHANGE_FLAGS ? NOTIFY_FLAGS : 0;
+        events |= e->what & CHANGE_ANNOTATED ? NOTIFY_ANNOTATIONS : 0;
         events &= notify_events_of(imap, imap->notify, entry->name, UINT32_MAX);
         if (events && visible(imap, entry) && may_hear_of(imap, entry) && entry->type == MBTYPE_NORMAL &&
             !(imap->sel && strcmp(imap->sel->entry->uniqueid, entry->uniqueid) == 0))   /* RFC 5465 3.1: SELECTED speaks for it */

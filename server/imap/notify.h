@@ -20,7 +20,8 @@ enum {
         NOTIFY_SUBSCRIPTION     = 1u << 4,
         NOTIFY_METADATA         = 1u << 5,      /* of a mailbox */
         NOTIFY_SERVER           = 1u << 6,      /* metadata of the server: whatever the mailboxes */
-        NOTIFY_MESSAGES         = NOTIFY_NEW | NOTIFY_EXPUNGE | NOTIFY_FLAGS,
+        NOTIFY_ANNOTATIONS      = 1u << 7,      /* of messages */
+        NOTIFY_MESSAGES         = NOTIFY_NEW | NOTIFY_EXPUNGE | NOTIFY_FLAGS | NOTIFY_ANNOTATIONS,
 };
 #define NOTIFY_RIGHTS (ACL_LOOKUP | ACL_READ)    /* on a mailbox of which something is told (RFC 5465 5) */
 #define NOTIFY_GROUPS_MAX 64

@@ -70,7 +70,7 @@ static bool is_wanted(const struct notify_watch *w, const struct change *c)
         switch (c->kind) {
         case CHANGE_MAILBOX:
                 return (c->what & CHANGE_ARRIVED && w->events & NOTIFY_NEW) || (c->what & CHANGE_EXPUNGED && w->events & NOTIFY_EXPUNGE) ||
-                       (c->what & CHANGE_FLAGS && w->events & NOTIFY_FLAGS);
+                       (c->what & CHANGE_FLAGS && w->events & NOTIFY_FLAGS) || (c->what & CHANGE_ANNOTATED && w->events & NOTIFY_ANNOTATIONS);
         case CHANGE_NAME:
                 return w->events & NOTIFY_NAME && !c->follows;
         case CHANGE_SUBSCRIPTION:

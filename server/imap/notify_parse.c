@@ -5,10 +5,11 @@
 
 static const struct { const char *name; unsigned event; } events[] = {
         { "MessageNew", NOTIFY_NEW }, { "MessageExpunge", NOTIFY_EXPUNGE }, { "FlagChange", NOTIFY_FLAGS },
+        { "AnnotationChange", NOTIFY_ANNOTATIONS },
         { "MailboxName", NOTIFY_NAME }, { "SubscriptionChange", NOTIFY_SUBSCRIPTION },
         { "MailboxMetadataChange", NOTIFY_METADATA }, { "ServerMetadataChange", NOTIFY_SERVER },
 };
-const char notify_known_events[] = "MessageNew MessageExpunge FlagChange MailboxName SubscriptionChange "
+const char notify_known_events[] = "MessageNew MessageExpunge FlagChange AnnotationChange MailboxName SubscriptionChange "
                                    "MailboxMetadataChange ServerMetadataChange";
 
 static const struct { const char *name; enum notify_which which; } filters[] = {
@@ -135,8 +136,9 @@ static int parse_events(struct imap_parser *ip, struct notify *n, struct notify_
         } while (imap_skip_c(ip, ' '));
         if (list && imap_close_paren(ip) < 0)
                 return -1;
-        if (!(g->events & NOTIFY_NEW) != !(g->events & NOTIFY_EXPUNGE) || (g->events & NOTIFY_FLAGS && !(g->events & NOTIFY_NEW)))
-                return wrong(ip, "MessageNew and MessageExpunge go together, FlagChange with both");    /* RFC 5465 5 */
+        if (!(g->events & NOTIFY_NEW) != !(g->events & NOTIFY_EXPUNGE) ||
+            (g->events & (NOTIFY_FLAGS | NOTIFY_ANNOTATIONS) && !(g->events & NOTIFY_NEW)))         /* RFC 5465 5 */
+                return wrong(ip, "MessageNew and MessageExpunge go together, FlagChange and AnnotationChange with both");
         return 0;
 }
 

@@ -163,19 +163,48 @@ static enum how how_to_put(struct span s, bool utf8)
         return how;
 }
 
+static void append_quoted(struct str *out, struct span s)
+{
+        str_append_c(out, '"');
+        for (size_t i = 0; i < s.len; i++) {
+                if (s.p[i] == '"' || s.p[i] == '\\')
+                        str_append_c(out, '\\');
+                str_append_c(out, s.p[i]);
+        }
+        str_append_c(out, '"');
+}
+
 static void put_quoted(struct rope *out, struct span s)
 {
         struct str q = STR_INIT;
 
-        str_append_c(&q, '"');
-        for (size_t i = 0; i < s.len; i++) {
-                if (s.p[i] == '"' || s.p[i] == '\\')
-                        str_append_c(&q, '\\');
-                str_append_c(&q, s.p[i]);
-        }
-        str_append_c(&q, '"');
+        append_quoted(&q, s);
         rope_append_span(out, str_span(&q));
         str_deinit(&q);
+}
+
+void imap_append_astring(struct str *out, struct span s, bool utf8)
+{
+        enum how how = how_to_put(s, utf8);
+
+        if (how == AS_ATOM && !imap_word_is(s, "NIL"))
+                str_append_span(out, s);
+        else if (how != AS_LITERAL)
+                append_quoted(out, s);
+        else
+                imap_append_nstring8(out, s, utf8);
+}
+
+void imap_append_nstring8(struct str *out, struct span s, bool utf8)
+{
+        if (!s.p) {
+                str_append_str(out, "NIL");
+        } else if (how_to_put(s, utf8) != AS_LITERAL) {
+                append_quoted(out, s);
+        } else {
+                str_printf(out, "%s{%zu}\r\n", memchr(s.p, '\0', s.len) ? "~" : "", s.len);
+                str_append_span(out, s);
+        }
 }
 
 static void put(struct imap *imap, struct span s, enum how how)

@@ -159,13 +159,14 @@ static void refuse(struct imap *imap, const char *why)
         str_deinit(&tag);
 }
 
-/* Relevancy depends on what else was found: such an order is not kept up. */
-static bool by_relevancy(const struct search_context *c)
+/* Relevancy depends on what else was found, annotations change: such an order is not kept up. */
+static bool order_changes(const struct search_context *c)
 {
+        bool changes = c->criteria.uses_annotations;
+
         for (unsigned i = 0; i < c->criteria.n; i++)
-                if (c->criteria.v[i].by == SORT_RELEVANCY)
-                        return true;
-        return false;
+                changes |= c->criteria.v[i].by == SORT_RELEVANCY;
+        return changes;
 }
 
 bool search_context_create(struct imap *imap, struct span text, bool sorted, struct search_context **c_r)
@@ -189,7 +190,7 @@ bool search_context_create(struct imap *imap, struct span text, bool sorted, str
         c->uid = imap->cmd.uid || c->multi;
         c->sorted = sorted;
         c->since = imap->sel->told_modseq;
-        if (parse(imap, c, text, &err) < 0 || by_relevancy(c)) {
+        if (parse(imap, c, text, &err) < 0 || order_changes(c)) {
                 search_context_destroy(&c);
                 refuse(imap, "This order is not kept up to date");
         }

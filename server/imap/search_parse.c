@@ -7,6 +7,8 @@
  */
 #include "server/imap/search_parse.h"
 
+#include "server/imap/annotation.h"
+
 #include "store/mailbox.h"
 #include "util/array.h"
 
@@ -178,6 +180,29 @@ static int key_header(struct parse *p, struct search_key *parent, const struct k
         return add_string_key(p, parent, row->op, field);
 }
 
+/* ANNOTATION entry-match att-search value (RFC 5257 4.8) */
+static int key_annotation(struct parse *p, struct search_key *parent, const struct key_row *row)
+{
+        struct search_key *k = add(p, parent, row->op);
+        enum annotation_scope scope;
+        struct span word, value;
+        bool wild, size, nil;
+
+        if (!k || imap_sp(p->ip) < 0 || imap_list_mailbox(p->ip, &k->field) < 0 || annotation_pattern(k->field, &wild, &p->ip->err) < 0 ||
+            imap_sp(p->ip) < 0 || imap_astring(p->ip, &word) < 0)
+                return -1;
+        if (!annotation_attribute(word, &size, &scope) || size)
+                return out_of_grammar(p, "Only value, value.priv and value.shared can be searched");
+        k->flags = scope;
+        if (imap_sp(p->ip) < 0)
+                return -1;
+        imap_skip_c(p->ip, '~');
+        if (imap_nstring(p->ip, &value, &nil) < 0)
+                return -1;
+        k->text = (struct span){ NULL, 0 };
+        return nil ? 0 : search_text_convert(p->program, p->charset, value, &k->text, &p->ip->err);
+}
+
 static int key_keyword(struct parse *p, struct search_key *parent, const struct key_row *row)
 {
         struct search_key *k;
@@ -308,6 +333,7 @@ static int key_uid(struct parse *p, struct search_key *parent, const struct key_
 
 static const struct key_row rows[] = {
         { "ALL", key_plain, SEARCH_ALL, 0, NULL },
+        { "ANNOTATION", key_annotation, SEARCH_ANNOTATION, 0, NULL },
         { "ANSWERED", key_plain, SEARCH_FLAGS, MSG_ANSWERED, NULL },
         { "BCC", key_text, SEARCH_HEADER, 0, "Bcc" },
         { "BEFORE", key_date, SEARCH_BEFORE, 0, NULL },
@@ -651,13 +677,30 @@ int search_filter_check(struct span value, struct err *err)
 
 /* ---- SORT ---- */
 
+/* ANNOTATION entry att-sort (RFC 5257 4.9): no wildcards, and private or shared has to be said. */
+static int parse_sort_annotation(struct imap_parser *ip, struct sort_annotation *a)
+{
+        enum annotation_scope scope;
+        struct span entry, word;
+        bool size;
+
+        if (imap_sp(ip) < 0 || imap_astring(ip, &entry) < 0 || annotation_entry(entry, NULL, &ip->err) < 0 || imap_sp(ip) < 0 ||
+            imap_astring(ip, &word) < 0)
+                return -1;
+        if (!annotation_attribute(word, &size, &scope) || size || scope == ANNOTATION_BOTH)
+                return err_set(&ip->err, ERR_SYNTAX, "Only value.priv and value.shared can be sorted by");
+        *a = (struct sort_annotation){ arena_span(ip->arena, entry), scope == ANNOTATION_PRIVATE };
+        return 0;
+}
+
 static int parse_criterion(struct imap_parser *ip, struct sort_criteria *c)
 {
         static const struct { const char *name; enum sort_criterion by; } known[] = {
                 { "ARRIVAL", SORT_ARRIVAL }, { "CC", SORT_CC }, { "DATE", SORT_DATE }, { "DISPLAYFROM", SORT_DISPLAYFROM },
                 { "DISPLAYTO", SORT_DISPLAYTO }, { "FROM", SORT_FROM }, { "RELEVANCY", SORT_RELEVANCY }, { "SIZE", SORT_SIZE },
-                { "SUBJECT", SORT_SUBJECT }, { "TO", SORT_TO },
+                { "SUBJECT", SORT_SUBJECT }, { "TO", SORT_TO }, { "ANNOTATION", SORT_ANNOTATION },
         };
+        struct sort_annotation annotation = { { NULL, 0 }, false };
         bool reverse = skip_word(ip, "REVERSE");
         struct span w;
         size_t i;
@@ -668,13 +711,19 @@ static int parse_criterion(struct imap_parser *ip, struct sort_criteria *c)
                 ;
         if (i == ARRAY_LEN(known))
                 return err_set(&ip->err, ERR_SYNTAX, "Unknown sort criterion");
+        if (known[i].by == SORT_ANNOTATION && parse_sort_annotation(ip, &annotation) < 0)
+                return -1;
         for (unsigned k = 0; k < c->n; k++)
-                if (c->v[k].by == known[i].by)
+                if (c->v[k].by == known[i].by && span_eq(c->v[k].annotation.entry, annotation.entry) &&
+                    c->v[k].annotation.private == annotation.private)
                         return 0;
-        must(c->n < SORT_CRITERIA_MAX);
+        if (c->n == SORT_CRITERIA_MAX)
+                return err_set(&ip->err, ERR_LIMIT, "More than %d sort criteria", SORT_CRITERIA_MAX);
         c->v[c->n].by = known[i].by;
+        c->v[c->n].annotation = annotation;
         c->v[c->n++].reverse = reverse;
-        c->uses_facts |= known[i].by != SORT_ARRIVAL && known[i].by != SORT_DATE && known[i].by != SORT_SIZE;
+        c->uses_annotations |= known[i].by == SORT_ANNOTATION;
+        c->uses_facts |= known[i].by != SORT_ARRIVAL && known[i].by != SORT_DATE && known[i].by != SORT_SIZE && known[i].by != SORT_ANNOTATION;
         return 0;
 }
 

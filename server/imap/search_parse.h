@@ -1,6 +1,6 @@
 /*
  * search_parse - the grammar of SEARCH (RFC 9051 6.4.4, RFC 3501 6.4.4; RETURN: RFC 4731, SAVE and `$`: RFC 5182; MODSEQ: RFC 7162
- * 3.1.5; WITHIN: RFC 5032; SAVED…: RFC 8514; FUZZY: RFC 6203; PARTIAL: RFC 9394) → a program of store/search.h. Works, and fuzzes, without a session.
+ * 3.1.5; WITHIN: RFC 5032; SAVED…: RFC 8514; FUZZY: RFC 6203; PARTIAL: RFC 9394; ANNOTATION: RFC 5257 4.8) → a program of store/search.h. Works, and fuzzes, without a session.
  */
 #ifndef SERVER_IMAP_SEARCH_PARSE_H
 #define SERVER_IMAP_SEARCH_PARSE_H
@@ -75,13 +75,19 @@ int search_parse_charset_keys(struct imap_parser *ip, const struct search_sets *
 /* A range of PARTIAL. */
 int search_parse_partial(struct imap_parser *ip, struct search_partial *partial);
 
-/* ---- SORT's criteria (RFC 5256, RFC 5957) ---- */
+/* ---- SORT's criteria (RFC 5256, RFC 5957; ANNOTATION: RFC 5257 4.9) ---- */
 
-enum sort_criterion { SORT_ARRIVAL, SORT_CC, SORT_DATE, SORT_DISPLAYFROM, SORT_DISPLAYTO, SORT_FROM, SORT_RELEVANCY, SORT_SIZE, SORT_SUBJECT, SORT_TO };
+enum sort_criterion { SORT_ARRIVAL, SORT_CC, SORT_DATE, SORT_DISPLAYFROM, SORT_DISPLAYTO, SORT_FROM, SORT_RELEVANCY, SORT_SIZE, SORT_SUBJECT, SORT_TO,
+        SORT_ANNOTATION };
 #define SORT_CRITERIA_MAX 16                    /* the same one again decides nothing and is left out. RELEVANCY needs request.fuzzy: the caller's to check */
+struct sort_annotation {
+        struct span entry;                      /* NUL-terminated, in the parser's arena */
+        bool private;
+};
 struct sort_criteria {
-        struct { enum sort_criterion by; bool reverse; } v[SORT_CRITERIA_MAX];
+        struct { enum sort_criterion by; bool reverse; struct sort_annotation annotation; } v[SORT_CRITERIA_MAX];
         unsigned n;
+        bool uses_annotations;
         bool uses_facts;                        /* some criterion needs the header */
 };
 int sort_criteria_parse(struct imap_parser *ip, struct sort_criteria *criteria_r);

@@ -19,7 +19,15 @@
 #define SEARCH_KEYWORDS_CACHED 16
 struct search_reader {
         struct mailbox *mbox;                   /* borrowed */
-        uint32_t kwset;                         /* of the message at hand */
+        const char *userid;                     /* whose private annotations; borrowed */
+        uint32_t uid, kwset;                    /* of the message at hand */
+        struct {                                /* its annotations, once they were asked for */
+                uint32_t uid;                   /* 0: of none */
+                struct arena arena;
+                struct annot *v;
+                struct span *canonical;         /* values, p NULL: not made yet */
+                uint32_t n;
+        } annots;
         struct extent body;                     /* of the message at hand; reference */
         struct extent ahead[WALK_MAX];          /* of a batch's messages, opened before their turn; references; file NULL: not open */
         uint64_t known_end;                     /* in body.file, messages that will be read reach up to here */
@@ -46,6 +54,7 @@ void search_reader_release(struct search_reader *r);
 int search_read(void *ctx, uint64_t offset, void *buf, size_t len, struct err *err);
 const char *search_peek(void *ctx, uint64_t offset, size_t len);
 bool search_has_keyword(void *ctx, struct span keyword);
+bool search_has_annotation(void *ctx, const struct search_key *key, struct span needle);
 
 /* ---- search_run.c ---- */
 
@@ -135,6 +144,9 @@ struct sort_set {
         const struct sort_facts **facts;        /* n; NULL until sort_set_load() */
         uint32_t *uids;
         uint32_t loaded;
+        struct span *annots[SORT_CRITERIA_MAX]; /* for each criterion by annotation: n canonical texts; else NULL */
+        uint32_t annots_loaded;
+        struct arena annots_arena;
         uint8_t *scores;                        /* relevancy (RFC 6203), 1 to 100; NULL until sort_set_score() */
         uint32_t scored;
         struct sort_loader loader;
@@ -143,6 +155,9 @@ struct sort_set {
 void sort_set_found(void *ctx, const struct msg *m, uint32_t seqno);
 /* Learn what headers say, in slices. True: all facts are there. */
 bool sort_set_load(struct sort_set *set, struct mailbox *mbox, struct session *s);
+/* Learn the annotations that criteria ask for, in slices. True: they are there. */
+bool sort_set_load_annots(struct sort_set *set, const struct sort_criteria *criteria, struct mailbox *mbox, const char *userid,
+                          struct session *s);
 /* After loading: how relevant the messages are, in slices. True: done. */
 bool sort_set_score(struct sort_set *set, const struct search_request *req, struct session *s);
 void sort_set_deinit(struct sort_set *set);

@@ -4,6 +4,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "server/imap/annotation.h"
+#include "util/charset.h"
 #include "util/must.h"
 
 static void close_extent(struct extent *e)
@@ -18,9 +20,16 @@ void search_reader_end_batch(struct search_reader *r)
         r->known_end = 0;
 }
 
+static void forget_annots(struct search_reader *r)
+{
+        arena_deinit(&r->annots.arena);
+        r->annots.uid = r->annots.n = 0;
+}
+
 void search_reader_pause(struct search_reader *r)
 {
         search_reader_end_batch(r);
+        forget_annots(r);
         file_unref(&r->file);
         free(r->buf);
         r->buf = NULL;
@@ -129,6 +138,61 @@ int search_read(void *ctx, uint64_t offset, void *buf, size_t len, struct err *e
         if (offset > r->body.len || len > r->body.len - offset)
                 return err_set(err, ERR_CORRUPT, "a part ends at %" PRIu64 ", the message at %" PRIu64, offset + len, r->body.len);
         return file_read(r->body.file, buf, len, r->body.offset + offset, err);
+}
+
+/* ---- annotations ---- */
+
+static void read_annots(struct search_reader *r)
+{
+        if (r->annots.uid == r->uid)
+                return;
+        forget_annots(r);
+        r->annots.uid = r->uid;
+        r->annots.n = mailbox_annots(r->mbox, r->uid, r->userid, &r->annots.arena, &r->annots.v);
+        r->annots.canonical = r->annots.n ? ARENA_ARRAY(&r->annots.arena, struct span, r->annots.n) : NULL;
+}
+
+/* In the form in which needles are. */
+static struct span canonical(struct search_reader *r, uint32_t i)
+{
+        struct span *known = &r->annots.canonical[i];
+        struct str text = STR_INIT;
+
+        if (!known->p) {
+                casemap_span(r->annots.v[i].value, &text);
+                *known = arena_span(&r->annots.arena, str_span(&text));
+                str_deinit(&text);
+        }
+        return *known;
+}
+
+static bool entry_matches(struct span pattern, const char *entry)
+{
+        bool wild = memchr(pattern.p, '*', pattern.len) || memchr(pattern.p, '%', pattern.len);
+
+        return wild ? annotation_matches(pattern, entry) : span_eq_str(pattern, entry);
+}
+
+bool search_has_annotation(void *ctx, const struct search_key *k, struct span needle)
+{
+        struct search_reader *r = ctx;
+        uint32_t there = 0;
+
+        read_annots(r);
+        for (uint32_t i = 0; i < r->annots.n; i++) {
+                uint32_t which = *r->annots.v[i].user ? SEARCH_PRIVATE : SEARCH_SHARED;
+                struct span text;
+
+                if (!(k->flags & which) || !entry_matches(k->field, r->annots.v[i].entry))
+                        continue;
+                there |= which;
+                if (!k->text.p)
+                        continue;
+                text = canonical(r, i);
+                if (!needle.len || (text.len >= needle.len && memmem(text.p, text.len, needle.p, needle.len)))
+                        return true;
+        }
+        return !k->text.p && (k->flags & ~there);               /* NIL: one of those asked for has no value */
 }
 
 /* ---- keywords ---- */

@@ -77,6 +77,7 @@ int search_run_begin(struct search_run *run, struct uidset *among, struct err *e
         if (!run->own)
                 run->mbox = run->imap->sel->mbox;
         run->reader.mbox = run->mbox;
+        run->reader.userid = run->imap->userid;
         for (unsigned i = 0; i < run->program->keys_n; i++)
                 run->uses_objectids |= run->program->by_index[i]->op == SEARCH_EMAILID || run->program->by_index[i]->op == SEARCH_THREADID;
         arena_init(&run->parts);
@@ -107,7 +108,8 @@ static struct search_message describe(struct search_run *run, struct search_read
                 .uid = m->uid, .seqno = seqno, .flags = m->flags & MSG_SYSTEM_FLAGS, .modseq = m->modseq, .size = m->size,
                 .internaldate = m->internaldate, .savedate = m->savedate, .has_savedate = true,
                 .has_sentdate = m->sentdate != INT64_MIN, .sentdate = m->sentdate,
-                .ctx = ctx, .has_keyword = search_has_keyword, .read = search_read, .peek = search_peek,
+                .ctx = ctx, .has_keyword = search_has_keyword, .has_annotation = search_has_annotation, .read = search_read,
+                .peek = search_peek,
         };
 
         if (run->recent && run->recent->n && uidset_has(run->recent, m->uid))
@@ -143,6 +145,7 @@ static bool open_deep(struct search_run *run, const struct msg *m, uint32_t seqn
         }
         sm.parts = front.parts;
         sm.parts_n = front.part_count;
+        run->reader.uid = m->uid;
         run->reader.kwset = m->kwset;
         run->msg = *m;
         run->seqno = seqno;
@@ -186,6 +189,7 @@ static void ask_cheaply(struct search_run *run, const struct walk_batch *b, enum
                         results[i] = SEARCH_NO;
                         continue;
                 }
+                ctx->uid = b->msg[i].uid;
                 ctx->kwset = b->msg[i].kwset;
                 sm = describe(run, ctx, &b->msg[i], b->seqno[i]);
                 results[i] = search_begin(run->cheap, &sm);

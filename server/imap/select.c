@@ -30,7 +30,7 @@ static void watch_news(struct mailbox_watch *w)
 }
 
 /* The rights under which something can be changed here (RFC 4314 5.2). */
-#define CHANGING_RIGHTS (ACL_SEEN | ACL_WRITE | ACL_DELETEMSG | ACL_EXPUNGE | ACL_INSERT)
+#define CHANGING_RIGHTS (ACL_SEEN | ACL_WRITE | ACL_DELETEMSG | ACL_EXPUNGE | ACL_INSERT | ACL_ANNOTATE)
 
 static void set_rights(struct imap *imap)
 {
@@ -286,6 +286,24 @@ void imap_append_flags(struct imap *imap, const struct msg *m, struct flag_text 
         str_append_c(out, ')');
 }
 
+bool imap_append_annotated(struct imap *imap, uint32_t uid, uint64_t since, struct str *out)
+{
+        struct arena arena = ARENA_INIT;
+        const char **names;
+        uint32_t n = mailbox_annot_names(imap->sel->mbox, uid, imap->userid, since, &arena, &names);
+
+        if (n && out->data[out->len - 1] != '(')
+                str_append_c(out, ' ');
+        for (uint32_t i = 0; i < n; i++) {
+                str_append_str(out, i ? " " : "ANNOTATION (");
+                imap_append_astring(out, span_of(names[i]), imap->rev2 || imap->utf8);
+        }
+        if (n)
+                str_append_c(out, ')');
+        arena_deinit(&arena);
+        return n > 0;
+}
+
 void imap_append_fetch(struct imap *imap, uint32_t uid, uint32_t seqno, struct str *out)
 {
         str_append(out, "* ", 2);
@@ -476,10 +494,21 @@ static bool tell_messages(struct imap *imap, bool may_expunge)
         return true;
 }
 
-/* Flags were changed by someone else, or by us without the client knowing the result. */
+/* Are changes of annotations told? By NOTIFY, if there was one, else by SELECT. */
+static bool tells_annotations(const struct imap *imap)
+{
+        return imap->notify ? notify_selected_events(imap) & NOTIFY_ANNOTATIONS : imap->sel->annotate;
+}
+
+/*
+ * Flags or annotations were changed by someone else, or by us without the client knowing the result. Which of them it was is known of
+ * annotations alone: flags are told in any case, if they are wanted.
+ */
 static void put_changed(struct imap *imap, const struct msg *m, struct flag_text *ft, struct str *out)
 {
         uint32_t seqno = view_seqno(imap->sel->view, m->uid);
+        bool flags = notify_selected_events(imap) & NOTIFY_FLAGS, any = flags;
+        size_t before = out->len;
 
         if (seqno == 0)
                 return;
@@ -487,9 +516,17 @@ static void put_changed(struct imap *imap, const struct msg *m, struct flag_text
         if (imap_unasked_uid(imap)) {
                 str_append(out, "UID ", 4);
                 str_append_u64(out, m->uid);
-                str_append_c(out, ' ');
+                if (flags)
+                        str_append_c(out, ' ');
         }
-        imap_append_flags(imap, m, ft, out);
+        if (flags)
+                imap_append_flags(imap, m, ft, out);
+        if (tells_annotations(imap))
+                any |= imap_append_annotated(imap, m->uid, imap->sel->told_modseq, out);
+        if (!any) {
+                str_truncate(out, before);
+                return;
+        }
         if (imap->condstore) {
                 str_append(out, " MODSEQ (", 9);
                 str_append_u64(out, m->modseq);
@@ -620,7 +657,7 @@ bool imap_poll(struct imap *imap, bool may_expunge)
         if (imap->sel->revoked)                         /* what happens there is not his to know */
                 return true;
         imap_tell_keywords(imap, false);
-        if (!(events & NOTIFY_FLAGS))
+        if (!(events & (NOTIFY_FLAGS | NOTIFY_ANNOTATIONS)))
                 return search_contexts_poll(imap);
         if (!tell_flags(imap) || !search_contexts_poll(imap))
                 return false;

@@ -49,6 +49,10 @@ void flag_text_deinit(struct flag_text *ft);
 /* Append "FLAGS (…)". */
 void imap_append_flags(struct imap *imap, const struct msg *m, struct flag_text *ft, struct str *out);
 
+/* Append "ANNOTATION (/comment …)", with a blank in front unless it is the first in the parentheses: which annotations of a message were changed
+ * since `since` (RFC 5257 4.4). False: none was, nothing was appended. */
+bool imap_append_annotated(struct imap *imap, uint32_t uid, uint64_t since, struct str *out);
+
 /* "* n FETCH (", or "* uid UIDFETCH (" for who asked for UIDs only (RFC 9586). */
 void imap_append_fetch(struct imap *imap, uint32_t uid, uint32_t seqno, struct str *out);
 
@@ -63,7 +67,8 @@ static inline bool imap_numbers_allowed(struct imap *imap)
 /* Does this client get UID and MODSEQ in FETCH replies that it did not ask for? */
 static inline bool imap_unasked_uid(const struct imap *imap)
 {
-        return !imap->uidonly && (imap->rev2 || imap->condstore || imap->cmd.uid);      /* RFC 9051 7.5.2, RFC 7162 3.2.4 */
+        return !imap->uidonly && (imap->rev2 || imap->condstore || imap->cmd.uid || imap->notify);      /* RFC 9051 7.5.2, RFC 7162 3.2.4,
+                                                                                                         * RFC 5465 5.1 */
 }
 
 /* ---- vanished.c: QRESYNC (RFC 7162 3.2) ---- */

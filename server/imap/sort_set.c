@@ -6,6 +6,7 @@
  * touch nothing else.
  */
 #include "server/imap/search_private.h"
+#include "store/annot.h"
 
 #include <stdlib.h>
 
@@ -51,6 +52,44 @@ bool sort_set_load(struct sort_set *set, struct mailbox *mbox, struct session *s
                 return false;
         free(set->uids);
         set->uids = NULL;
+        return true;
+}
+
+static struct span annotation_text(struct sort_set *set, struct mailbox *mbox, const struct sort_annotation *a, const char *userid,
+                                   uint32_t uid)
+{
+        struct arena arena = ARENA_INIT;
+        struct span shared, private, *value = a->private ? &private : &shared, text = { NULL, 0 };
+        struct str canonical = STR_INIT;
+
+        mailbox_annot_values(mbox, uid, a->entry.p, userid, &arena, &shared, &private);
+        if (value->len) {
+                casemap_span(*value, &canonical);
+                if (canonical.len > SORT_TEXT_MAX)
+                        str_truncate(&canonical, SORT_TEXT_MAX);
+                text = arena_span(&set->annots_arena, str_span(&canonical));
+        }
+        str_deinit(&canonical);
+        arena_deinit(&arena);
+        return text;
+}
+
+bool sort_set_load_annots(struct sort_set *set, const struct sort_criteria *criteria, struct mailbox *mbox, const char *userid,
+                          struct session *s)
+{
+        if (!criteria->uses_annotations)
+                return true;
+        for (unsigned i = 0; i < criteria->n; i++)
+                if (criteria->v[i].by == SORT_ANNOTATION && !set->annots[i])
+                        set->annots[i] = xcalloc(set->n ? set->n : 1, sizeof *set->annots[i]);
+        for (; set->annots_loaded < set->n; set->annots_loaded++) {
+                if (set->annots_loaded % 256 == 255 && session_slice_over(s))
+                        return false;
+                for (unsigned i = 0; i < criteria->n; i++)
+                        if (set->annots[i])
+                                set->annots[i][set->annots_loaded] =
+                                        annotation_text(set, mbox, &criteria->v[i].annotation, userid, set->v[set->annots_loaded].uid);
+        }
         return true;
 }
 
@@ -133,6 +172,9 @@ void sort_set_deinit(struct sort_set *set)
         free(set->facts);
         free(set->uids);
         free(set->scores);
+        for (unsigned i = 0; i < SORT_CRITERIA_MAX; i++)
+                free(set->annots[i]);
+        arena_deinit(&set->annots_arena);
         memset(set, 0, sizeof *set);
 }
 
@@ -171,9 +213,24 @@ static uint64_t text_key(struct span text)
         return key;
 }
 
-static uint64_t key_of(const struct sort_set *set, enum sort_criterion by, uint32_t at)
+static bool is_number(enum sort_criterion by)
 {
-        switch (by) {
+        return by == SORT_ARRIVAL || by == SORT_DATE || by == SORT_SIZE || by == SORT_RELEVANCY;
+}
+
+/* Criterion i of a message, when it is a text. */
+static struct span text_by(const struct sort_order *o, unsigned i, uint32_t at)
+{
+        enum sort_criterion by = o->criteria->v[i].by;
+
+        return by == SORT_ANNOTATION ? o->set->annots[i][at] : sort_facts_text(o->set->facts[at], text_of(by));
+}
+
+static uint64_t key_of(const struct sort_order *o, unsigned i, uint32_t at)
+{
+        const struct sort_set *set = o->set;
+
+        switch (o->criteria->v[i].by) {
         case SORT_ARRIVAL:
                 return signed_key(set->v[at].internaldate);
         case SORT_DATE:
@@ -183,7 +240,7 @@ static uint64_t key_of(const struct sort_set *set, enum sort_criterion by, uint3
         case SORT_RELEVANCY:
                 return 100u - set->scores[at];                  /* the highest first (RFC 6203 6) */
         default:
-                return text_key(sort_facts_text(set->facts[at], text_of(by)));
+                return text_key(text_by(o, i, at));
         }
 }
 
@@ -195,14 +252,14 @@ static int compare_texts(struct span a, struct span b)
         return c ? c : (a.len > b.len) - (a.len < b.len);
 }
 
-static int compare_by(const struct sort_set *set, enum sort_criterion by, uint32_t a, uint32_t b)
+static int compare_by(const struct sort_order *o, unsigned i, uint32_t a, uint32_t b)
 {
         uint64_t ka, kb;
 
-        if (by != SORT_ARRIVAL && by != SORT_DATE && by != SORT_SIZE && by != SORT_RELEVANCY)
-                return compare_texts(sort_facts_text(set->facts[a], text_of(by)), sort_facts_text(set->facts[b], text_of(by)));
-        ka = key_of(set, by, a);
-        kb = key_of(set, by, b);
+        if (!is_number(o->criteria->v[i].by))
+                return compare_texts(text_by(o, i, a), text_by(o, i, b));
+        ka = key_of(o, i, a);
+        kb = key_of(o, i, b);
         return (ka > kb) - (ka < kb);
 }
 
@@ -212,7 +269,7 @@ static int compare(void *ctx, uint32_t a, uint32_t b)
         const struct sort_order *o = ctx;
 
         for (unsigned i = 0; i < o->criteria->n; i++) {
-                int c = compare_by(o->set, o->criteria->v[i].by, a, b);
+                int c = compare_by(o, i, a, b);
 
                 if (c)
                         return o->criteria->v[i].reverse ? -c : c;
@@ -236,18 +293,17 @@ void sort_order_init(struct sort_order *o, const struct sort_criteria *criteria,
 /* A number as first criterion that is the only one needs no further comparison. */
 static bool key_decides(const struct sort_criteria *c)
 {
-        return c->n == 1 && !c->uses_facts;
+        return c->n == 1 && is_number(c->v[0].by);
 }
 
 bool sort_order_run(struct sort_order *o, struct session *s)
 {
-        enum sort_criterion by = o->criteria->v[0].by;
         uint64_t flip = o->criteria->v[0].reverse ? UINT64_MAX : 0;
 
         for (; o->keyed < o->set->n; o->keyed++) {
                 if (o->keyed % AT_ONCE == AT_ONCE - 1 && session_slice_over(s))
                         return false;
-                o->items[o->keyed] = (struct sort_item){ key_of(o->set, by, o->keyed) ^ flip, o->keyed, 0 };
+                o->items[o->keyed] = (struct sort_item){ key_of(o, 0, o->keyed) ^ flip, o->keyed, 0 };
         }
         if (!o->sorting) {
                 slice_sort_init(&o->sort, o->items, o->set->n, key_decides(o->criteria) ? NULL : compare, o);
