@@ -5,19 +5,17 @@
  * A failed attempt is answered after failedloginpause, whoever the user was and whether there is one: neither the words nor the
  * time tell (RFC 9051 11.3).
  */
-#include <grp.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "server/groups.h"
 #include "server/imap/imap_private.h"
 #include "server/imap/notify.h"
 #include "server/metrics.h"
 #include "server/msgfile.h"
 #include "util/log.h"
 
-#define GROUPS_MAX 1000
 #define IDLE_TIMEOUT_MIN_S 1800                 /* RFC 9051 5.4 */
 
 /* ---- the connection to cyrus-sasl ---- */
@@ -85,14 +83,6 @@ int imap_sasl_create(struct imap *imap, struct sasl_conn **conn_r, struct err *e
 
 /* ---- steps ---- */
 
-static void free_groups(char ***groups)
-{
-        for (char **g = *groups; g && *g; g++)
-                free(*g);
-        free(*groups);
-        *groups = NULL;
-}
-
 static void auth_cleanup(struct imap *imap)
 {
         struct imap_auth *auth = imap->cmd.state;
@@ -108,7 +98,7 @@ static void auth_cleanup(struct imap *imap)
                 explicit_bzero(auth->response.data, auth->response.cap);
         str_deinit(&auth->response);
         sasl_step_deinit(&auth->step);
-        free_groups(&auth->groups);
+        groups_free(&auth->groups);
         if (!imap->loop->start_layer)
                 sasl_conn_destroy(&imap->sasl);
 }
@@ -131,26 +121,6 @@ struct imap_auth *imap_auth_begin(struct imap *imap)
         return auth;
 }
 
-/* The Unix groups of the user, for "group:x" in ACLs. May ask the network (NSS): in a job only. */
-static char **unix_groups(const char *userid)
-{
-        struct passwd pw, *found = NULL;
-        struct group gr, *group;
-        gid_t gids[GROUPS_MAX];
-        int n = GROUPS_MAX, out = 0;
-        char buf[16384], **names;
-
-        if (getpwnam_r(userid, &pw, buf, sizeof buf, &found) != 0 || !found)
-                return NULL;
-        if (getgrouplist(userid, found->pw_gid, gids, &n) < 0)
-                n = n > GROUPS_MAX ? GROUPS_MAX : 0;
-        names = xcalloc((size_t)n + 1, sizeof *names);
-        for (int i = 0; i < n; i++)
-                if (getgrgid_r(gids[i], &gr, buf, sizeof buf, &group) == 0 && group)
-                        names[out++] = xstrdup(group->gr_name);
-        return names;
-}
-
 struct auth_job {
         struct imap_auth *auth;
         void (*step)(struct imap_auth *auth);
@@ -163,7 +133,7 @@ static void auth_job(void *arg)
 
         job->step(auth);
         if (auth->step.outcome == SASL_OUT_OK && auth->want_groups && !auth->groups)
-                auth->groups = unix_groups(auth->step.userid);
+                auth->groups = groups_of(auth->step.userid);
 }
 
 enum cmd_result imap_auth_offload(struct imap *imap, void (*step)(struct imap_auth *auth))
@@ -252,13 +222,10 @@ void imap_leave_authenticated(struct imap *imap)
         log_event(LOG_NOTE, s->name, "imap.unauthenticate", "user=%s", log_quote_str(user, imap->userid));
         notify_install(imap, NULL);
         telemetry_stop(s, &imap->telemetry);
-        for (char **g = imap->groups; g && *g; g++)
-                free(*g);
-        free(imap->groups);
+        groups_free(&imap->groups);
         free(imap->userid);
         free(imap->authid);
         namespace_unref(&imap->ns);
-        imap->groups = NULL;
         imap->userid = imap->authid = NULL;
         imap->is_admin = imap->is_proxy = false;
         imap->rev2 = imap->utf8 = imap->condstore = imap->qresync = imap->uidonly = false;

@@ -1,6 +1,8 @@
 /* addr - see addr.h */
 #include "server/lmtp/addr.h"
 
+#include "util/hash.h"
+
 static bool is_atext(char c)
 {
         return ascii_isalpha(c) || ascii_isdigit(c) || (c && strchr("!#$%&'*+-/=?^_`{|}~", c)) || (unsigned char)c >= 0x80;
@@ -64,7 +66,23 @@ static int parse_domain(struct span in, size_t *at, struct span *domain_r, struc
         return 0;
 }
 
-int lmtp_path_parse(struct span in, bool utf8, bool null_ok, struct arena *arena, struct lmtp_path *path_r, struct span *rest_r,
+static struct span without_8bit(struct span s, size_t n, struct arena *arena)
+{
+        char *copy;
+
+        for (size_t i = 0; i < n; i++) {
+                if ((unsigned char)s.p[i] < 0x80)
+                        continue;
+                copy = (char *)(uintptr_t)arena_span(arena, s).p;
+                for (; i < n; i++)
+                        if ((unsigned char)copy[i] >= 0x80)
+                                copy[i] = 'X';
+                return (struct span){ copy, s.len };
+        }
+        return s;
+}
+
+int lmtp_path_parse(struct span in, enum lmtp_8bit octets, bool null_ok, struct arena *arena, struct lmtp_path *path_r, struct span *rest_r,
                     struct err *err)
 {
         size_t at = 0, text_start;
@@ -109,8 +127,12 @@ int lmtp_path_parse(struct span in, bool utf8, bool null_ok, struct arena *arena
         }
         if (path_r->text.len > LMTP_PATH_MAX)
                 return err_set(err, ERR_LIMIT, "the address has more than %d octets", LMTP_PATH_MAX);
+        if (octets == LMTP_8BIT_X) {
+                path_r->local = without_8bit(path_r->local, path_r->local.len, arena);
+                path_r->text = without_8bit(path_r->text, path_r->text.len - path_r->domain.len, arena);
+        }
         for (size_t i = 0; i < path_r->text.len; i++)
-                if ((unsigned char)path_r->text.p[i] >= 0x80 && !utf8)
+                if ((unsigned char)path_r->text.p[i] >= 0x80 && octets != LMTP_8BIT_UTF8)
                         return err_set(err, ERR_SYNTAX, "8-bit octets in the address without SMTPUTF8");
         if (!utf8_valid(path_r->text))
                 return err_set(err, ERR_SYNTAX, "the address is not valid UTF-8");
@@ -143,8 +165,13 @@ static int one_param(struct span key, struct span value, bool has_value, bool rc
                 if (has_value)
                         return err_set(err, ERR_SYNTAX, "SMTPUTF8 takes no value");
                 p->smtputf8 = true;
-        } else if (!span_ieq_str(key, "AUTH") && !span_ieq_str(key, "RET") && !span_ieq_str(key, "ENVID")) {
-                /* AUTH= (RFC 4954 5), RET and ENVID (RFC 3461) say nothing to the last hop. */
+        } else if (span_ieq_str(key, "AUTH")) {
+                if (!has_value || value.len == 0)
+                        return err_set(err, ERR_SYNTAX, "bad AUTH");
+                if (!span_eq_str(value, "<>"))
+                        p->auth = value;
+        } else if (!span_ieq_str(key, "RET") && !span_ieq_str(key, "ENVID")) {
+                /* RET and ENVID (RFC 3461) say nothing to the last hop. */
                 return err_set(err, ERR_UNSUPPORTED, "unknown MAIL parameter");
         }
         return 0;
@@ -170,5 +197,29 @@ int lmtp_params_parse(struct span in, bool rcpt, struct lmtp_params *params_r, s
                         in.len--;
                 }
         }
+        return 0;
+}
+
+int lmtp_xtext_decode(struct span in, struct arena *arena, const char **out_r, struct err *err)
+{
+        char *out = arena_alloc(arena, in.len + 1);
+        size_t n = 0;
+
+        for (size_t i = 0; i < in.len; i++) {
+                unsigned char c = (unsigned char)in.p[i];
+
+                if (c == '+') {
+                        if (in.len - i < 3 || !hex_decode(&c, (struct span){ in.p + i + 1, 2 }))
+                                return err_set(err, ERR_SYNTAX, "bad xtext");
+                        i += 2;
+                } else if (c <= ' ' || c >= 0x7f || c == '=') {
+                        return err_set(err, ERR_SYNTAX, "bad xtext");
+                }
+                if (c == '\0')
+                        return err_set(err, ERR_SYNTAX, "bad xtext");
+                out[n++] = (char)c;
+        }
+        out[n] = '\0';
+        *out_r = out;
         return 0;
 }

@@ -10,6 +10,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 
+#include "server/groups.h"
 #include "server/msgfile.h"
 #include "server/protocols.h"
 #include "server/tls.h"
@@ -55,7 +56,9 @@ void lmtp_reset(struct lmtp *l)
         l->rcpts = NULL;
         l->rcpts_n = l->rcpts_cap = 0;
         free(l->from);
-        l->from = NULL;
+        free(l->sender);
+        groups_free(&l->sender_groups);
+        l->from = l->sender = NULL;
         l->have_from = false;
         l->utf8 = false;
         stage_unref(&l->stage);
@@ -112,11 +115,29 @@ static void cmd_helo(struct lmtp *l, struct span args)
         lmtp_reply(l, "500 5.5.1 This is LMTP: say LHLO (RFC 2033 4.1)");
 }
 
+enum lmtp_8bit lmtp_plain_8bit(struct lmtp *l)
+{
+        return conf_switch(l->conf, service_name(l->s->service), "lmtp_strict_rfc2821") ? LMTP_8BIT_REFUSED : LMTP_8BIT_X;
+}
+
+static void find_groups(void *arg)
+{
+        struct lmtp *l = arg;
+
+        l->sender_groups = groups_of(l->sender);
+}
+
+static void mail_ok(struct lmtp *l)
+{
+        lmtp_reply(l, "250 2.1.0 Ok");
+}
+
 static void cmd_mail(struct lmtp *l, struct span args)
 {
         struct lmtp_path path;
         struct lmtp_params params;
         struct span rest;
+        const char *submitter = NULL;
         struct err err = ERR_INIT;
 
         if (l->have_from) {
@@ -129,8 +150,10 @@ static void cmd_mail(struct lmtp *l, struct span args)
         }
         args.p += 5;
         args.len -= 5;
-        /* Parameters stand behind the address, but SMTPUTF8 tells how to read it: parse first with UTF-8 allowed. */
-        if (lmtp_path_parse(args, true, true, &l->s->arena, &path, &rest, &err) < 0) {
+        /* Parameters stand behind the address, but SMTPUTF8 tells how to read it: first in any way that finds its end. */
+        if (lmtp_path_parse(args, LMTP_8BIT_UTF8, true, &l->s->arena, &path, &rest, &err) < 0 &&
+            (lmtp_plain_8bit(l) == LMTP_8BIT_REFUSED ||
+             lmtp_path_parse(args, LMTP_8BIT_X, true, &l->s->arena, &path, &rest, &err) < 0)) {
                 lmtp_reply(l, "501 5.1.7 Bad return path: %s", err.text);
                 return;
         }
@@ -138,7 +161,7 @@ static void cmd_mail(struct lmtp *l, struct span args)
                 lmtp_reply(l, "%s 5.5.4 %s", err.code == ERR_UNSUPPORTED ? "555" : "501", err.text);
                 return;
         }
-        if (!params.smtputf8 && lmtp_path_parse(args, false, true, &l->s->arena, &path, &rest, &err) < 0) {
+        if (lmtp_path_parse(args, params.smtputf8 ? LMTP_8BIT_UTF8 : lmtp_plain_8bit(l), true, &l->s->arena, &path, &rest, &err) < 0) {
                 lmtp_reply(l, "553 5.6.7 %s", err.text);
                 return;
         }
@@ -146,11 +169,21 @@ static void cmd_mail(struct lmtp *l, struct span args)
                 lmtp_reply(l, "552 5.3.4 Message is larger than %llu octets", (unsigned long long)l->size_max);
                 return;
         }
+        if (params.auth.len && lmtp_xtext_decode(params.auth, &l->s->arena, &submitter, &err) < 0) {
+                lmtp_reply(l, "501 5.5.4 AUTH: %s", err.text);
+                return;
+        }
         l->from = xstrndup(path.text.p, path.text.len);
         l->announced = params.size;
         l->have_from = true;
         l->utf8 = params.smtputf8;
-        lmtp_reply(l, "250 2.1.0 Ok");
+        /* Nobody we could know is nobody (RFC 4954 5). */
+        if (submitter && user_canonify(engine_store(), submitter, &l->s->arena, &submitter, &err) == 0)
+                l->sender = xstrdup(submitter);
+        if (l->sender && conf_switch(l->conf, NULL, "unix_group_enable"))
+                lmtp_offload(l, OFFLOAD_AUTH, find_groups, mail_ok);
+        else
+                mail_ok(l);
 }
 
 static void cmd_data(struct lmtp *l, struct span args)
@@ -477,6 +510,8 @@ static void lmtp_close(struct session *s)
 
         telemetry_stop(s, &l->telemetry);
         lmtp_reset(l);
+        mbentry_unref(&l->lookup.inbox);
+        mbentry_unref(&l->lookup.found);
         lmtp_auth_deinit(l);
         str_deinit(&l->auth_input);
         free(l->helo);

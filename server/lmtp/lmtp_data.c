@@ -68,7 +68,9 @@ static void put_trace(struct lmtp *l)
         const char *tls = stream_tls_version(l->s->stream);
 
         clock_format_rfc5322(date, sizeof date, clock_wall_s());
-        str_printf(&head, "Return-Path: <%s>\r\n", l->from);
+        /* A return path is a whole address, whatever a local sender has said. */
+        str_printf(&head, "Return-Path: <%s%s%s>\r\n", l->from, *l->from && !strchr(l->from, '@') ? "@" : "",
+                   *l->from && !strchr(l->from, '@') ? (name ? name : "localhost") : "");
         /* RFC 5321 4.4; the transmission types are RFC 3848's and RFC 6531's. */
         str_printf(&head, "Received: from ");
         for (const char *c = l->helo ? l->helo : "unknown"; *c; c++)

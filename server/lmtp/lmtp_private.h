@@ -83,6 +83,7 @@ struct lmtp {
         /* the transaction */
         bool have_from;
         char *from;                             /* return path, "" for <> */
+        char *sender, **sender_groups;          /* whose rights to post count: MAIL's AUTH=; NULL: nobody's */
         uint64_t announced;                     /* octets, from SIZE=; 0: not said */
         struct lmtp_rcpt *rcpts;
         unsigned rcpts_n, rcpts_cap;
@@ -109,6 +110,8 @@ struct lmtp {
                 struct span detail;
                 bool ignore_quota;
                 int rc;
+                const struct mbentry *inbox, *found;    /* references; of a fuzzy match */
+                const char *wanted;                     /* the name that it is to be near to */
                 struct err err;
         } lookup;
         struct sasl_conn *sasl;
@@ -138,6 +141,7 @@ extern const size_t lmtp_cmds_n;
 /* lmtp.c */
 void lmtp_reply(struct lmtp *l, const char *fmt, ...) __attribute__((format(printf, 2, 3)));   /* one line, CRLF added */
 void lmtp_reset(struct lmtp *l);                                        /* RSET: the transaction is forgotten */
+enum lmtp_8bit lmtp_plain_8bit(struct lmtp *l);                         /* lmtp_strict_rfc2821: how to read addresses without SMTPUTF8 */
 /* Run fn(l) on a thread that may block, then done(l) on a worker. */
 void lmtp_offload(struct lmtp *l, enum offload_queue queue, void (*fn)(void *arg), void (*done)(struct lmtp *l));
 

@@ -5,7 +5,8 @@
 
 static const struct {
         const char *in;
-        bool utf8, null_ok;
+        int utf8;                               /* enum lmtp_8bit */
+        bool null_ok;
         int rc;
         const char *local, *domain, *rest;
 } paths[] = {
@@ -31,6 +32,10 @@ static const struct {
         { "<jo\xc3\xa9@x>", false, false, -1, 0, 0, 0 },
         { "<jo\xc3\xa9@x>", true, false, 0, "jo\xc3\xa9", "x", "" },
         { "<jo\xc3@x>", true, false, -1, 0, 0, 0 },
+        { "<jo\xc3\xa9@x>", LMTP_8BIT_X, false, 0, "joXX", "x", "" },
+        { "<jo\xe9> SIZE=1", LMTP_8BIT_X, false, 0, "joX", "", "SIZE=1" },
+        { "<\"j \xe9\"@x>", LMTP_8BIT_X, false, 0, "j X", "x", "" },
+        { "<joe@\xe9>", LMTP_8BIT_X, false, -1, 0, 0, 0 },
         { "", false, false, -1, 0, 0, 0 },
         { "<", false, false, -1, 0, 0, 0 },
 };
@@ -42,7 +47,7 @@ Test(lmtp_addr, a_path_is_taken_apart_or_refused)
                 struct err err = ERR_INIT;
                 struct lmtp_path path;
                 struct span rest;
-                int rc = lmtp_path_parse(span_of(paths[i].in), paths[i].utf8, paths[i].null_ok, &arena, &path, &rest, &err);
+                int rc = lmtp_path_parse(span_of(paths[i].in), (enum lmtp_8bit)paths[i].utf8, paths[i].null_ok, &arena, &path, &rest, &err);
 
                 cr_expect_eq(rc, paths[i].rc, "%s: %s", paths[i].in, err.text);
                 if (rc == 0 && paths[i].rc == 0) {
@@ -88,4 +93,31 @@ Test(lmtp_addr, parameters_are_known_or_refused)
         cr_expect_eq(lmtp_params_parse(SPAN("IGNOREQUOTA NOTIFY=NEVER"), true, &p, &err), 0);
         cr_expect(p.ignorequota);
         cr_expect_eq(lmtp_params_parse(SPAN("SIZE=1"), true, &p, &err), -1);
+}
+
+Test(lmtp_addr, the_submitter_is_kept_and_nobody_is_nobody)
+{
+        struct arena arena = ARENA_INIT;
+        struct lmtp_params p;
+        struct err err = ERR_INIT;
+        static const struct { const char *in, *out; } words[] = {
+                { "joe", "joe" }, { "joe+2Bx+3D", "joe+x=" }, { "+6A", "j" }, { "", "" },
+                { "joe+", NULL }, { "joe+2", NULL }, { "joe+2G", NULL }, { "j=e", NULL }, { "j\xe9", NULL }, { "joe+00", NULL },
+        };
+
+        cr_expect_eq(lmtp_params_parse(SPAN("AUTH=joe+2Bx SIZE=1"), false, &p, &err), 0);
+        cr_expect(span_eq_str(p.auth, "joe+2Bx"));
+        cr_expect_eq(lmtp_params_parse(SPAN("AUTH=<>"), false, &p, &err), 0);
+        cr_expect_eq(p.auth.len, 0);
+        cr_expect_eq(lmtp_params_parse(SPAN("AUTH="), false, &p, &err), -1);
+        cr_expect_eq(lmtp_params_parse(SPAN("AUTH"), false, &p, &err), -1);
+        for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+                const char *out = NULL;
+                int rc = lmtp_xtext_decode(span_of(words[i].in), &arena, &out, &err);
+
+                cr_expect_eq(rc, words[i].out ? 0 : -1, "%s", words[i].in);
+                if (rc == 0 && words[i].out)
+                        cr_expect_str_eq(out, words[i].out);
+        }
+        arena_deinit(&arena);
 }
