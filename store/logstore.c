@@ -333,7 +333,7 @@ void logstore_unref(struct logstore *ls, struct mailbox *m)
                         return;
         open_lock(ls);
         if (atomic_fetch_sub(&m->refs, 1) == 1) {
-                if (atomic_load(&m->deleted)) {
+                if (atomic_load(&m->deleted) || m->moves_left) {
                         m->phase = MB_CLOSING;
                         remove = true;
                 } else {

@@ -339,7 +339,7 @@ int mailbox_move_replaced(struct mailbox *from, uint32_t uid, struct mailbox *to
 
 /* ---- after a crash ---- */
 
-enum peeked { PEEK_ABSENT, PEEK_ARRIVED, PEEK_ABORTED };
+enum peeked { PEEK_ABSENT, PEEK_ARRIVED, PEEK_ABORTED, PEEK_UNREADABLE };
 
 static enum peeked arrival_state(struct mailbox *m, const uint8_t id[16])
 {
@@ -394,7 +394,8 @@ static void try_partition(void *ctx, const char *name, const char *dir, bool rea
 /*
  * The target's files, read without opening it: its own opening may be going on in another thread, so it is read again until its manifest
  * stayed the same meanwhile. Where it is now is looked for in all partitions: they, and the mailbox, may have been moved since the
- * intent was written. A target that is nowhere was deleted. One that cannot be read leaves the messages where they are.
+ * intent was written. A target that is nowhere was deleted. One that is damaged leaves the messages where they are for now: whether it has them is
+ * known when it was reconstructed, and the next opening settles it.
  */
 static int peek_files(struct mailbox *m, const struct move_note *note, enum peeked *state_r, struct err *err)
 {
@@ -430,6 +431,7 @@ static int peek_files(struct mailbox *m, const struct move_note *note, enum peek
         free(search.found);
         if (rc < 0 && (err->code == ERR_CORRUPT || err->code == ERR_NOTFOUND)) {
                 log_event(LOG_ERROR, NULL, "mailbox.settle", "uniqueid=%s target=%s reason=\"%s\"", m->uniqueid, note->move.other, err->text);
+                *state_r = err->code == ERR_CORRUPT ? PEEK_UNREADABLE : PEEK_ABSENT;
                 err_clear(err);
                 rc = 0;
         }
@@ -484,9 +486,15 @@ int mailbox_settle_moves(struct mailbox *m, struct err *err)
                 }
                 if (m->failed || m->readonly_store || store_partition_failed(m->store, m->partition_dir))
                         return 0;                       /* not now: nothing of it can be changed anyway */
-                if (peek(m, m->moves.v[i], &state, err) < 0 || settle(m, m->moves.v[i], state, err) < 0) {
+                if (peek(m, m->moves.v[i], &state, err) < 0 ||
+                    (state != PEEK_UNREADABLE && settle(m, m->moves.v[i], state, err) < 0)) {
                         mailbox_sync(m);                /* the commits of those settled before end here: the caller frees the mailbox */
                         return -1;
+                }
+                if (state == PEEK_UNREADABLE) {
+                        m->moves_left = true;
+                        i++;
+                        continue;
                 }
                 wrote = true;
                 i = 0;                                  /* the list has changed */

@@ -209,6 +209,7 @@ struct mailbox {
         bool syncing;                           /* a thread is in fdatasync for this mailbox */
         struct cond synced;
         bool compact_wanted;                    /* something was purged */
+        bool moves_left;                        /* of an interrupted move nothing is known until its target is repaired: opened anew each time */
         bool sweep_wanted;                      /* a blob that nobody needs was being read when it was to go */
         bool retired_left;                      /* compaction was interrupted: finish it */
         uint64_t damage;                        /* problems found while loading */

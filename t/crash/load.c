@@ -730,7 +730,8 @@ static void spoil(const char *path, off_t at, size_t len)
         int fd = open(path, O_WRONLY);
 
         memset(garbage, 'x', sizeof garbage);
-        must(fd >= 0 && pwrite(fd, garbage, len, at) == (ssize_t)len);
+        /* Damage stays. Were it gone after the power loss, what recovery had made of the log in view of it would be wrong. */
+        must(fd >= 0 && pwrite(fd, garbage, len, at) == (ssize_t)len && fsync(fd) == 0);
         close(fd);
 }
 
@@ -814,8 +815,8 @@ static void before(const struct load *l, enum session session)
         }
 }
 
-/* Each mailbox is opened; reconstructed from its log where one has lost its manifest and the copy. */
-static void settle_all(struct load *l, bool reconstruct)
+/* Each mailbox is opened, or reconstructed from its log where one has lost its manifest and the copy. */
+static void each_mailbox(struct load *l, bool reconstruct)
 {
         const struct mbentry *e;
         char after[512] = "";
@@ -828,13 +829,23 @@ static void settle_all(struct load *l, bool reconstruct)
                 snprintf(after, sizeof after, "%s", e->name);
                 if (e->type == MBTYPE_NORMAL) {
                         need(mbentry_ident(l->store, e, &ident, &err), "ident", &err);
-                        if (reconstruct)
+                        if (reconstruct) {
                                 need(mailbox_reconstruct(l->store, &ident, &err), "reconstruct", &err);
-                        need(mailbox_open(l->store, &ident, &mbox, &err), "open", &err);
-                        mailbox_unref(&mbox);
+                        } else {
+                                need(mailbox_open(l->store, &ident, &mbox, &err), "open", &err);
+                                mailbox_unref(&mbox);
+                        }
                 }
                 mbentry_unref(&e);
         }
+}
+
+/* What a damaged one has of an interrupted move is known to the other when that is opened later. */
+static void settle_all(struct load *l, bool reconstruct)
+{
+        if (reconstruct)
+                each_mailbox(l, true);
+        each_mailbox(l, false);
 }
 
 static void ignore(void *ctx, const char *text)

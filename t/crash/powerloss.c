@@ -661,14 +661,38 @@ static int dump_mailbox(struct store *store, FILE *f, const struct mbentry *e, i
         struct check_report report = { .problem = print_problem, .ctx = f };
         int rc;
 
-        if (mbentry_ident(store, e, &ident, err) < 0 || (said_damaged && mailbox_reconstruct(store, &ident, err) < 0) ||
-            mailbox_open(store, &ident, &mbox, err) < 0)
+        if (mbentry_ident(store, e, &ident, err) < 0 || mailbox_open(store, &ident, &mbox, err) < 0)
                 return err_prefix(err, "%s", e->name);
         rc = dump_open(store, mbox, f, e, err);
         mailbox_unref(&mbox);
         if (rc == 0 && damage != DAMAGE_DATABASE)
                 rc = mailbox_check_files(store, &ident, &report, err);
         return rc < 0 ? err_prefix(err, "%s", e->name) : 0;
+}
+
+static bool is_ours(const struct mbentry *e)
+{
+        return e->type == MBTYPE_NORMAL && strncmp(e->name, "user.", 5) == 0;
+}
+
+/* All before any is opened: what a damaged one has of an interrupted move is known to the other when that is opened. */
+static int reconstruct_all(struct store *store, int damage, struct err *err)
+{
+        const struct mbentry *e;
+        char after[512] = "";
+        int rc = 0;
+
+        while (rc == 0 && mboxlist_next(store_mboxlist(store), "", after, &e, 1)) {
+                struct mailbox_ident ident;
+
+                snprintf(after, sizeof after, "%s", e->name);
+                if (is_ours(e) && (mbentry_ident(store, e, &ident, err) < 0 || mailbox_reconstruct(store, &ident, err) < 0)) {
+                        err_prefix(err, "%s", e->name);
+                        rc = damage == DAMAGE_DATABASE ? 0 : -1;                                /* deleted since the dump */
+                }
+                mbentry_unref(&e);
+        }
+        return rc;
 }
 
 /* In a child: open the store on the state and print it. */
@@ -702,12 +726,14 @@ static void dump_store(const char *scratch, int damage, int out)
         fprintf(f, "S %d\n", store_was_unclean(store));
         if (duplicate_each(store, keep_mark, NULL, &err) < 0)
                 goto failed;
+        if (said_damaged && reconstruct_all(store, damage, &err) < 0)
+                goto failed;
         while (mboxlist_next(store_mboxlist(store), "", after, &e, 1)) {
                 snprintf(after, sizeof after, "%s", e->name);
-                if (e->type != MBTYPE_NORMAL || strncmp(after, "user.", 5) != 0)
+                if (!is_ours(e))
                         ;
                 else if (dump_mailbox(store, f, e, damage, &err) < 0) {
-                        if (damage != DAMAGE_DATABASE)                                          /* deleted since the dump */
+                        if (damage != DAMAGE_DATABASE)
                                 goto failed;
                         log_event(LOG_INFORM, NULL, "dump.skipped", "mailbox=%s reason=\"%s\"", e->name, err.text);
                 }
@@ -1420,7 +1446,7 @@ int main(int argc, char **argv)
 
                         snprintf(scratch, sizeof scratch, "%s.%u", argv[2], j);
                         n = sites ? run_sites(scratch, sites, j, jobs, rounds) : run(scratch, count, j, jobs, seed, only);
-                        if (!sites && count >= 100 && marks_checked == 0) {
+                        if (!sites && only < 0 && count >= 100 && marks_checked == 0) {
                                 printf("# no state had a mark of a delivery\n");
                                 n++;
                         }
