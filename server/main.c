@@ -270,6 +270,7 @@ static const struct { const char *name; int (*main)(int argc, char **argv); } pr
         { "cyr_buildinfo", buildinfo_main },
         { "cyr_deny", tool_cyr_deny_main },
         { "cyr_info", tool_cyr_info_main },
+        { "deliver", tool_deliver_main },
         { "idled", idled_main },
         { "mbpath", tool_mbpath_main },
         { "quota", tool_quota_main },

@@ -39,7 +39,7 @@ static const struct program programs[] = {
         { "cyr_virusscan", PROGRAM_TOOL, false, NULL, NULL },
         { "cyr_withlock_run", PROGRAM_TOOL, false, NULL, NULL },
         { "dav_reconstruct", PROGRAM_TOOL, false, NULL, NULL },
-        { "deliver", PROGRAM_TOOL, false, NULL, NULL },
+        { "deliver", PROGRAM_TOOL, true, NULL, NULL },
         { "fetchnews", PROGRAM_TOOL, false, NULL, NULL },
         { "fud", PROGRAM_SERVICE, false, NULL, "" },
         { "httpd", PROGRAM_SERVICE, false, NULL,

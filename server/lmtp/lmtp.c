@@ -376,7 +376,7 @@ static void lmtp_open(struct session *s)
         l->s = s;
         l->conf = engine_conf();
         l->ns = namespace_create(l->conf);
-        l->authenticated = p->preauthorized || s->peer_is_unix;
+        l->authenticated = l->preauthorized = p->preauthorized || s->peer_is_unix;
         s->authenticated = l->authenticated;
         s->timeout_s = (uint32_t)conf_duration_s(l->conf, service_name(s->service), "lmtptimeout");
         max = conf_int(l->conf, service_name(s->service), "maxmessagesize");

@@ -1,6 +1,9 @@
 /*
  * lmtp_auth - AUTH (RFC 4954): the exchange of base64 lines around the SASL steps, which run on a thread that may block.
  * Only administrators of the service (`admins`, `lmtp_admins`) may deliver over an authenticated connection.
+ *
+ * Who need not authenticate is offered EXTERNAL and nothing else, as Cyrus does it: without AUTH in the reply to LHLO its programs do not say
+ * whose mail it is (MAIL's AUTH=), and with it they may authenticate.
  */
 #include <stdio.h>
 
@@ -41,8 +44,15 @@ static bool ensure_conn(struct lmtp *l)
         return false;
 }
 
+static bool may_say_external(const struct lmtp *l)
+{
+        return l->preauthorized && !l->external_done;
+}
+
 const char *lmtp_auth_mechanisms(struct lmtp *l)
 {
+        if (may_say_external(l))
+                return "EXTERNAL";
         if (l->authenticated || !ensure_conn(l))
                 return "";
         return sasl_mechanisms(l->sasl, &l->s->arena);
@@ -137,12 +147,47 @@ static void begin_step(struct lmtp *l)
         lmtp_offload(l, OFFLOAD_AUTH, run_step, step_done);
 }
 
+/* Whoever it wants to be: it changes nothing. */
+static void take_external(struct lmtp *l, struct span response)
+{
+        struct str name = STR_INIT;
+        struct err err = ERR_INIT;
+
+        l->external_waiting = false;
+        if (!span_eq_str(response, "=") && base64_decode(response, &name, &err) < 0) {
+                lmtp_reply(l, "501 5.5.2 Bad base64");
+        } else {
+                l->external_done = true;
+                lmtp_reply(l, "235 2.7.0 Authenticated");
+        }
+        str_deinit(&name);
+}
+
+static void begin_external(struct lmtp *l, struct span mech, struct span initial, bool has_initial)
+{
+        if (!span_ieq_str(mech, "EXTERNAL")) {
+                lmtp_reply(l, "504 5.5.4 No such mechanism");
+        } else if (has_initial) {
+                take_external(l, initial);
+        } else {
+                l->external_waiting = true;
+                l->phase = LMTP_AUTH;
+                lmtp_reply(l, "334 ");
+        }
+}
+
 void lmtp_cmd_auth(struct lmtp *l, struct span args)
 {
         size_t end = span_index(args, ' ');
         struct span mech = { args.p, end }, initial = { NULL, 0 };
         struct err err = ERR_INIT;
 
+        if (may_say_external(l) && !l->have_from) {
+                if (end < args.len)
+                        initial = span_trim((struct span){ args.p + end + 1, args.len - end - 1 });
+                begin_external(l, mech, initial, end < args.len);
+                return;
+        }
         if (l->authenticated || l->have_from) {
                 lmtp_reply(l, "503 5.5.1 AUTH is not possible now");
                 return;
@@ -174,6 +219,11 @@ void lmtp_auth_response(struct lmtp *l, struct span line)
         struct err err = ERR_INIT;
 
         l->phase = LMTP_COMMAND;
+        if (l->external_waiting && !span_eq_str(line, "*")) {
+                take_external(l, line);
+                return;
+        }
+        l->external_waiting = false;
         str_clear(&l->auth_input);
         if (span_eq_str(line, "*") || base64_decode(line, &l->auth_input, &err) < 0) {
                 lmtp_auth_deinit(l);

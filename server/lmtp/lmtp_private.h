@@ -76,6 +76,8 @@ struct lmtp {
         bool greeted;                           /* LHLO was given */
         bool utf8;                              /* SMTPUTF8 for this message */
         bool authenticated;                     /* AUTH done, or no need */
+        bool preauthorized;                     /* no need */
+        bool external_waiting, external_done;   /* … and AUTH EXTERNAL was said all the same */
         bool skipping_line;                     /* the rest of an over-long line is thrown away */
         unsigned bad;
         char *helo;

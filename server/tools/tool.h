@@ -46,5 +46,6 @@ int tool_cyr_info_main(int argc, char **argv);          /* info.c */
 int tool_cyr_deny_main(int argc, char **argv);          /* deny.c */
 int tool_quota_main(int argc, char **argv);             /* quota.c */
 int tool_reconstruct_main(int argc, char **argv);       /* reconstruct.c */
+int tool_deliver_main(int argc, char **argv);           /* deliver.c */
 
 #endif
