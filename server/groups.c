@@ -14,17 +14,17 @@ char **groups_of(const char *userid)
 {
         struct passwd pw, *found = NULL;
         struct group gr, *group;
-        gid_t gids[GROUPS_MAX];
+        gid_t gids[GROUPS_MAX], primary = (gid_t)-1;
         int n = GROUPS_MAX, out = 0;
         char buf[16384], **names;
 
-        if (getpwnam_r(userid, &pw, buf, sizeof buf, &found) != 0 || !found)
-                return NULL;
-        if (getgrouplist(userid, found->pw_gid, gids, &n) < 0)
+        if (getpwnam_r(userid, &pw, buf, sizeof buf, &found) == 0 && found)
+                primary = found->pw_gid;
+        if (getgrouplist(userid, primary, gids, &n) < 0)
                 n = n > GROUPS_MAX ? GROUPS_MAX : 0;
         names = xcalloc((size_t)n + 1, sizeof *names);
         for (int i = 0; i < n; i++)
-                if (getgrgid_r(gids[i], &gr, buf, sizeof buf, &group) == 0 && group)
+                if (gids[i] != (gid_t)-1 && getgrgid_r(gids[i], &gr, buf, sizeof buf, &group) == 0 && group)
                         names[out++] = xstrdup(group->gr_name);
         return names;
 }

@@ -3,12 +3,14 @@
  */
 #include "server/sasl_private.h"
 
-#include <grp.h>
+#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
+#include "server/groups.h"
 #include "store/user.h"
 #include "util/lock.h"
 #include "util/log.h"
@@ -96,21 +98,27 @@ static int cb_log(void *context, int level, const char *message)
 
 /* ---- who is who ----------------------------------------------------------------------------------------------------------- */
 
-static bool in_system_group(const char *group, size_t len, const char *user)
+/* Is one of "group:x group:y …" a group of the user? */
+static bool in_group_of(const char *words, const char *user)
 {
-        char name[128], buf[16384];
-        struct group gr, *found = NULL;
+        char **groups = NULL;
+        bool in = false;
 
-        if (len >= sizeof name)
-                return false;
-        memcpy(name, group, len);
-        name[len] = '\0';
-        if (getgrnam_r(name, &gr, buf, sizeof buf, &found) != 0 || !found)
-                return false;
-        for (char **m = gr.gr_mem; *m; m++)
-                if (strcmp(*m, user) == 0)
-                        return true;
-        return false;
+        while (*words && !in) {
+                struct span word;
+
+                words += strspn(words, " \t");
+                word = (struct span){ words, strcspn(words, " \t") };
+                words += word.len;
+                if (word.len <= 6 || strncmp(word.p, "group:", 6) != 0)
+                        continue;
+                if (!groups)
+                        groups = groups_of(user);
+                for (char **g = groups; *g && !in; g++)
+                        in = span_eq_str((struct span){ word.p + 6, word.len - 6 }, *g);
+        }
+        groups_free(&groups);
+        return in;
 }
 
 bool sasl_user_in(const struct conf *conf, const char *ident, const char *option, const char *user)
@@ -121,18 +129,7 @@ bool sasl_user_in(const struct conf *conf, const char *ident, const char *option
                 return false;
         if (conf_words_have(words, user))
                 return true;
-        if (!conf_switch(conf, NULL, "unix_group_enable"))
-                return false;
-        while (*words) {
-                size_t len;
-
-                words += strspn(words, " \t");
-                len = strcspn(words, " \t");
-                if (len > 6 && strncmp(words, "group:", 6) == 0 && in_system_group(words + 6, len - 6, user))
-                        return true;
-                words += len;
-        }
-        return false;
+        return conf_switch(conf, NULL, "unix_group_enable") && in_group_of(words, user);
 }
 
 /* A name with a realm may log in where domains are part of names, or when `loginrealms` has the realm. */
@@ -155,18 +152,42 @@ bool sasl_realm_ok(const struct conf *conf, const char *ident, const char *user)
         return false;
 }
 
+/* virtdomains: on: the address that the client came to is called "mail.one.example", so here is one.example. May block. */
+static const char *interface_domain(struct sasl_conn *c)
+{
+        struct addrinfo hints = { .ai_flags = AI_NUMERICHOST }, *found = NULL;
+        char address[NI_MAXHOST] = "", host[NI_MAXHOST] = "";
+        const char *dot;
+
+        if (c->domain)
+                return c->domain;
+        if (c->local)
+                snprintf(address, sizeof address, "%.*s", (int)strcspn(c->local, ";"), c->local);
+        if (address[0] && getaddrinfo(address, NULL, &hints, &found) == 0 &&
+            getnameinfo(found->ai_addr, found->ai_addrlen, host, sizeof host, NULL, 0, NI_NAMEREQD) != 0)
+                host[0] = '\0';
+        if (found)
+                freeaddrinfo(found);
+        dot = strchr(host, '.');
+        c->domain = xstrdup(dot ? dot + 1 : "");
+        return c->domain;
+}
+
 int sasl_canonical(struct sasl_conn *c, struct span given, char *buf, size_t size, struct err *err)
 {
         struct arena arena = ARENA_INIT;
-        const char *canonical = NULL;
+        const char *canonical = NULL, *user;
         int rc = 0;
 
         if (given.len == 0 || given.len >= size || memchr(given.p, '\0', given.len))
                 return err_set(err, ERR_SYNTAX, "impossible user id");
+        user = arena_strndup(&arena, given.p, given.len);
+        if (strcmp(conf_enum(c->conf, NULL, "virtdomains"), "on") == 0 && !strpbrk(user, "@%") && *interface_domain(c))
+                user = arena_printf(&arena, "%s@%s", user, interface_domain(c));
         if (c->store)
-                rc = user_canonify(c->store, arena_strndup(&arena, given.p, given.len), &arena, &canonical, err);
+                rc = user_canonify(c->store, user, &arena, &canonical, err);
         else
-                canonical = arena_strndup(&arena, given.p, given.len);
+                canonical = user;
         if (rc == 0 && snprintf(buf, size, "%s", canonical) >= (int)size)
                 rc = err_set(err, ERR_BADNAME, "user id too long");
         arena_deinit(&arena);

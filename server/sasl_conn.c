@@ -62,6 +62,7 @@ int sasl_conn_create(const struct sasl_params *params, struct store *store, stru
         c->store = store;
         c->conf = conf_live_get(sasl_library.live);
         c->ident = xstrdup(params->ident ? params->ident : params->service);
+        c->local = params->local ? xstrdup(params->local) : NULL;
         c->plaintext_ok = params->plaintext_ok;
         c->no_password_check = params->no_password_check;
         str_init(&c->binding_octets);
@@ -93,6 +94,8 @@ void sasl_conn_destroy(struct sasl_conn **cp)
         mutex_unlock(&making);
         str_deinit(&c->binding_octets);
         free(c->binding_name);
+        free(c->local);
+        free(c->domain);
         free(c->ident);
         conf_unref(&c->conf);
         free(c);

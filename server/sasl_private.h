@@ -22,6 +22,8 @@ struct sasl_conn {
         char *binding_name;
         char mech[SASL_MECHNAMEMAX + 12];       /* as asked for, in capitals: the library's own name is without -PLUS */
         bool plaintext_ok, no_password_check;
+        char *local;                            /* "addr;port" that the client came to, NULL: not known */
+        char *domain;                           /* virtdomains: on: of user ids without one; "" none; NULL: not looked up yet */
         struct err refused;                     /* why a callback said no: better than the library's own text */
 };
 

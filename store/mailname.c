@@ -142,6 +142,16 @@ bool mailname_owned_by(const char *internal, const char *userid)
         return rest_of_own(internal, userid) != NULL;
 }
 
+bool mailname_in_domain_of(const char *internal, const char *userid)
+{
+        return !mailname_virtdomains() || span_eq(domain_of(internal), userid_domain(userid));
+}
+
+bool mailname_userid_has_domain(const char *userid)
+{
+        return userid_domain(userid).len > 0;
+}
+
 const char *mailname_inbox_of(const char *userid, struct arena *arena)
 {
         struct span domain = userid_domain(userid), local = userid_local(userid);
@@ -494,7 +504,7 @@ static void to_external(const struct namer *who, const char *internal, struct st
                 str_append_c(out, ns->sep);
                 append_external(ns, local, out);
         }
-        if (domain.len && !span_eq(domain, userid_domain(who->userid))) {
+        if (domain.len && (who->is_admin || !span_eq(domain, userid_domain(who->userid)))) {
                 str_append_c(out, '@');
                 str_append_span(out, domain);
         } else if (who->is_admin && ns->virtdomains && strchr(local, '@')) {

@@ -23,6 +23,7 @@ struct namespace *namespace_create(struct conf *conf);
 struct namespace *namespace_ref(struct namespace *ns);
 void namespace_unref(struct namespace **ns);
 char namespace_separator(const struct namespace *ns);                   /* '.' or '/' */
+bool namespace_has_domains(const struct namespace *ns);                 /* virtdomains */
 bool namespace_is_alt(const struct namespace *ns);                      /* altnamespace: INBOX's children stand at the top */
 
 /* Who names a mailbox. */
@@ -61,6 +62,10 @@ bool mailname_is_deleted(const char *internal, const char *deletedprefix);
 /* The owner's user id ("jo.e@dom" from "dom!user.jo^e.Sent") in the arena, NULL for shared mailboxes. */
 const char *mailname_owner(const char *internal, struct arena *arena);
 bool mailname_owned_by(const char *internal, const char *userid);
+/* Virtual domains: is the mailbox in the domain of this user id? Always, without virtual domains. */
+bool mailname_in_domain_of(const char *internal, const char *userid);
+/* Has the user id a domain, other than the default one? An admin's then is all that he administers. */
+bool mailname_userid_has_domain(const char *userid);
 /* "user.jo^e" for user id "jo.e"; with virtdomains "dom!user.joe" for "joe@dom", else "user.joe@dom". Whether there are virtual
  * domains is known since the first namespace_create(): one process serves one kind of user ids. */
 const char *mailname_inbox_of(const char *userid, struct arena *arena);

@@ -76,6 +76,11 @@ char namespace_separator(const struct namespace *ns)
         return ns->sep;
 }
 
+bool namespace_has_domains(const struct namespace *ns)
+{
+        return ns->virtdomains;
+}
+
 bool namespace_is_alt(const struct namespace *ns)
 {
         return ns->alt;

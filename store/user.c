@@ -37,11 +37,13 @@ int user_canonify(struct store *store, const char *given, struct arena *arena, c
         const struct namespace *ns = store_namespace(store);
         struct span local = span_of(given), domain = SPAN("");
         bool fold = conf_switch(store_conf(store), NULL, "username_tolower");
-        const char *at = ns->virtdomains ? strrchr(given, '@') : NULL;
+        const char *at = ns->virtdomains ? strrchr(given, '@') : NULL, *percent = ns->virtdomains ? strrchr(given, '%') : NULL;
         char *user;
 
         if (local.len > USERID_MAX)
                 return err_set(err, ERR_BADNAME, "user id longer than %d octets", USERID_MAX);
+        if (!at || (percent && percent > at))                   /* "joe%example.org": as Cyrus takes it from old clients */
+                at = percent;
         if (at) {
                 local.len = (size_t)(at - given);
                 domain = span_of(at + 1);

@@ -3,15 +3,10 @@
 #include "server/imap/aclcmd.h"
 #include "server/imap/imap_private.h"
 
-/* What can never be taken from the identifier. */
+/* What can never be taken from the identifier. Who is an administrator is not told, as with Cyrus. */
 static uint32_t required_rights(struct imap *imap, const struct mbentry *entry, const char *identifier)
 {
-        const char *admins = conf_str(imap->conf, imap_service(imap), "admins");
-        uint32_t rights = mailname_owned_by(entry->name, identifier) ? imap->owner_rights : 0;
-
-        if (conf_words_have(admins, identifier))
-                rights |= ACL_LOOKUP | ACL_ADMIN;
-        return rights;
+        return mailname_owned_by(entry->name, identifier) ? imap->owner_rights : 0;
 }
 
 static void put_rights(struct imap *imap, const struct mbentry *entry, const char *identifier)

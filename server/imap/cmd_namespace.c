@@ -1,13 +1,23 @@
 /* NAMESPACE (RFC 9051 6.3.10, RFC 2342) */
 #include "server/imap/imap_private.h"
 
+/* As Cyrus: who has no INBOX has no personal namespace either. */
+static bool has_inbox(struct imap *imap)
+{
+        const struct mbentry *entry = mboxlist_find(store_mboxlist(imap->store), mailname_inbox_of(imap->userid, &imap->s->arena));
+        bool has = entry && entry->type != MBTYPE_INTERMEDIATE;
+
+        mbentry_unref(&entry);
+        return has;
+}
+
 static void put_namespace(struct imap *imap, enum namespace_kind kind)
 {
         struct namer who = imap_namer(imap);
         struct str prefix = STR_INIT;
 
         imap_put(imap, " ");
-        if (namespace_prefix(&who, kind, &prefix)) {
+        if ((kind != NAMESPACE_PERSONAL || has_inbox(imap)) && namespace_prefix(&who, kind, &prefix)) {
                 imap_put(imap, "((");
                 imap_put_string(imap, str_span(&prefix));
                 imap_put(imap, " \"%c\"))", namespace_separator(imap->ns));

@@ -191,6 +191,8 @@ static enum cmd_result begin(struct imap *imap)
                 return imap_no(imap, "NOPERM", "Permission denied");
         if (!st->inbox && mailname_is_inbox(st->from) && !imap->is_admin)
                 return imap_no(imap, "NOPERM", "Permission denied");
+        if (!st->inbox && mailname_is_inbox(st->from) && strcmp(st->from, st->to) != 0 && !conf_switch(imap->conf, NULL, "allowusermoves"))
+                return imap_no(imap, "CANNOT", "Users are not renamed here (allowusermoves)");
         st->new_owner = !imap->is_admin && changes_owner(imap, st);
         if (st->new_owner && !(rights & ACL_ADMIN))
                 return imap_no(imap, "NOPERM", "Permission denied");

@@ -92,7 +92,9 @@ static void set_job(void *arg)
         struct metadata_target t = { .store = imap->store, .conf = imap->conf, .userid = imap->userid, .entry = st->entry };
         struct mailbox_ident ident;
 
-        if (metadata_check(&t, st->set, st->n, st->rights, imap->is_admin, &st->err) < 0)
+        bool is_admin = imap->is_admin && (st->entry || !mailname_userid_has_domain(imap->userid));     /* the server is more than his domain */
+
+        if (metadata_check(&t, st->set, st->n, st->rights, is_admin, &st->err) < 0)
                 return;
         st->at = SETTING;
         if (t.entry && (mbentry_ident(imap->store, t.entry, &ident, &st->err) < 0 ||

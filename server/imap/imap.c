@@ -649,9 +649,7 @@ static void imap_session_close(struct session *s)
         imap_unselect(imap);
         sasl_conn_destroy(&imap->sasl);
         namespace_unref(&imap->ns);
-        for (char **g = imap->groups; g && *g; g++)
-                free(*g);
-        free(imap->groups);
+        groups_free(&imap->groups);
         free(imap->userid);
         free(imap->authid);
         conf_unref(&imap->conf);

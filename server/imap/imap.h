@@ -119,6 +119,8 @@ struct imap_command {
         bool uid;                               /* UID form */
         bool seqnos;                            /* UID SEARCH with sequence numbers in it: no expunges (RFC 7162 3.2.10.2) */
         bool said_inbox;                        /* a mailbox was called INBOX; replies to an admin, who sees user/admin, say so too */
+        struct span said;                       /* with virtual domains: what an admin called … */
+        const char *said_internal;              /* … this mailbox, perhaps without its domain: so do replies (cyradm looks for it) */
         struct imap_parser args;                /* after the command's name: the space comes first */
         const char *own_names[2];               /* mailboxes whose names or subscriptions it changes, for NOTIFY; arena */
         struct span line;                       /* CMD_CONTINUE: the line that came (without CRLF) */
@@ -202,8 +204,9 @@ bool imap_arg_mailbox(struct imap *imap, const char **internal_r);
 uint32_t imap_rights(struct imap *imap, const struct mbentry *entry);
 /* The entry and the rights without any reply; NULL, rights 0: not there, no mailbox (an intermediate name), or hidden from this user. */
 const struct mbentry *imap_look_up(struct imap *imap, const char *internal, uint32_t *rights_r);
-/* Names that this user must not see whatever their ACL says: deleted ones, namespaces that are switched off. */
+/* Names that this user must not see whatever their ACL says: those of other domains, deleted ones, namespaces that are switched off. */
 bool imap_name_hidden(struct imap *imap, const char *internal);
+bool imap_name_hidden_from(struct imap *imap, const char *internal, const char *userid, bool is_admin);
 /* May this user create a mailbox of this name: has he the command's `above` on the nearest one above it (RFC 4314 4), or is he an admin? */
 bool imap_may_create(struct imap *imap, const char *internal);
 /* Do these rights on a named mailbox do for the command at hand? */

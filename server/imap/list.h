@@ -33,6 +33,8 @@ struct list {
         enum list_part { PART_ALL, PART_OWN, PART_USERS, PART_SHARED, PART_FIXED, PART_END } part;
         const char *fixed;                      /* PART_FIXED: only below here, as no pattern matches elsewhere */
         bool exact;                             /* no pattern has a wildcard */
+        struct span domain;                     /* "dom!": only names of this domain; empty: all, or those without one */
+        bool part_over;                         /* the rest of the present part is of other domains */
         const char *prefix;                     /* of the present part */
         struct str after;                       /* the last name looked at */
         const struct mbentry *batch[LIST_BATCH];

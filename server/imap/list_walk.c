@@ -2,6 +2,7 @@
  * list_walk - LIST through the mailbox list. Entries come in the order in which a tree is one range, so a mailbox has children if
  * the next visible one is below it, and a name that is only others' parent is told of when the first of them comes by.
  * Own mailboxes, other users' and shared ones are walked one after the other: each is a namespace of its own to the client.
+ * With virtual domains the names of one domain are a range too, "dom!…"; only an admin without a domain is told of others than his own.
  */
 #include <stdio.h>
 
@@ -16,10 +17,19 @@ static const char *users_prefix(struct list *l)
         return bang ? arena_printf(arena, "%.*suser", (int)(bang + 1 - inbox), inbox) : "user";
 }
 
+/* "dom!" of a user in a domain, else "". */
+static struct span domain_bound(struct list *l)
+{
+        const char *inbox = mailname_inbox_of(l->imap->userid, &l->imap->s->arena), *bang = strchr(inbox, '!');
+
+        return (struct span){ inbox, bang ? (size_t)(bang + 1 - inbox) : 0 };
+}
+
 static void begin_part(struct list *l, enum list_part part)
 {
         l->part = part;
         l->root_told = false;
+        l->part_over = false;
         str_clear(&l->after);
         str_clear(&l->last);
         switch (part) {
@@ -32,7 +42,11 @@ static void begin_part(struct list *l, enum list_part part)
         case PART_FIXED:
                 l->prefix = l->fixed;
                 break;
-        case PART_ALL: case PART_SHARED: case PART_END:
+        case PART_ALL: case PART_SHARED:
+                l->prefix = "";
+                str_append_span(&l->after, l->domain);          /* no name is just that */
+                break;
+        case PART_END:
                 l->prefix = "";
                 break;
         }
@@ -43,30 +57,54 @@ static void next_part(struct list *l)
         begin_part(l, l->part == PART_OWN ? PART_USERS : l->part == PART_USERS ? PART_SHARED : PART_END);
 }
 
-/* With one pattern only what is below its fixed beginning need be looked at. */
+static bool is_wildcard(char c)
+{
+        return c == '*' || c == '%';
+}
+
+/* The "@domain" with which a pattern ends; empty: none. */
+static struct span pattern_domain(struct span p)
+{
+        size_t n = p.len;
+
+        while (n && !is_wildcard(p.p[n - 1]) && p.p[n - 1] != '@')
+                n--;
+        return n && p.p[n - 1] == '@' ? (struct span){ p.p + n - 1, p.len - n + 1 } : (struct span){ p.p, 0 };
+}
+
+/* With one pattern only what is below its fixed beginning need be looked at: of the domain that it names. Without one an admin's pattern
+ * means those of all domains. */
 static void find_fixed(struct list *l)
 {
         struct namer who = imap_namer(l->imap);
-        struct span p = l->patterns[0];
+        struct span p = l->patterns[0], domain = { p.p, 0 };
         size_t n = 0;
 
-        while (n < p.len && p.p[n] != '*' && p.p[n] != '%')
+        while (n < p.len && !is_wildcard(p.p[n]))
                 n++;
         l->exact = l->patterns_n == 1 && n == p.len;
         if (l->patterns_n != 1)
                 return;
+        if (n < p.len && l->imap->is_admin && namespace_has_domains(l->imap->ns)) {
+                domain = pattern_domain(p);
+                if (!domain.len && !mailname_userid_has_domain(l->imap->userid))
+                        return;
+        }
         if (n < p.len)
                 while (n && p.p[n - 1] != l->sep)
                         n--;
         if (n && p.p[n - 1] == l->sep)
                 n--;
-        if (n && mailname_internal(&who, (struct span){ p.p, n }, &l->imap->s->arena, &l->fixed, NULL) < 0)
+        if (n)
+                p = span_of(arena_printf(&l->imap->s->arena, "%.*s%.*s", (int)n, p.p, (int)domain.len, domain.p));
+        if (n && mailname_internal(&who, p, &l->imap->s->arena, &l->fixed, NULL) < 0)
                 l->fixed = NULL;
 }
 
 void list_walk_begin(struct list *l)
 {
         find_fixed(l);
+        l->domain = domain_bound(l);
         begin_part(l, l->fixed ? PART_FIXED : l->imap->is_admin ? PART_ALL : PART_OWN);
 }
 
@@ -137,6 +175,10 @@ static void tell_ancestors(struct list *l, const char *internal)
 
 static void take(struct list *l, const struct mbentry *entry)
 {
+        if ((l->part == PART_ALL || l->part == PART_SHARED) && l->domain.len && strncmp(entry->name, l->domain.p, l->domain.len) != 0) {
+                l->part_over = true;                            /* behind the domain */
+                return;
+        }
         if (!belongs(l, entry->name) || !list_visible(l, entry))
                 return;
         flush_pending(l, entry->name);
@@ -150,11 +192,20 @@ static void take(struct list *l, const struct mbentry *entry)
         l->pending = mbentry_ref(entry);
 }
 
-/* What is not this part's, in one jump: all users' mailboxes. '.' sorts below everything, so this is behind "user.…". */
+/* What is not this part's, in one jump: all users' mailboxes – '.' sorts below everything, so "user\x01" is behind "user.…" – and those
+ * of other domains: '"' is in no name, and comes after '!'. */
 static void jump(struct list *l)
 {
-        if (l->part == PART_SHARED && mailname_is_user(l->after.data) && !strchr(l->after.data, '!')) {
+        const char *bang = strchr(l->after.data, '!');
+
+        if (l->part != PART_SHARED)
+                return;
+        if (bang && !l->domain.len) {
+                str_truncate(&l->after, (size_t)(bang - l->after.data));
+                str_append_c(&l->after, '"');
+        } else if (mailname_is_user(l->after.data)) {
                 str_clear(&l->after);
+                str_append_span(&l->after, l->domain);
                 str_append_str(&l->after, "user\x01");
         }
 }
@@ -175,7 +226,7 @@ bool list_walk_step(struct list *l)
                 return false;
         jump(l);
         l->batch_i = 0;
-        l->batch_n = mboxlist_next(ml, l->prefix, l->after.data, l->batch, LIST_BATCH);
+        l->batch_n = l->part_over ? 0 : mboxlist_next(ml, l->prefix, l->after.data, l->batch, LIST_BATCH);
         if (l->batch_n) {
                 str_clear(&l->after);
                 str_append_str(&l->after, l->batch[l->batch_n - 1]->name);

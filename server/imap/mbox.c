@@ -22,6 +22,10 @@ bool imap_arg_mailbox(struct imap *imap, const char **internal_r)
                 return false;
         }
         imap->cmd.said_inbox |= imap_word_is(name, "INBOX");
+        if (imap->is_admin && namespace_has_domains(imap->ns)) {
+                imap->cmd.said = name;
+                imap->cmd.said_internal = *internal_r;
+        }
         return true;
 }
 
@@ -40,15 +44,22 @@ uint32_t imap_rights(struct imap *imap, const struct mbentry *entry)
         return acl_rights(entry->acl, &who);
 }
 
-bool imap_name_hidden(struct imap *imap, const char *internal)
+bool imap_name_hidden_from(struct imap *imap, const char *internal, const char *userid, bool is_admin)
 {
         const char *prefix = conf_str(imap->conf, NULL, "deletedprefix");
 
+        if (!mailname_in_domain_of(internal, userid) && (!is_admin || mailname_userid_has_domain(userid)))
+                return true;
         if (prefix && mailname_is_deleted(internal, prefix))
-                return !imap->is_admin;
-        if (imap->is_admin || mailname_owned_by(internal, imap->userid))
+                return !is_admin;
+        if (is_admin || mailname_owned_by(internal, userid))
                 return false;
         return conf_switch(imap->conf, NULL, mailname_is_user(internal) ? "disable_user_namespace" : "disable_shared_namespace");
+}
+
+bool imap_name_hidden(struct imap *imap, const char *internal)
+{
+        return imap_name_hidden_from(imap, internal, imap->userid, imap->is_admin);
 }
 
 bool imap_may_create(struct imap *imap, const char *internal)

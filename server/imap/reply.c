@@ -256,6 +256,8 @@ void imap_put_mailbox(struct imap *imap, const char *internal)
 
         if (imap->cmd.said_inbox && mailname_is_inbox(internal) && mailname_owned_by(internal, imap->userid))
                 str_append_str(&name, "INBOX");
+        else if (imap->cmd.said_internal && strcmp(imap->cmd.said_internal, internal) == 0)
+                str_append_span(&name, imap->cmd.said);
         else
                 mailname_external(&who, internal, &name);
         imap_put_astring(imap, str_span(&name));

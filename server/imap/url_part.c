@@ -71,17 +71,10 @@ static struct span with_separator(struct imap *imap, struct span name, char sep)
 
 static uint32_t rights_of(struct imap *imap, const struct mbentry *entry, const struct url_identity *who)
 {
-        const char *prefix = conf_str(imap->conf, NULL, "deletedprefix");
-        bool owned = mailname_owned_by(entry->name, who->userid);
-        struct acl_identity identity = { .userid = who->userid, .groups = who->groups, .is_admin = who->is_admin, .is_owner = owned,
-                                         .owner_rights = imap->owner_rights };
+        struct acl_identity identity = { .userid = who->userid, .groups = who->groups, .is_admin = who->is_admin,
+                                         .is_owner = mailname_owned_by(entry->name, who->userid), .owner_rights = imap->owner_rights };
 
-        if (entry->type != MBTYPE_NORMAL)
-                return 0;
-        if (prefix && mailname_is_deleted(entry->name, prefix) && !who->is_admin)
-                return 0;
-        if (!who->is_admin && !owned &&
-            conf_switch(imap->conf, NULL, mailname_is_user(entry->name) ? "disable_user_namespace" : "disable_shared_namespace"))
+        if (entry->type != MBTYPE_NORMAL || imap_name_hidden_from(imap, entry->name, who->userid, who->is_admin))
                 return 0;
         return acl_rights(entry->acl, &identity);
 }

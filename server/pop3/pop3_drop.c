@@ -4,6 +4,7 @@
  * One reader at a time (RFC 1939 4, [IN-USE]): a table of the process's maildrops that are open. IMAP sessions and deliveries go on beside
  * it. Deletions are made at QUIT and nowhere else, and answered when they are on disk.
  */
+#include "server/groups.h"
 #include "server/pop3/pop3_private.h"
 
 #include <inttypes.h>
@@ -71,6 +72,7 @@ static int check_rights(struct pop3 *p, struct err *err)
         struct pop3_drop *d = &p->drop;
         const char *text = conf_str(p->conf, NULL, "implicit_owner_rights");
         struct acl_identity who = { .userid = p->userid, .is_admin = p->is_admin, .is_owner = true };
+        char **groups = NULL;
         uint32_t rights;
 
         d->rights = ACL_FULL;
@@ -78,7 +80,11 @@ static int check_rights(struct pop3 *p, struct err *err)
                 return 0;
         if (text && acl_parse_rights(span_of(text), &rights, NULL) == 0)
                 who.owner_rights = rights;
+        if (conf_switch(p->conf, NULL, "unix_group_enable"))
+                groups = groups_of(p->userid);
+        who.groups = (const char *const *)groups;
         d->rights = acl_rights(d->entry->acl, &who);
+        groups_free(&groups);
         return d->rights & ACL_READ ? 0 : err_set(err, ERR_PERM, "no right to read the mailbox");
 }
 

@@ -188,6 +188,8 @@ def rename(world, source, target, who):
             return 'NOPERM'
         if source.owner != target.owner and 'a' not in r:
             return 'NOPERM'
+    elif source.inbox:
+        return 'CANNOT'                         # without allowusermoves
     return create(world, target, who)
 
 

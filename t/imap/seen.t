@@ -1,5 +1,6 @@
 #!t/transcript
 # \Seen of each user in mailboxes that are not his (RFC 3501 2.3.2 leaves it open, RFC 4314 4: the s right)
+config allowusermoves: yes
 client a as alice
 client a2 as alice
 client b as bob

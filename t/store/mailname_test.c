@@ -160,8 +160,8 @@ Test(mailname, virtual_domains)
                 { "root", 1, 0, "user/joe@", NULL, NULL },
                 { "root", 1, 0, "user/joe/a@c.org@main.org", "user.joe.a@c^org", NULL },
                 { "root@b.org", 1, 0, "user/joe/a@c@b.org", "b.org!user.joe.a@c", NULL },
-                { "root@b.org", 1, 0, "user/joe", "b.org!user.joe", NULL },
-                { "root@b.org", 1, 0, "user/joe@b.org", "b.org!user.joe", "user/joe" },
+                { "root@b.org", 1, 0, "user/joe", "b.org!user.joe", "user/joe@b.org" },
+                { "root@b.org", 1, 0, "user/joe@b.org", "b.org!user.joe", NULL },
                 { "root@b.org", 1, 0, "user/joe@c.org", NULL, NULL },
         };
         static const struct row off[] = {
@@ -239,6 +239,10 @@ Test(mailname, owners_parents_and_kinds)
         cr_expect_not(mailname_owned_by("user.joey", "joe"));
         cr_expect_not(mailname_owned_by("user.jo", "joe"));
         cr_expect_not(mailname_owned_by("user.joe", ""));
+        cr_expect(mailname_in_domain_of("d.org!user.joe", "ann@d.org") && mailname_in_domain_of("news", "ann"));
+        cr_expect(!mailname_in_domain_of("d.org!user.joe", "ann@e.org") && !mailname_in_domain_of("d.org!news", "ann") &&
+                  !mailname_in_domain_of("news", "ann@d.org"));
+        cr_expect(mailname_userid_has_domain("ann@d.org") && !mailname_userid_has_domain("ann"));
         cr_expect_str_eq(mailname_inbox_of("jo.e@d.org", &a), "d.org!user.jo^e");
         cr_expect_str_eq(mailname_parent("user.joe.a.b", &a), "user.joe.a");
         cr_expect_str_eq(mailname_parent("user.joe.a", &a), "user.joe");
