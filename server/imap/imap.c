@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "server/groups.h"
 #include "server/imap/imap_private.h"
 #include "server/imap/notify.h"
 #include "server/msgfile.h"

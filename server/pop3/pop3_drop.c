@@ -4,12 +4,12 @@
  * One reader at a time (RFC 1939 4, [IN-USE]): a table of the process's maildrops that are open. IMAP sessions and deliveries go on beside
  * it. Deletions are made at QUIT and nowhere else, and answered when they are on disk.
  */
-#include "server/groups.h"
 #include "server/pop3/pop3_private.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "server/groups.h"
 #include "server/metrics.h"
 #include "util/clock.h"
 #include "util/hash.h"

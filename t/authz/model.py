@@ -221,8 +221,8 @@ POP3_BOTH = {'CAPA', 'NOOP', 'QUIT'}
 LMTP = {'LHLO': False, 'HELO': False, 'EHLO': False, 'NOOP': False, 'QUIT': False, 'RSET': False, 'VRFY': False, 'AUTH': False,
         'STARTTLS': False, 'MAIL': True, 'RCPT': True, 'DATA': True}
 # cyrctl's operations: for the daemon's own user (and root) alone. Those that change nothing.
-CONTROL_READS = {'acl.get', 'check', 'config', 'list', 'list.check', 'mailbox.entry', 'mailbox.info', 'message.guids', 'message.read',
-                 'metadata.list', 'metrics', 'status', 'user.info', 'user.list'}
+CONTROL_READS = {'acl.get', 'check', 'config', 'info', 'list', 'list.check', 'mailbox.entry', 'mailbox.info', 'message.guids', 'message.read',
+                 'metadata.list', 'metrics', 'quota.list', 'sessions', 'status', 'top', 'trace.list', 'user.info', 'user.list'}
 CONTROL_CHANGES = {'acl.set', 'expire', 'mailbox.create', 'mailbox.delete', 'mailbox.load', 'mailbox.rename', 'mailbox.specialuse',
-                   'message.append', 'metadata.set', 'quota.delete', 'quota.fix', 'quota.list', 'quota.set', 'reconstruct', 'sessions',
-                   'sessions.kick', 'user.create', 'user.delete', 'user.rename'}
+                   'message.append', 'metadata.set', 'quota.delete', 'quota.fix', 'quota.set', 'reconstruct', 'sessions.kick', 'trace.off',
+                   'trace.on', 'user.create', 'user.delete', 'user.rename'}

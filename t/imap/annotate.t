@@ -1,5 +1,6 @@
 #!t/transcript
 # ANNOTATE-EXPERIMENT-1 (RFC 5257): the examples of each section, its errors, rights, limits, and what it means for other extensions
+config allowusermoves: yes
 config annotation_definitions: %DIR%/defs
 config delete_mode: immediate
 covers ANNOTATE-EXPERIMENT-1

@@ -49,7 +49,7 @@ r< * NAMESPACE (("" "/")) (("Other Users/" "/")) (("Shared Folders/" "/"))
 r< OK ...
 client z as admin
 z> NAMESPACE
-z< * NAMESPACE (("INBOX/" "/")) (("user/" "/")) (("" "/"))
+z< * NAMESPACE NIL (("user/" "/")) (("" "/"))                # who has no INBOX has no mailboxes of his own, as with Cyrus
 z< OK ...
 
 == pipelined commands are answered one after the other, in order
