@@ -503,7 +503,7 @@ static int start(struct daemon *d, struct err *err)
             check_directory(conf, &d->identity, err) < 0)
                 goto out;
         d->opened = true;
-        if (d->ops->open(d->live, d->options.backlog, err) < 0)
+        if (d->ops->open(d->live, d->options.backlog, false, err) < 0)
                 goto out;
         run_start(d);
         if (d->stopping) {

@@ -17,8 +17,8 @@
 #include "util/err.h"
 
 struct daemon_ops {
-        /* Root is given up, no thread runs yet. `live` is the daemon's; it outlives what is opened. */
-        int (*open)(struct conf_live *live, int backlog, struct err *err);
+        /* Root is given up, no thread runs yet. `live` is the daemon's; it outlives what is opened. temporary: see server/temporary.h. */
+        int (*open)(struct conf_live *live, int backlog, bool temporary, struct err *err);
         /* imapd.conf was read again and is in `live`; services were changed already. */
         void (*ready)(void);                    /* every service listens */
         void (*reload)(void);

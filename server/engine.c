@@ -166,6 +166,11 @@ bool engine_stopping(void)
         return atomic_load(&the_engine->stopping);
 }
 
+bool engine_temporary(void)
+{
+        return the_engine->options.temporary;
+}
+
 struct store *engine_store(void)
 {
         return the_engine->options.store;

@@ -72,6 +72,7 @@ struct session_engine {
         unsigned deferred;                      /* WAKE_STOP, WAKE_TIMEOUT, EV_KILL held back while something is pending */
         uint64_t connected_ms, active_ms, written_ms, timer_ms, close_by_ms;    /* clock_mono_ms(); 0: none */
         uint64_t dispatched_us;                 /* when this dispatch began */
+        int lifeline;                           /* see struct adoption; -1: none */
         struct limits_place place;
 
         /* for status; guarded by info_class */
@@ -128,8 +129,9 @@ unsigned slot_begin(struct slot *slot);
 bool slot_park(struct slot *slot, unsigned mask, unsigned *bits_r);
 void slot_requeue(struct slot *slot);           /* RUNNING → QUEUED, as continued slice */
 unsigned slot_bits(struct slot *slot);          /* take what came while running */
-/* Make a session for a connection and queue it. Takes fd over; returns false (it is refused and closed) when a limit is reached. */
-bool session_begin(struct service *service, int fd, const struct sockaddr_storage *peer);
+/* Make a session for a connection and queue it. Takes fd over; returns false (it is refused and closed) when a limit is reached. adoption
+ * NULL: the acceptor's own; its lifeline is taken over too. */
+bool session_begin(struct service *service, int fd, const struct sockaddr_storage *peer, struct adoption *adoption);
 /* RUNNING → FREE: everything goes. */
 void session_end(struct session *s);
 void sessions_wake_all(unsigned bits);
@@ -137,6 +139,9 @@ void sessions_wake_all(unsigned bits);
 void sessions_each(void (*fn)(void *ctx, struct session *s, enum slot_state state), void *ctx);
 void info_lock(const struct slot *slot) ACQUIRE(info_class);
 void info_unlock(const struct slot *slot) RELEASE(info_class);
+
+/* The protocol's line for a client that a limit turns away; the caller closes. */
+void session_refuse(struct service *service, int fd, const char *peer, const char *why);
 
 /* ---- session_run.c */
 void session_dispatch(struct pool_item *item);

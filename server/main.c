@@ -3,6 +3,7 @@
  * the daemon, the others are programs of Cyrus.
  */
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,17 +11,22 @@
 
 #include "server/buildinfo.h"
 #include "server/daemon.h"
+#include "server/handover.h"
 #include "server/http.h"
 #include "server/names.h"
 #include "server/protocols.h"
 #include "server/sasl.h"
 #include "server/service.h"
+#include "server/temporary.h"
 #include "server/tls.h"
 #include "server/tools/tool.h"
 #include "store/store.h"
 #include "util/array.h"
+#include "util/clock.h"
 #include "util/log.h"
 #include "util/must.h"
+
+#define MAKE_WAY_MS 15000                       /* for a temporary daemon to end */
 
 /* ---- the server ------------------------------------------------------------------------------------------------------------ */
 
@@ -36,39 +42,10 @@ static struct {
         ARRAY(struct served) services;
 } server;
 
-static const struct session_ops *protocol_of(const struct program *p)
-{
-        static const struct { const char *program; const struct session_ops *ops; } protocols[] = {
-                { "imapd", &imap_ops },
-                { "lmtpd", &lmtp_ops },
-                { "pop3d", &pop3_ops },
-        };
-
-        for (size_t i = 0; i < ARRAY_LEN(protocols); i++)
-                if (strcmp(protocols[i].program, p->name) == 0)
-                        return protocols[i].ops;
-        return NULL;
-}
-
-static struct service_params params_of(const struct master_entry *e, const struct program *p, const struct service_args *args)
-{
-        return (struct service_params){
-                .name = e->name,
-                .ops = protocol_of(p),
-                .tls_at_once = args->tls,
-                .preauthorized = args->preauth,
-                .no_password_check = args->no_password,
-                .no_quota = args->no_quota,
-                .external_ssf = (unsigned)args->external_ssf,
-                .refusal = p->built ? NULL : p->refusal,
-                .maxchild = e->maxchild,
-        };
-}
-
 static int serve(void *context, const struct master_entry *e, const struct program *p, const struct service_args *args,
                  struct bound *b, struct err *err)
 {
-        struct service_params params = params_of(e, p, args);
+        struct service_params params = protocol_params(e->name, p, args, e->maxchild);
         struct served s = { NULL, NULL };
 
         (void)context;
@@ -99,7 +76,7 @@ static struct served *find_served(const char *name)
 static int serve_otherwise(void *context, const struct master_entry *e, const struct program *p, const struct service_args *args,
                            struct err *err)
 {
-        struct service_params params = params_of(e, p, args);
+        struct service_params params = protocol_params(e->name, p, args, e->maxchild);
         struct served *s = find_served(e->name);
 
         (void)context;
@@ -139,19 +116,35 @@ static int open_control(struct conf *conf, int backlog, struct err *err)
         return 0;
 }
 
-static int open_server(struct conf_live *live, int backlog, struct err *err)
+/* A temporary daemon that has the store goes when the real one asks; it takes its time to say goodbye. */
+static int open_store(const struct store_options *options, bool temporary, struct err *err)
+{
+        uint64_t deadline = clock_mono_ms() + MAKE_WAY_MS;
+        bool asked = !temporary && temporary_make_way(options->conf);
+
+        while (store_open(options, &server.store, err) < 0) {
+                if (!asked || err->code != ERR_BUSY || clock_mono_ms() > deadline)
+                        return -1;
+                poll(NULL, 0, 50);
+                err_clear(err);
+        }
+        return 0;
+}
+
+static int open_server(struct conf_live *live, int backlog, bool temporary, struct err *err)
 {
         struct conf *conf = conf_live_get(live);
         struct store_options store = { .conf = conf };
         struct engine_options engine = { .conf = live, .workers = (unsigned)conf_int(conf, NULL, "worker_threads"),
-                                         .auth_threads = (unsigned)conf_int(conf, NULL, "password_threads"), .backlog = backlog };
+                                         .auth_threads = (unsigned)conf_int(conf, NULL, "password_threads"), .backlog = backlog,
+                                         .temporary = temporary };
         int ret = -1;
 
         server.live = live;
         if (tls_init(err) < 0 || sasl_setup(live, err) < 0)
                 goto out;
         server.sasl = true;
-        if (store_open(&store, &server.store, err) < 0)
+        if (open_store(&store, temporary, err) < 0)
                 goto out;
         engine.store = server.store;
         if (engine_start(&engine, err) < 0)
@@ -263,6 +256,15 @@ static int run_job(const struct program *p, int argc, char *const *argv, struct 
         return strcmp(p->name, "idled") == 0 ? 0 : 1;
 }
 
+static const struct daemon_ops daemon_ops = {
+        .open = open_server,
+        .ready = server_ready,
+        .reload = reload_server,
+        .close = close_server,
+        .job = run_job,
+        .services = { NULL, serve, serve_otherwise, serve_no_more },
+};
+
 /* What the binary is under a name of Cyrus. A tool that gets built is added here, and becomes `built` in names.c. */
 static const struct { const char *name; int (*main)(int argc, char **argv); } programs[] = {
         { "ctl_cyrusdb", ctl_cyrusdb_main },
@@ -283,20 +285,10 @@ static int run_program(const struct program *p, int argc, char **argv)
                 if (strcmp(programs[i].name, p->name) == 0)
                         return programs[i].main(argc, argv);
         if (p->kind == PROGRAM_SERVICE)
-                fprintf(stderr, "%s: this service runs inside cyrd: name it in a cmd= of cyrus.conf and start cyrd or master\n", p->name);
-        else
-                fprintf(stderr, "%s: not built into this release of cyrd\n", p->name);
+                return handover_main(p, argc, argv, &daemon_ops);
+        fprintf(stderr, "%s: not built into this release of cyrd\n", p->name);
         return 1;
 }
-
-static const struct daemon_ops daemon_ops = {
-        .open = open_server,
-        .ready = server_ready,
-        .reload = reload_server,
-        .close = close_server,
-        .job = run_job,
-        .services = { NULL, serve, serve_otherwise, serve_no_more },
-};
 
 int main(int argc, char **argv)
 {

@@ -8,8 +8,9 @@
 #include "util/array.h"
 #include "util/str.h"
 
-/* Flags that every service program of Cyrus takes; -U, -T: reuse of processes, which we have none of; -D: a debugger. */
-#define COMMON "C:U:T:D"
+/* Flags that every service program of Cyrus takes; -U, -T: reuse of processes; -D: a debugger; -X: a client on standard input, which needs no
+ * saying here. */
+#define COMMON "C:U:T:DX"
 #define NOT_BUILT "this service is not built into the server"
 
 /* Sorted by name, for bsearch(). */
@@ -134,6 +135,10 @@ static int apply_flag(char flag, const char *value, struct service_args *a, stru
         case 'T':
                 if (!span_u64(span_of(value), 1000000000, &n))
                         return err_set(err, ERR_CONFIG, "-%c: \"%s\" is not a number", flag, value);
+                if (flag == 'U')
+                        a->uses = (unsigned)n;
+                else
+                        a->wait_s = (int)n;
                 break;
         default: break;                         /* understood, without a meaning here */
         }
@@ -142,7 +147,7 @@ static int apply_flag(char flag, const char *value, struct service_args *a, stru
 
 int service_args_parse(const struct program *program, int argc, char *const *argv, struct service_args *args_r, struct err *err)
 {
-        *args_r = (struct service_args){ 0 };
+        *args_r = (struct service_args){ .wait_s = -1 };
         if (!program->flags)
                 return 0;
         for (int i = 1; i < argc; i++) {

@@ -40,6 +40,10 @@ struct service_args {
         bool no_quota;                          /* imapd -q */
         int external_ssf;                       /* -p: strength of a security layer outside of us */
         bool master;                            /* mupdate -m */
+        /* Of a process under another master: how many connections it takes (-U, 0: 250) and how long it waits for one (-T, seconds, -1: 60, 0: for
+         * ever). Inside the daemon they have no meaning. */
+        unsigned uses;
+        int wait_s;
 };
 
 /*

@@ -11,6 +11,8 @@
 #include "util/log.h"
 #include "util/must.h"
 
+#define SERVICES_MAX 1000u                      /* for those who name one with each connection */
+
 struct params_version {
         struct service_params params;           /* immutable; its strings are ours */
         struct params_version *older;
@@ -298,7 +300,7 @@ static void service_accepted(void *ctx, int fd, const struct sockaddr_storage *p
         (void)peer_len;
         atomic_fetch_add(&s->connections, 1);
         atomic_fetch_add(&s->total, 1);
-        if (!session_begin(s, fd, peer))
+        if (!session_begin(s, fd, peer, NULL))
                 atomic_fetch_sub(&s->connections, 1);   /* ready() is asked again right after this */
 }
 
@@ -342,24 +344,100 @@ void service_session_gone(struct service *s)
         unlock_services();
 }
 
-int service_adopt(struct service *s, int fd, struct err *err)
+static void adoption_refused(struct adoption *a)
+{
+        close(a->fd);
+        if (a->lifeline >= 0)
+                close(a->lifeline);
+}
+
+/* One more, if maxchild allows it. The acceptor asks before it accepts; here the connection is there already. */
+static bool take_place(struct service *s)
+{
+        int max = service_params(s)->maxchild;
+
+        if (atomic_fetch_add(&s->connections, 1) >= (unsigned)max && max >= 0) {
+                service_session_gone(s);
+                return false;
+        }
+        atomic_fetch_add(&s->total, 1);
+        return true;
+}
+
+int service_adopt(struct service *s, struct adoption *a, struct err *err)
 {
         struct sockaddr_storage peer;
         socklen_t len = sizeof peer;
 
         memset(&peer, 0, sizeof peer);
         if (atomic_load(&the_engine->stopping)) {
-                close(fd);
+                adoption_refused(a);
                 return err_set(err, ERR_CANCELLED, "the daemon is stopping");
         }
-        if (getpeername(fd, (struct sockaddr *)&peer, &len) < 0)
+        if (getpeername(a->fd, (struct sockaddr *)&peer, &len) < 0)
                 memset(&peer, 0, sizeof peer);          /* not a socket, or not connected: counts as local */
-        atomic_fetch_add(&s->connections, 1);
-        atomic_fetch_add(&s->total, 1);
-        if (session_begin(s, fd, &peer))
+        if (!take_place(s)) {
+                session_refuse(s, a->fd, "adopted", "maxchild is reached");
+                adoption_refused(a);
+                return err_set(err, ERR_LIMIT, "too many connections of this service");
+        }
+        if (session_begin(s, a->fd, &peer, a))
                 return 0;
         service_session_gone(s);
         return err_set(err, ERR_LIMIT, "too many connections");
+}
+
+/* Apart from how many there may be at once: that is the service's, whoever comes. */
+static bool serves_alike(const struct service_params *a, const struct service_params *b)
+{
+        struct service_params same = *a;
+
+        same.maxchild = b->maxchild;
+        same.per_address_max = b->per_address_max;
+        return params_same(&same, b);
+}
+
+static struct service *find_alike(const struct service_params *params, int *maxchild_r, unsigned *n_r)
+{
+        struct service *found = NULL;
+
+        *n_r = 0;
+
+        lock_services();
+        for (struct service *s = services.first; s; s = s->next) {
+                const struct service_params *p = service_params(s);
+
+                ++*n_r;
+                if (strcmp(p->name, params->name) != 0 || p->ops != params->ops)
+                        continue;
+                *maxchild_r = p->maxchild;
+                if (!found && serves_alike(p, params))
+                        found = service_ref(s);
+        }
+        unlock_services();
+        return found;
+}
+
+int service_for(const struct service_params *params, struct service **service_r, struct err *err)
+{
+        struct service_params made = *params;
+        unsigned n;
+
+        *service_r = find_alike(params, &made.maxchild, &n);
+        if (*service_r)
+                return 0;
+        if (n >= SERVICES_MAX)
+                return err_set(err, ERR_UNSUPPORTED, "there are %u services already", n);
+        /* Two who come at the same time make two: each works, and both live as long as the engine. */
+        if (service_add(&made, service_r, err) < 0)
+                return -1;
+        service_ref(*service_r);
+        return 0;
+}
+
+void service_release(struct service **s)
+{
+        service_unref(s);
 }
 
 /* ---- refusing ------------------------------------------------------------------------------------------------------------- */

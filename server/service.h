@@ -16,6 +16,7 @@ struct engine_options {
         struct conf_live *conf;
         struct store *store;
         unsigned workers;                       /* 0: twice the processors, at least 4 */
+        bool temporary;                         /* see engine_temporary() */
         unsigned db_threads, auth_threads, disk_threads;        /* 0: 1, 4, 2 */
         int backlog;
 };
@@ -26,6 +27,8 @@ int engine_start(const struct engine_options *options, struct err *err);
 void engine_stop(unsigned grace_ms);
 /* For what runs long on another thread: engine_stop() has begun. Any thread. */
 bool engine_stopping(void);
+/* Is this a daemon that serves clients who are handed over, and ends with the last of them (server/temporary.h)? */
+bool engine_temporary(void);
 struct store *engine_store(void);
 struct conf *engine_conf(void);                 /* the present snapshot, with a reference: conf_unref() */
 
@@ -50,8 +53,22 @@ int service_listen(struct service *service, int fd, struct err *err);
 void service_close_listeners(struct service *service);
 void service_remove(struct service **service);  /* closes listeners; freed when its last session is gone */
 void service_update(struct service *service, const struct service_params *params);      /* HUP: for new connections */
-/* Serve a connection that came another way (SCM_RIGHTS, inetd, tests with a socketpair). */
-int service_adopt(struct service *service, int fd, struct err *err);
+/*
+ * Serve a connection that came another way (SCM_RIGHTS, tests with a socketpair), within all limits of the service; who is turned away has
+ * been told. The descriptors are taken over, whatever happens. ERR_LIMIT: turned away; ERR_CANCELLED: the daemon is stopping.
+ */
+struct adoption {
+        int fd;                                 /* a connected stream socket */
+        int lifeline;                           /* closed when the session has ended, so that somebody may wait for that; -1: none */
+        bool listened;                          /* a listening socket gave it: its peer is what it seems. Otherwise a Unix socket says nothing
+                                                 * about who is at its other end, and is no reason for trust. */
+        char name_r[20];                        /* the session's name in logs */
+};
+int service_adopt(struct service *service, struct adoption *a, struct err *err);
+/* A service with this name, protocol, flags and maxchild `params->maxchild` as far as one must be made: for connections that are adopted. With a
+ * reference: service_release(). May read certificates: not on a worker. */
+int service_for(const struct service_params *params, struct service **service_r, struct err *err);
+void service_release(struct service **service);
 
 const char *service_name(const struct service *service);
 const struct service_params *service_params(const struct service *service);

@@ -280,7 +280,7 @@ static void tune_socket(int fd, int family)
 
 /* The protocol's own line for a client that a limit turns away – in clear, so not where TLS comes first. The socket's buffer is
  * empty: it takes the line or the client does without. The caller closes. */
-static void refuse(struct service *service, int fd, const char *peer, const char *why)
+void session_refuse(struct service *service, int fd, const char *peer, const char *why)
 {
         const struct service_params *params = service_params(service);
         const char *line = params->ops ? params->ops->too_many : NULL;
@@ -296,7 +296,8 @@ static void refuse(struct service *service, int fd, const char *peer, const char
         }
 }
 
-static struct session *session_make(struct service *service, int fd, const struct sockaddr_storage *peer, struct slot *slot)
+static struct session *session_make(struct service *service, int fd, const struct sockaddr_storage *peer, const struct adoption *adoption,
+                                    struct slot *slot)
 {
         const struct service_params *params = service_params(service);
         const struct session_ops *ops = params->ops && !params->refusal ? params->ops : &refusal_ops;
@@ -316,6 +317,11 @@ static struct session *session_make(struct service *service, int fd, const struc
         s->started = clock_wall_s();
         s->peer_is_unix = peer->ss_family != AF_INET && peer->ss_family != AF_INET6;
         format_address(s->peer, sizeof s->peer, peer);
+        s->engine->lifeline = adoption ? adoption->lifeline : -1;
+        if (adoption && !adoption->listened && s->peer_is_unix) {
+                s->peer_is_unix = false;
+                snprintf(s->peer, sizeof s->peer, "tunnel");
+        }
         memset(&local, 0, sizeof local);
         if (getsockname(fd, (struct sockaddr *)&local, &len) < 0)
                 memset(&local, 0, sizeof local);
@@ -332,7 +338,13 @@ static struct session *session_make(struct service *service, int fd, const struc
         return s;
 }
 
-bool session_begin(struct service *service, int fd, const struct sockaddr_storage *peer)
+static void adoption_ends(struct adoption *adoption)
+{
+        if (adoption && adoption->lifeline >= 0)
+                close(adoption->lifeline);
+}
+
+bool session_begin(struct service *service, int fd, const struct sockaddr_storage *peer, struct adoption *adoption)
 {
         const struct service_params *params = service_params(service);
         struct slot *slot = slot_take();
@@ -343,23 +355,27 @@ bool session_begin(struct service *service, int fd, const struct sockaddr_storag
         atomic_fetch_add(&the_engine->accepted, 1);
         tune_socket(fd, peer->ss_family);
         if (!slot) {
-                refuse(service, fd, "?", "no more sessions");
+                session_refuse(service, fd, "?", "no more sessions");
                 close(fd);
+                adoption_ends(adoption);
                 return false;
         }
-        s = session_make(service, fd, peer, slot);
+        s = session_make(service, fd, peer, adoption, slot);
         switch (limits_enter(&s->engine->place, peer, params->name, params->per_address_max, s->id, s->engine->connected_ms, &evict)) {
         case LIMITS_OK:
                 break;
         case LIMITS_HOST:
         case LIMITS_STRANGERS:
-                refuse(service, fd, s->peer, "too many connections");
+                session_refuse(service, fd, s->peer, "too many connections");
+                adoption_ends(adoption);
                 stream_destroy(&s->stream);
                 service_unref(&s->service);
                 free(s);
                 slot_give(slot);
                 return false;
         }
+        if (adoption)
+                snprintf(adoption->name_r, sizeof adoption->name_r, "%s", s->name);
         atomic_fetch_add(&the_engine->sessions, 1);
         info_lock(slot);
         slot->session = s;
@@ -399,6 +415,8 @@ void session_end(struct session *s)
         if (e->in_epoll)
                 acceptor_disarm(the_engine->acceptor, stream_fd(s->stream));
         stream_destroy(&s->stream);
+        if (e->lifeline >= 0)
+                close(e->lifeline);
         free(e->user);
         free(e->mailbox);
         free(s);

@@ -47,6 +47,9 @@ void stream_destroy(struct stream **sp)
         tls_release(s);
         sasl_release(s);
         free(s->tap);
+        while (s->fds && s->fds->n)
+                close(s->fds->fd[--s->fds->n]);
+        free(s->fds);
         if (s->fd >= 0)
                 close(s->fd);
         free(s);
@@ -79,12 +82,43 @@ uint64_t stream_bytes_out(const struct stream *s)
 
 /* ---- reading -------------------------------------------------------------------------------------------------------------- */
 
+static void keep_fds(struct stream_fds *fds, const struct msghdr *m)
+{
+        for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR((struct msghdr *)(uintptr_t)m, c)) {
+                size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+                int fd;
+
+                if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+                        continue;
+                for (size_t i = 0; i < n; i++) {
+                        memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
+                        if (fds->n < STREAM_FDS)
+                                fds->fd[fds->n++] = fd;
+                        else
+                                close(fd);
+                }
+        }
+}
+
+/* For more descriptors than there is room for here the kernel has none made. */
+static ssize_t read_with_fds(struct stream *s, void *buf, size_t max)
+{
+        _Alignas(struct cmsghdr) char control[CMSG_SPACE(STREAM_FDS * sizeof(int))];
+        struct iovec iov = { buf, max };
+        struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control };
+        ssize_t n = recvmsg(s->fd, &m, MSG_CMSG_CLOEXEC);
+
+        if (n > 0)
+                keep_fds(s->fds, &m);
+        return n;
+}
+
 static enum stream_result socket_read(struct stream *s, void *buf, size_t max, size_t *n_r, struct err *err)
 {
         ssize_t n;
 
         do
-                n = read(s->fd, buf, max);              /* not recv(): the descriptors of inetd may be no sockets */
+                n = s->fds ? read_with_fds(s, buf, max) : read(s->fd, buf, max);
         while (n < 0 && errno == EINTR);
         if (n > 0) {
                 *n_r = (size_t)n;
@@ -452,4 +486,22 @@ void stream_tap(struct stream *s, void (*fn)(void *ctx, bool from_client, const 
                 s->tap = xcalloc(1, sizeof *s->tap);
         s->tap->fn = fn;
         s->tap->ctx = ctx;
+}
+
+void stream_accept_fds(struct stream *s)
+{
+        if (!s->fds)
+                s->fds = xcalloc(1, sizeof *s->fds);
+}
+
+int stream_take_fd(struct stream *s)
+{
+        int fd;
+
+        if (!s->fds || s->fds->n == 0)
+                return -1;
+        fd = s->fds->fd[0];
+        s->fds->n--;
+        memmove(s->fds->fd, s->fds->fd + 1, s->fds->n * sizeof fd);
+        return fd;
 }

@@ -63,6 +63,12 @@ void stream_shutdown(struct stream *s);
 /* A copy of what passes in clear goes here: telemetry. fn is called with what was read / what was sent. NULL: none. */
 void stream_tap(struct stream *s, void (*fn)(void *ctx, bool from_client, const void *p, size_t len), void *ctx);
 
+/* Keep descriptors that come with the octets of a Unix socket (SCM_RIGHTS): STREAM_FDS at most, any more are closed. */
+#define STREAM_FDS 2
+void stream_accept_fds(struct stream *s);
+/* The next of them, now the caller's; -1: there is none. */
+int stream_take_fd(struct stream *s);
+
 uint64_t stream_bytes_in(const struct stream *s);
 uint64_t stream_bytes_out(const struct stream *s);
 

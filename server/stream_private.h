@@ -34,6 +34,11 @@ struct stream_deflate {                         /* present once COMPRESS is acti
         bool ended;
 };
 
+struct stream_fds {                             /* present when descriptors may come */
+        int fd[STREAM_FDS];
+        unsigned n;
+};
+
 struct stream_tap {
         void (*fn)(void *ctx, bool from_client, const void *p, size_t len);
         void *ctx;
@@ -50,6 +55,7 @@ struct stream {
         struct stream_sasl *sasl;
         struct stream_deflate *deflate;
         struct stream_tap *tap;
+        struct stream_fds *fds;
         uint64_t bytes_in, bytes_out;           /* atomic, relaxed: status reads them */
 };
 

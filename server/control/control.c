@@ -3,6 +3,7 @@
  *   request   {"op": "mailbox.create", "args": {…}}
  *   reply     {"row": {…}} …   {"progress": {"done": n, "total": n, "unit": "…"}} …
  *             {"ok": true}  or  {"ok": false, "code": "notfound", "error": "…"}
+ * Descriptors that come with a request (SCM_RIGHTS) are the operation's: handover.
  * Who may connect is the socket's mode (0600, the daemon's user) – there is no other authentication. The operation runs on a
  * thread for such operations; its rows pass through a bounded buffer, so that one who does not read holds up only its own operation, and not
  * for longer than STALL_S.
@@ -10,6 +11,8 @@
 #include "server/control/ops.h"
 
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "server/protocols.h"
 #include "server/service.h"
@@ -133,12 +136,22 @@ static void take_buffer(struct control *c, bool all)
         mutex_unlock(&c->lock);
 }
 
+/* What an operation left of the descriptors that came with its request. */
+static void drop_fds(struct control *c)
+{
+        for (int i = 0; i < STREAM_FDS; i++) {
+                if (c->call.fds[i] >= 0)
+                        close(c->call.fds[i]);
+                c->call.fds[i] = -1;
+        }
+}
+
 static void finish(struct control *c)
 {
         char quoted[LOG_QUOTE_MAX];
 
         take_buffer(c, true);
-        if (c->cancelled && c->rc == 0)         /* something is missing: that is not "ok" */
+        if (c->cancelled && c->rc == 0 && !(c->op->flags & CTL_QUICK))         /* something is missing: that is not "ok" */
                 c->rc = err_set(&c->err, ERR_CANCELLED, "cut short: the reply was not read in time, or the server is going down");
         if (c->rc == 0)
                 reply(c, json_pack("{s:b}", "ok", 1));
@@ -148,9 +161,18 @@ static void finish(struct control *c)
                 log_event(LOG_NOTE, c->s->name, "control.done", "op=%s result=%s", c->op->name,
                           c->rc == 0 ? "ok" : log_quote_str(quoted, c->err.text));
         conf_unref(&c->call.conf);
+        drop_fds(c);
         json_decref(c->request);
         c->request = NULL;
         c->running = false;
+}
+
+static uid_t peer_uid(const struct session *s)
+{
+        struct ucred who;
+        socklen_t len = sizeof who;
+
+        return getsockopt(stream_fd(s->stream), SOL_SOCKET, SO_PEERCRED, &who, &len) == 0 ? who.uid : (uid_t)-1;
 }
 
 static void begin(struct control *c, struct span line)
@@ -167,17 +189,21 @@ static void begin(struct control *c, struct span line)
                 reply_error(c, "syntax", !c->request ? error.text : op ? "no such operation" : "no \"op\"");
                 json_decref(c->request);
                 c->request = NULL;
+                for (int fd; (fd = stream_take_fd(c->s->stream)) >= 0;)
+                        close(fd);
                 return;
         }
         if (!args)
                 json_object_set_new(c->request, "args", args = json_object());
         c->call = (struct ctl_call){ .store = engine_store(), .conf = engine_conf(), .in_daemon = true, .args = args, .row = on_row,
-                                     .progress = on_progress, .cancelled = is_cancelled, .ctx = c };
+                                     .progress = on_progress, .cancelled = is_cancelled, .ctx = c, .peer_uid = peer_uid(c->s) };
+        for (int i = 0; i < STREAM_FDS; i++)
+                c->call.fds[i] = stream_take_fd(c->s->stream);
         err_clear(&c->err);
         c->cancelled = false;                   /* no job runs: nobody else looks at it */
         c->running = true;
         session_set_status(c->s, NULL, c->op->name);
-        session_offload(c->s, &c->job, OFFLOAD_CONTROL, run_op, c);
+        session_offload(c->s, &c->job, c->op->flags & CTL_QUICK ? OFFLOAD_DISK : OFFLOAD_CONTROL, run_op, c);
 }
 
 static void control_open(struct session *s)
@@ -185,6 +211,9 @@ static void control_open(struct session *s)
         struct control *c = s->self;
 
         c->s = s;
+        stream_accept_fds(s->stream);
+        for (int i = 0; i < STREAM_FDS; i++)
+                c->call.fds[i] = -1;
         mutex_init(&c->lock);
         cond_init(&c->drained);
         str_init(&c->buffer);
@@ -241,6 +270,7 @@ static void control_close(struct session *s)
 
         if (c->running)
                 conf_unref(&c->call.conf);
+        drop_fds(c);
         json_decref(c->request);
         str_deinit(&c->buffer);
         cond_deinit(&c->drained);

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "server/stream.h"
 #include "store/store.h"
 #include "util/conf.h"
 #include "util/err.h"
@@ -26,6 +27,9 @@ struct ctl_call {
         /* The one who asked is gone: stop soon. */
         bool (*cancelled)(struct ctl_call *call);
         void *ctx;
+        /* In the daemon: who asked, and descriptors that came with the request, -1: none. What an operation keeps of them it sets to -1. */
+        uid_t peer_uid;
+        int fds[STREAM_FDS];
 };
 
 enum {
@@ -33,6 +37,7 @@ enum {
         CTL_NO_STORE     = 1u << 1,             /* cyrctl need not open the store */
         CTL_READS        = 1u << 2,             /* changes nothing: not in the audit trail */
         CTL_QUIET        = 1u << 3,             /* one of very many: not in the audit trail when it went well */
+        CTL_QUICK        = 1u << 4,             /* takes no time, and must not wait for those that do */
 };
 
 struct ctl_op {
@@ -61,6 +66,8 @@ int ctl_top(struct ctl_call *call, struct err *err);
 int ctl_trace_on(struct ctl_call *call, struct err *err);               /* ops_trace.c */
 int ctl_trace_off(struct ctl_call *call, struct err *err);
 int ctl_trace_list(struct ctl_call *call, struct err *err);
+int ctl_handover(struct ctl_call *call, struct err *err);               /* ops_handover.c */
+int ctl_temporary_end(struct ctl_call *call, struct err *err);
 int ctl_info(struct ctl_call *call, struct err *err);                   /* ops_info.c */
 int ctl_config(struct ctl_call *call, struct err *err);
 int ctl_list(struct ctl_call *call, struct err *err);                   /* ops_mailbox.c */

@@ -44,15 +44,19 @@ int ctl_status(struct ctl_call *call, struct err *err)
         (void)err;
         if (call->in_daemon) {
                 struct engine_stats st;
+                json_t *row;
 
                 engine_stats(&st);
-                call->row(call, json_pack("{s:s, s:s, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "kind", "daemon",
+                row = json_pack("{s:s, s:s, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "kind", "daemon",
                                           "version", CYRD_VERSION, "pid", (int)getpid(),
                                           "sessions", (json_int_t)st.sessions, "parked", (json_int_t)st.parked,
                                           "queued", (json_int_t)st.queued, "workers", (json_int_t)st.workers,
                                           "workers_busy", (json_int_t)st.workers_busy,
                                           "accepted_total", (json_int_t)st.accepted_total,
-                                          "refused_total", (json_int_t)st.refused_total));
+                                          "refused_total", (json_int_t)st.refused_total);
+                if (engine_temporary())
+                        json_object_set_new(row, "temporary", json_true());
+                call->row(call, row);
         } else {
                 call->row(call, json_pack("{s:s, s:s, s:s}", "kind", "daemon", "version", CYRD_VERSION, "state", "stopped"));
         }

@@ -123,8 +123,38 @@ static int send_object(int fd, json_t *object, struct err *err)
         return rc;
 }
 
+/* They travel with an octet; a blank in front of an object is none of it. */
+static int send_fds(struct ctl_client *client, int fd, struct err *err)
+{
+        _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof client->send_fds)];
+        char blank[] = " ";
+        struct iovec iov = { blank, 1 };
+        size_t size = client->send_fds_n * sizeof *client->send_fds;
+        struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = CMSG_SPACE(size) };
+        struct cmsghdr *c;
+        ssize_t n;
+
+        if (size == 0)
+                return 0;
+        memset(control, 0, sizeof control);
+        c = CMSG_FIRSTHDR(&m);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(size);
+        memcpy(CMSG_DATA(c), client->send_fds, size);
+        do
+                n = sendmsg(fd, &m, MSG_NOSIGNAL);
+        while (n < 0 && errno == EINTR);
+        client->send_fds_n = 0;
+        return n == 1 ? 0 : err_errno(err, errno, "sendmsg");
+}
+
 static int call_daemon(struct ctl_client *client, int fd, const char *op, json_t *args, struct err *err)
 {
+        if (send_fds(client, fd, err) < 0) {
+                json_decref(args);
+                return -1;
+        }
         return send_object(fd, json_pack("{s:s, s:o}", "op", op, "args", args), err) < 0 ? -1 : take_replies(client, fd, err);
 }
 

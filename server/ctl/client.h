@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "server/stream.h"
 #include "util/conf.h"
 #include "util/err.h"
 
@@ -21,6 +22,8 @@ struct ctl_client {
         void (*progress)(void *ctx, uint64_t done, uint64_t total, const char *unit);
         void (*waiting)(void *ctx);             /* a second has passed without an answer; NULL: nobody wants to know */
         void *ctx;
+        int send_fds[STREAM_FDS];               /* descriptors that go along with the next call to a daemon; they stay ours */
+        unsigned send_fds_n;
         /* Between ctl_client_open() and close. */
         int fd;                                 /* 0: not open */
         pid_t child;                            /* 0: at the other end is the daemon */
