@@ -539,23 +539,84 @@ static struct span text_span(struct arena *arena, bool places, const char *p, ui
         return (struct span){ NULL, len };
 }
 
-int mailbox_front(struct mailbox *m, const struct msg *msg, unsigned want, struct arena *arena, struct msg_front *f_r,
-                  struct err *err)
+/* ---- fronts ---- */
+
+#define FRONT_WINDOW ((size_t)64 << 10)
+#define FRONT_GAP 8192u                         /* octets between two fronts that are cheaper to read than to leave out */
+
+void front_window_deinit(struct front_window *w)
+{
+        free(w->buf);
+        *w = (struct front_window){ 0 };
+}
+
+static bool in_window(const struct front_window *w, uint64_t segment, uint64_t offset, uint64_t len)
+{
+        return w->len && w->segment == segment && offset >= w->offset && offset + len <= w->offset + w->len;
+}
+
+void front_window_plan(struct front_window *w, const struct msg *msgs, uint32_t n)
+{
+        uint64_t begin = msgs[0].offset, end = begin + sizeof(struct mlog_header) + msgs[0].front_len;
+
+        w->ahead = 0;
+        if (in_window(w, msgs[0].segment, begin, end - begin))
+                return;
+        for (uint32_t i = 1; i < n; i++) {
+                const struct msg *next = &msgs[i];
+                uint64_t to = next->offset + sizeof(struct mlog_header) + next->front_len;
+
+                if (!next->uid || next->segment != msgs[0].segment || next->offset < end || next->offset - end > FRONT_GAP ||
+                    to - begin > FRONT_WINDOW)
+                        break;
+                end = to;
+                w->ahead = (size_t)(end - begin);
+        }
+}
+
+/* The front from the window, which is filled where that pays. NULL: to be read by itself, which also says what is wrong. */
+static const char *front_from_window(struct front_window *w, const struct segment *seg, uint64_t offset, const struct msg *msg,
+                                     struct mlog_header *h)
+{
+        size_t len = sizeof *h + msg->front_len;
+
+        if (!in_window(w, seg->info.id, offset, len)) {
+                if (w->ahead <= len)
+                        return NULL;
+                if (!w->buf)
+                        w->buf = xmalloc(FRONT_WINDOW);
+                w->len = 0;
+                if (file_read(seg->file, w->buf, w->ahead, offset, NULL) < 0)
+                        return NULL;
+                w->segment = (uint32_t)seg->info.id;
+                w->offset = offset;
+                w->len = w->ahead;
+        }
+        return mlog_record_at(w->buf + (offset - w->offset), w->len - (size_t)(offset - w->offset), &seg->info, offset, h);
+}
+
+int mailbox_front(struct mailbox *m, const struct msg *msg, unsigned want, struct arena *arena, struct front_window *window,
+                  struct msg_front *f_r, struct err *err)
 {
         struct mlog_header h;
         struct str front = STR_INIT;
-        const struct mlog_message *f;
+        const struct mlog_message *f = NULL;
+        const char *base = NULL, *p;
         struct segment *seg;
-        const char *p;
         uint64_t offset;
         bool checked;
-        int rc;
+        int rc = 0;
 
         memset(f_r, 0, sizeof *f_r);
         if (find_segment(m, msg, &seg, &offset, &checked, err) < 0)
                 return -1;
-        rc = mlog_read_record(seg->file, &seg->info, offset, &h, &front, err);
-        f = (const void *)front.data;
+        if (window)
+                base = front_from_window(window, seg, offset, msg, &h);
+        if (!base) {
+                rc = mlog_read_record(seg->file, &seg->info, offset, &h, &front, err);
+                base = front.data;
+        }
+        f = (const void *)base;
         if (rc == 0 && (h.type != MLOG_MESSAGE || h.front_len != msg->front_len))
                 rc = err_set(err, ERR_CORRUPT, "%s: no message at %llu", file_path(seg->file), (unsigned long long)offset);
         if (rc < 0) {
@@ -576,7 +637,7 @@ int mailbox_front(struct mailbox *m, const struct msg *msg, unsigned want, struc
         if (want & FRONT_BODY)
                 f_r->body = text_span(arena, want & FRONT_PLACES, p, f->body_len, seg, f_r);
         segment_unref(&seg);
-        p = front.data + mlog_align((uint64_t)(p - front.data) + f->body_len);
+        p = base + mlog_align((uint64_t)(p - base) + f->body_len);
         if ((want & FRONT_PARTS) && mime_parts_valid((const void *)p, f->parts_n, f->size)) {
                 void *parts = arena_alloc(arena, f->parts_n * sizeof(struct mime_part) + 1);
 

@@ -200,8 +200,22 @@ struct msg_front {
 enum { FRONT_ENVELOPE = 1, FRONT_BODYSTRUCTURE = 2, FRONT_BODY = 4, FRONT_PARTS = 8, FRONT_HEADER = 16, FRONT_ALL = 31,
        FRONT_PLACES = 32 };
 #define FRONT_LARGE ((size_t)32 * 1024)
-int mailbox_front(struct mailbox *mbox, const struct msg *msg, unsigned want, struct arena *arena, struct msg_front *front_r,
-                  struct err *err);
+/*
+ * Octets that were read in one go for the fronts of several messages, kept by who reads them for one mailbox. Begins as { 0 }; any thread, one
+ * at a time. front_window_deinit() gives the memory back (and may be followed by further use).
+ */
+struct front_window {
+        char *buf;
+        uint32_t segment;
+        uint64_t offset;
+        size_t len, ahead;
+};
+/* Before mailbox_front() of msgs[0]: msgs[1] … msgs[n - 1] are likely to be next. Those that lie near are read with it. */
+void front_window_plan(struct front_window *w, const struct msg *msgs, uint32_t n);
+void front_window_deinit(struct front_window *w);
+/* `window` may be NULL. */
+int mailbox_front(struct mailbox *mbox, const struct msg *msg, unsigned want, struct arena *arena, struct front_window *window,
+                  struct msg_front *front_r, struct err *err);
 
 /* ---- staging: octets that are about to become a message ---- */
 

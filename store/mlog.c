@@ -422,6 +422,19 @@ damaged:
         return err_set(err, ERR_CORRUPT, "%s: no whole record at %llu", file_path(file), (unsigned long long)offset);
 }
 
+const char *mlog_record_at(const char *p, size_t n, const struct mlog_segment_info *info, uint64_t offset, struct mlog_header *header_r)
+{
+        const char *front = p + sizeof *header_r;
+
+        if (n < sizeof *header_r)
+                return NULL;
+        memcpy(header_r, p, sizeof *header_r);
+        if (!header_valid(header_r, info, offset, UINT64_MAX) || header_r->front_len > n - sizeof *header_r ||
+            crc32c(0, front, header_r->front_len) != header_r->front_crc || !mlog_front_valid(header_r, front))
+                return NULL;
+        return front;
+}
+
 /* ---- fronts ---- */
 
 static bool message_valid(const struct mlog_header *h, const struct mlog_message *m)

@@ -241,6 +241,9 @@ int mlog_scan_next(struct mlog_scan *s, struct mlog_record *rec_r, struct err *e
 /* Read and check one record's header and front at a known place (not its body). `front` gets the octets. ERR_CORRUPT. */
 int mlog_read_record(struct file *file, const struct mlog_segment_info *info, uint64_t offset, struct mlog_header *header_r,
                      struct str *front, struct err *err);
+/* The same of a record whose header and front are in memory: `n` octets from `p` (8-aligned) on, which stand at `offset` of the segment. NULL
+ * when it is not whole or not there, else its front, within `p`. */
+const char *mlog_record_at(const char *p, size_t n, const struct mlog_segment_info *info, uint64_t offset, struct mlog_header *header_r);
 /* Is this front what its type says, all lengths inside? What follows may rely on it. */
 bool mlog_front_valid(const struct mlog_header *h, const void *front);
 

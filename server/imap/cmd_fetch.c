@@ -31,6 +31,7 @@ static void end_message(struct fetch_state *st)
 void fetch_release(struct fetch_state *st)
 {
         end_message(st);
+        front_window_deinit(&st->window);
         arena_deinit(&st->arena);
         arena_deinit(&st->arena_request);
         vanished_deinit(&st->vanished);
@@ -244,7 +245,7 @@ static bool open_message(struct imap *imap, struct fetch_state *st)
 
         if (st->headers_only && (st->msg.flags & MSG_BLOB))
                 want |= FRONT_HEADER;
-        if (want && mailbox_front(mbox, &st->msg, want, &st->arena, &st->front, &err) < 0)
+        if (want && mailbox_front(mbox, &st->msg, want, &st->arena, &st->window, &st->front, &err) < 0)
                 goto failed;
         if ((want & FRONT_PARTS) && !mime_parts_valid(st->front.parts, st->front.part_count, st->msg.size)) {
                 err_set(&err, ERR_CORRUPT, "the part table of uid %" PRIu32, st->msg.uid);
@@ -347,6 +348,8 @@ static enum cmd_result send_batch(struct imap *imap, struct fetch_state *st, con
                 enum cmd_result result = CMD_DONE;
 
                 walk_done(&st->walk, 1);
+                if (st->front_want)
+                        front_window_plan(&st->window, &b->msg[i], b->n - i);
                 begin_message(imap, st, &b->msg[i], b->seqno[i]);
                 if (st->in_message)
                         result = go_on(imap, st);
@@ -412,6 +415,7 @@ enum cmd_result cmd_fetch(struct imap *imap)
                 finish(imap, st);
         fetch_flush(imap, st);
         str_deinit(&st->line);                                  /* nothing is held while it is parked */
+        front_window_deinit(&st->window);
         str_deinit(&st->scratch);
         return result;
 }

@@ -169,7 +169,7 @@ static bool has_parts(struct imap *imap, const struct store_state *st, const str
         struct err err = ERR_INIT;
         bool all = true;
 
-        if (m->uid && mailbox_front(imap->sel->mbox, m, FRONT_PARTS, &arena, &front, &err) == 0 &&
+        if (m->uid && mailbox_front(imap->sel->mbox, m, FRONT_PARTS, &arena, NULL, &front, &err) == 0 &&
             mime_parts_valid(front.parts, front.part_count, m->size))
                 for (uint32_t i = 0; i < st->annotations.n && all; i++)
                         all = annotation_entry(span_of(st->annotations.v[i].entry), &part, &err) == 0 && annotation_part_exists(&part, &front);

@@ -40,6 +40,7 @@ struct fetch_state {
         uint32_t seqno;
         struct extent body;                     /* reference; file NULL: not open */
         struct msg_front front;
+        struct front_window window;             /* fronts of the messages around it */
         struct arena arena;                     /* of front */
         struct arena arena_request;             /* of the request, when it is not the command's */
         const struct fetch_section *section;    /* the next to send */

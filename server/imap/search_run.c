@@ -139,7 +139,7 @@ static bool open_deep(struct search_run *run, const struct msg *m, uint32_t seqn
         struct err err = ERR_INIT;
 
         arena_reset(&run->parts);
-        if (mailbox_front(run->mbox, m, FRONT_PARTS, &run->parts, &front, &err) < 0) {
+        if (mailbox_front(run->mbox, m, FRONT_PARTS, &run->parts, NULL, &front, &err) < 0) {
                 note_failure(run, m, &err);
                 return false;
         }

@@ -129,7 +129,7 @@ static int locate_in(struct url_part *p, struct mailbox *mbox, struct err *err)
                 return err_set(err, ERR_NOTFOUND, "another uidvalidity");
         if (p->url.uid >= status.uidnext || mailbox_message(mbox, p->url.uid, &msg, err) < 0 || (msg.flags & MSG_EXPUNGED))
                 return err_set(err, ERR_NOTFOUND, "no such message");
-        if (mailbox_front(mbox, &msg, FRONT_PARTS, &arena, &front, err) < 0)
+        if (mailbox_front(mbox, &msg, FRONT_PARTS, &arena, NULL, &front, err) < 0)
                 goto out;
         if (!mime_parts_valid(front.parts, front.part_count, msg.size)) {
                 err_set(err, ERR_CORRUPT, "the part table of uid %u", msg.uid);

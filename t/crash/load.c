@@ -104,13 +104,15 @@ static void need(int rc, const char *what, const struct err *err)
         }
 }
 
+#define ACK_FORMAT "E %u %u %llu %u %u"         /* who, UIDNEXT, HIGHESTMODSEQ, the first new UID, UIDVALIDITY */
+
 static void ack(struct worker *w, struct box *b, uint32_t first)
 {
         struct mailbox_status st = { 0 };
 
         if (b && b->mbox)
                 mailbox_status(b->mbox, &st);
-        note("E %u %u %llu %u %u", w->number, st.uidnext, (unsigned long long)st.highestmodseq, first, st.uidvalidity);
+        note(ACK_FORMAT, w->number, st.uidnext, (unsigned long long)st.highestmodseq, first, st.uidvalidity);
 }
 
 static void open_box(struct worker *w, struct box *b)
@@ -396,6 +398,30 @@ static void settle(struct worker *w)
         ack(w, to, w->moving.to_uidnext);
 }
 
+struct moved { struct worker *w; struct box *b, *to; const unsigned *which; unsigned n; uint32_t first_uid; };
+
+static void note_moved(void *ctx)
+{
+        struct moved *m = ctx;
+
+        m->w->moving.on = false;
+        transfer(m->b, m->to, m->which, m->n, m->first_uid, true);
+}
+
+/* What the next session takes for settled is what is noted as acknowledged. */
+static void ack_move(struct worker *w, struct box *to, struct moved *moved)
+{
+        struct mailbox_status st;
+        char line[200];
+
+        mailbox_status(to->mbox, &st);
+        snprintf(line, sizeof line, ACK_FORMAT, w->number, st.uidnext, (unsigned long long)st.highestmodseq, moved->first_uid, st.uidvalidity);
+        if (crash_note_then)
+                crash_note_then(line, note_moved, moved);
+        else
+                note_moved(moved);
+}
+
 static void op_copy(struct worker *w, struct box *b, struct box *to, bool move, unsigned max)
 {
         struct uidset uids = UIDSET_INIT, copied = UIDSET_INIT;
@@ -426,9 +452,12 @@ static void op_copy(struct worker *w, struct box *b, struct box *to, bool move, 
                 need((move ? mailbox_move : mailbox_copy)(b->mbox, &uids, to->mbox, &mask, &copied, &result, &waiter, &err), "copy", &err);
                 need(waiter_block(&waiter, &err), "copy", &err);
                 must(uidset_count(&copied) == n);
-                w->moving.on = false;
-                transfer(b, to, which, n, result.first_uid, move);
-                ack(w, to, result.first_uid);
+                if (move) {
+                        ack_move(w, to, &(struct moved){ w, b, to, which, n, result.first_uid });
+                } else {
+                        transfer(b, to, which, n, result.first_uid, false);
+                        ack(w, to, result.first_uid);
+                }
         }
         uidset_deinit(&uids);
         uidset_deinit(&copied);
@@ -701,6 +730,8 @@ static void run_load(struct load *l, uint64_t ms, bool second, bool killed, enum
                 if (session == SESSION_TABLES)
                         usleep(500000);                 /* worker 0 ends it */
                 usleep((useconds_t)(rand_r(&l->workers[1].seed) % 50000));
+                if (crash_exit)
+                        crash_exit();
                 _exit(0);
         }
         for (unsigned i = 0; i < l->threads; i++)

@@ -509,6 +509,21 @@ int mkdirat(int d, const char *p, mode_t mode)
 
 int mkdir(const char *p, mode_t mode) { return mkdirat(AT_FDCWD, p, mode); }
 
+void crash_note_then(const char *line, void (*fn)(void *ctx), void *ctx)
+{
+        pthread_mutex_lock(&lock);
+        if (log_fd >= 0)
+                log_two(REC_NOTE, 0, line, NULL);
+        fn(ctx);
+        pthread_mutex_unlock(&lock);
+}
+
+void crash_exit(void)
+{
+        pthread_mutex_lock(&lock);
+        _exit(0);
+}
+
 void crash_note(const char *line)
 {
         if (log_fd < 0)

@@ -33,6 +33,10 @@ struct rec {
 
 /* In the preloaded layer: note a line in the log. A weak symbol for the load program: NULL when nothing records. */
 extern void crash_note(const char *line) __attribute__((weak));
+/* … and: the same, and `fn`, as one step: the process does not end as by kill -9 in between. */
+extern void crash_note_then(const char *line, void (*fn)(void *ctx), void *ctx) __attribute__((weak));
+/* … and: end as by kill -9. */
+extern void crash_exit(void) __attribute__((weak));
 /* … and: from now on the process ends as by kill -9 when it has written an index's header, before that is synced. */
 extern void crash_stop_at_header(void) __attribute__((weak));
 /* … and: before it syncs a segment in a directory of this name. */

@@ -48,11 +48,52 @@ static void dump(struct mailbox *m, struct str *out)
                 str_printf(out, " crc=%x", crc32c(0, octets, x.len));
                 free(octets);
                 file_unref(&x.file);
-                cr_assert_eq(mailbox_front(m, &msg, FRONT_ALL, &arena, &f, &err), 0, "%s", err.text);
+                cr_assert_eq(mailbox_front(m, &msg, FRONT_ALL, &arena, NULL, &f, &err), 0, "%s", err.text);
                 str_printf(out, " parts=%u %.*s\n", f.part_count, (int)f.envelope.len, f.envelope.p);
                 arena_deinit(&arena);
         }
         view_unref(&v);
+}
+
+/* Fronts that are read in one go are those that are read one by one. */
+Test(mailbox, fronts_through_a_window)
+{
+        static const size_t sizes[] = { 10, 3000, 100, 9000, 30000, 100000, 200, 200 };
+        struct mailbox *m = fake_create(&st, ID_A);
+        struct front_window window = { 0 };
+        struct msg msgs[64];
+        uint32_t uids[64];
+        struct err err = ERR_INIT;
+        unsigned read_ahead = 0;
+
+        for (uint32_t i = 0; i < 64; i++) {
+                size_t len = sizeof text - 1 + sizes[i % 8];
+                char *body = malloc(len);
+
+                memset(body, 'x', len);
+                memcpy(body, text, sizeof text - 1);
+                uids[i] = fake_append(&st, m, body, len, 0, NULL, &err);
+                cr_assert(uids[i] > 0, "%s", err.text);
+                free(body);
+        }
+        cr_assert_eq(mailbox_messages(m, uids, 64, msgs, &err), 0, "%s", err.text);
+        for (uint32_t i = 0; i < 64; i++) {
+                struct arena arena = ARENA_INIT;
+                struct msg_front one, other;
+
+                front_window_plan(&window, &msgs[i], 64 - i);
+                cr_assert_eq(mailbox_front(m, &msgs[i], FRONT_ALL, &arena, &window, &one, &err), 0, "%s", err.text);
+                cr_assert_eq(mailbox_front(m, &msgs[i], FRONT_ALL, &arena, NULL, &other, &err), 0, "%s", err.text);
+                cr_assert(span_eq(one.envelope, other.envelope) && one.envelope.len > 10);
+                cr_assert(span_eq(one.bodystructure, other.bodystructure) && span_eq(one.body, other.body) && span_eq(one.header, other.header));
+                cr_assert_eq(one.part_count, other.part_count);
+                cr_assert_eq(memcmp(one.parts, other.parts, one.part_count * sizeof *one.parts), 0);
+                read_ahead += window.len > 0 && window.offset < msgs[i].offset;
+                arena_deinit(&arena);
+        }
+        cr_expect_gt(read_ahead, 20);
+        front_window_deinit(&window);
+        mailbox_unref(&m);
 }
 
 static void restart(bool kill)
