@@ -20,6 +20,7 @@
 #define LONG_LIFE_MS 60000                      /* a daemon that lived this long starts again at once */
 #define WAIT_MS 30000                           /* for a daemon's "ok" */
 #define HOUR_MS 3600000u
+#define DAY_S 86400
 
 struct job {
         const struct master_entry *e;           /* of the present reading */
@@ -179,6 +180,13 @@ static void run_event(struct schedule *s, struct job *j)
                 j->due_ms = j->e->period_min > 0 ? clock_mono_ms() + (uint64_t)j->e->period_min * 60000 : UINT64_MAX;
 }
 
+/* More than a day ahead: the clock was set back since, and the event would not run until it is there again. */
+static void mind_the_clock(struct job *j)
+{
+        if (j->due_s && j->due_s - clock_wall_s() > DAY_S + HOUR_MS / 1000)             /* a day of 25 hours */
+                j->due_s = schedule_next_at(clock_wall_s(), j->e->at_min);
+}
+
 static bool is_due(const struct job *j)
 {
         return j->due_s ? clock_wall_s() >= j->due_s : clock_mono_ms() >= j->due_ms;
@@ -193,6 +201,7 @@ uint64_t schedule_run(struct schedule *s)
         for (size_t i = 0; i < s->jobs.n; i++) {
                 struct job *j = &s->jobs.v[i];
 
+                mind_the_clock(j);
                 if (!is_due(j))
                         continue;
                 if (j->e->section == MASTER_DAEMON)

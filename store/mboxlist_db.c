@@ -134,6 +134,18 @@ static bool number(struct span value, uint64_t max, uint64_t *n_r)
         return span_u64(value, max, n_r);
 }
 
+/* A clock may be before 1970. */
+static bool moment(struct span value, int64_t *s_r)
+{
+        bool negative = value.len && value.p[0] == '-';
+        uint64_t n;
+
+        if (!span_u64((struct span){ value.p + negative, value.len - negative }, INT64_MAX, &n))
+                return false;
+        *s_r = negative ? -(int64_t)n : (int64_t)n;
+        return true;
+}
+
 /* One "key=value" line; the value is a NUL-terminated piece of our own copy. */
 static bool read_field(struct mbentry *e, const char *key, char *value)
 {
@@ -164,9 +176,7 @@ static bool read_field(struct mbentry *e, const char *key, char *value)
                         return false;
                 e->uidvalidity = (uint32_t)n;
         } else if (strcmp(key, "changed") == 0) {
-                if (!number(span_of(value), INT64_MAX, &n))
-                        return false;
-                e->changed = (int64_t)n;
+                return moment(span_of(value), &e->changed);
         }
         return true;                            /* what a later version added */
 }

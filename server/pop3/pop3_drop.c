@@ -131,9 +131,7 @@ static int check_poll(struct pop3 *p, int64_t last, int64_t *now_r, struct err *
                 return 0;
         if (padding < 1)
                 padding = 1;
-        if (last > now)
-                last = now;                                     /* the clock was set back */
-        if (last < now - padding * min)
+        if (last > now || last < now - padding * min)           /* from the future: the clock was set back, and nobody is to wait for that */
                 last = now - padding * min;
         if (last + min > now)
                 return err_set(err, ERR_BUSY, "logged in less than %lld seconds ago", (long long)min);
