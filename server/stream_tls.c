@@ -17,7 +17,7 @@
 #include "util/log.h"
 #include "util/must.h"
 
-#define WARNINGS_MAX 8u                         /* harmless alerts and refused renegotiations of one connection */
+#define WARNINGS_MAX 8u                         /* harmless alerts of one connection */
 
 static enum stream_result tls_failed(const char *what, int rc, struct err *err)
 {
@@ -144,10 +144,14 @@ enum stream_result tls_read(struct stream *s, void *buf, size_t max, size_t *n_r
                         return STREAM_EOF;
                 if (try_again((int)n))
                         return tls_blocked(s);
+                if (n == GNUTLS_E_REHANDSHAKE) {
+                        /* A handshake costs us a hundred times what it costs him. GnuTLS keeps his hello until it is answered, so it is
+                         * not to be passed over: he is told, and that was it. */
+                        gnutls_alert_send(s->tls, GNUTLS_AL_WARNING, GNUTLS_A_NO_RENEGOTIATION);
+                        return tls_failed("read", (int)n, err);
+                }
                 if (gnutls_error_is_fatal((int)n) || ++s->tls_warnings > WARNINGS_MAX)
                         return tls_failed("read", (int)n, err);
-                if (n == GNUTLS_E_REHANDSHAKE)
-                        gnutls_alert_send(s->tls, GNUTLS_AL_WARNING, GNUTLS_A_NO_RENEGOTIATION);
         }
 }
 
