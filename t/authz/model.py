@@ -223,6 +223,6 @@ LMTP = {'LHLO': False, 'HELO': False, 'EHLO': False, 'NOOP': False, 'QUIT': Fals
 # cyrctl's operations: for the daemon's own user (and root) alone. Those that change nothing.
 CONTROL_READS = {'acl.get', 'check', 'config', 'info', 'list', 'list.check', 'mailbox.entry', 'mailbox.info', 'message.guids', 'message.read',
                  'metadata.list', 'metrics', 'quota.list', 'sessions', 'status', 'top', 'trace.list', 'user.info', 'user.list'}
-CONTROL_CHANGES = {'acl.set', 'expire', 'mailbox.create', 'mailbox.delete', 'mailbox.load', 'mailbox.rename', 'mailbox.specialuse',
-                   'message.append', 'metadata.set', 'quota.delete', 'quota.fix', 'quota.set', 'reconstruct', 'sessions.kick', 'trace.off',
+CONTROL_CHANGES = {'acl.set', 'expire', 'handover', 'mailbox.create', 'mailbox.delete', 'mailbox.load', 'mailbox.rename', 'mailbox.specialuse',
+                   'message.append', 'metadata.set', 'quota.delete', 'quota.fix', 'quota.set', 'reconstruct', 'sessions.kick', 'temporary.end', 'trace.off',
                    'trace.on', 'user.create', 'user.delete', 'user.rename'}
