@@ -150,6 +150,12 @@ def verdict(command, world, box, who):
     return refused(r, world, box, who, needs)
 
 
+def append_annotated(world, box, who, right):
+    """RFC 5257 3.4: n for shared annotations, r for one's own, beside what APPEND needs."""
+    v = verdict('APPEND', world, box, who)
+    return 'NOPERM' if v == 'OK' and right not in rights(box, who) else v
+
+
 def create(world, box, who):
     """A name that is taken by a mailbox he may not see is the one thing that cannot be hidden from who may create beside it."""
     if box.deleted and who.admin:
