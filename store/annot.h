@@ -38,7 +38,7 @@ int annot_compare(const struct annot *a, const struct annot *b);
 /* ---- of a mailbox and its messages ---- */
 
 /*
- * In the logs of mailboxes a user stands as a number (annot_user.h): when he is renamed his private annotations go with him wherever they
+ * In the logs of mailboxes a user stands as a key (annot_user.h): when he is renamed his private annotations go with him wherever they
  * are, and when he is removed nobody has them. He must have been given one before private annotations of his are set: ERR_BUSY.
  */
 bool annot_user_known(struct store *store, const char *userid);

@@ -1,9 +1,9 @@
 /*
- * annot_user - whose private annotations? In the logs of mailboxes users stand as numbers, so that the rename or removal of one is a row of
- * a table and no change of any log: he takes his annotations along, in whatever mailboxes they are, and who is given his name later
+ * annot_user - whose private annotations? In the logs of mailboxes users stand as keys, so that the rename or removal of one is a row of a
+ * table and no change of any log: he takes his annotations along, in whatever mailboxes they are, and who is given his name later
  * finds none. Rows stand with the server's annotations (server_annot.c), and all in memory. For the files of the store; others see annot.h.
  *
- * A store without databases (a tool that looks at one mailbox) has no numbers: users stand for themselves.
+ * A store without databases (a tool that looks at one mailbox) has no keys: users stand for themselves.
  */
 #ifndef STORE_ANNOT_USER_H
 #define STORE_ANNOT_USER_H
@@ -19,7 +19,7 @@ struct annot_users;
 
 #define ANNOT_USER_KEY_MAX 256
 
-/* As the log has him: "/17", which is no user id. false: he has no number. */
+/* As the log has him: "/" and digits, which is no user id. false: he has no key. */
 bool annot_user_key(struct store *store, const char *userid, char key[ANNOT_USER_KEY_MAX]);
 /* Who that is now, in the arena; NULL: nobody any more. */
 const char *annot_user_name(struct store *store, const char *key, struct arena *arena);
@@ -28,7 +28,7 @@ const char *annot_user_name(struct store *store, const char *key, struct arena *
 
 struct annot_users *annot_users_create_empty(void);
 void annot_users_destroy(struct annot_users **users);
-/* He is this one from now on; key NULL: he has no number. */
+/* He is this one from now on; key NULL: he has none. */
 void annot_users_set(struct annot_users *users, const char *userid, const char *key);
 /* Held while rows are read again and set: whoever is last has the last state. */
 struct mutex *annot_users_refreshing(struct annot_users *users);

@@ -515,7 +515,7 @@ int annot_check_entry(struct span entry, struct err *err)
         return 0;
 }
 
-/* One user's, or everybody's: his number is looked up before, and names after the lock was held. */
+/* One user's, or everybody's: his key is looked up before, and names after the lock was held. */
 static uint32_t copy_rows(struct mailbox *m, uint32_t uid, const char *user, const char *key, struct arena *arena, struct annot **list_r)
         EXCLUDES(mailbox_class);
 static uint32_t copy_rows(struct mailbox *m, uint32_t uid, const char *user, const char *key, struct arena *arena, struct annot **list_r)
@@ -547,7 +547,7 @@ static int by_name(const void *a, const void *b)
         return annot_compare(a, b);
 }
 
-/* Numbers become names; those of nobody any more go. */
+/* Keys become names; those of nobody any more go. */
 static uint32_t name_users(struct store *store, struct arena *arena, struct annot *list, uint32_t n)
 {
         uint32_t kept = 0;
@@ -637,14 +637,14 @@ bool mailbox_has_message_annots(struct mailbox *m)
 
 /* ---- changing ---- */
 
-struct numbered {
+struct placed {
         struct annot annot;
         uint32_t at;
 };
 
 static int by_name_and_place(const void *a, const void *b)
 {
-        const struct numbered *x = a, *y = b;
+        const struct placed *x = a, *y = b;
         int c = annot_compare(&x->annot, &y->annot);
 
         return c ? c : (x->at > y->at) - (x->at < y->at);
@@ -653,13 +653,13 @@ static int by_name_and_place(const void *a, const void *b)
 int annots_resolve(struct mailbox *m, const struct annot *set, uint32_t n, struct arena *arena, struct annot **keyed_r, uint32_t *n_r,
                    struct err *err)
 {
-        struct numbered *in = ARENA_ARRAY(arena, struct numbered, n ? n : 1);
+        struct placed *in = ARENA_ARRAY(arena, struct placed, n ? n : 1);
         struct annot *keyed = ARENA_ARRAY(arena, struct annot, n ? n : 1);
         char key[ANNOT_USER_KEY_MAX];
         uint32_t kept = 0;
 
         for (uint32_t i = 0; i < n; i++)
-                in[i] = (struct numbered){ set[i], i };
+                in[i] = (struct placed){ set[i], i };
         if (n > 1)
                 qsort(in, n, sizeof *in, by_name_and_place);
         for (uint32_t i = 0; i < n; i++) {
@@ -672,7 +672,7 @@ int annots_resolve(struct mailbox *m, const struct annot *set, uint32_t n, struc
                         if (!annot_user_key(m->store, a->user, key)) {
                                 if (!a->value.p)        /* he has none that could be removed */
                                         continue;
-                                return err_set(err, ERR_BUSY, "user %s has no number for annotations, or not any more", a->user);
+                                return err_set(err, ERR_BUSY, "user %s has no key for annotations, or not any more", a->user);
                         }
                         keyed[kept].user = arena_strdup(arena, key);
                 }

@@ -366,22 +366,16 @@ static int keep_states(struct compaction *c, struct err *err)
         return rc;
 }
 
-/*
- * Those that victims mention as they are now, or all; then the floor, of now or of a record in a victim. What is below a new floor has to be on
- * disk: or else this segment might be the only one to know of it after a stop, of messages that are not there, or not the same.
- */
+/* Those that victims mention as they are now, or all; then the floor, of now or of a record in a victim. */
 static int keep_annotations(struct compaction *c, struct err *err)
 {
         size_t n;
         int rc = 0;
 
-        if (c->annots.rewrite) {
-                if (mailbox_sync_wait(c->m, err) < 0)
-                        return -1;
-                mailbox_lock(c->m);
+        mailbox_lock(c->m);
+        if (c->annots.rewrite)
                 annots_note_all(&c->annots, c->m);
-                mailbox_unlock(c->m);
-        }
+        mailbox_unlock(c->m);
         n = annots_sort(&c->annots);
         for (size_t at = 0; at < n && rc == 0; at += STATES_SLICE) {
                 mailbox_lock(c->m);
@@ -408,8 +402,6 @@ static int write_out(struct compaction *c, struct err *err)
         mailbox_lock(m);
         c->seq = m->seq;
         m->seq += SEQ_RESERVED;
-        c->annots.rewrite = annots_want_rewrite(m);
-        c->annots.floor = c->annots.rewrite ? c->seq : 0;
         c->out->seq = m->seq - 1;
         state_counters(m, &counters);
         c->deletedmodseq = counters.deletedmodseq;
@@ -583,6 +575,12 @@ static int compact_victims(struct compaction *c, struct err *err)
         struct mailbox *m = c->m;
         uint64_t before_id;
 
+        /* What is below a new floor is on disk after the checkpoint. If it were not, the new segment might after a stop be the only one to know
+         * of annotations, of messages that are not there, or not the same. */
+        mailbox_lock(m);
+        c->annots.rewrite = annots_want_rewrite(m);
+        c->annots.floor = c->annots.rewrite ? m->seq : 0;
+        mailbox_unlock(m);
         if (mailbox_checkpoint_inner(m, err) < 0) {     /* its position leaves the victims */
                 compaction_deinit(c, false);
                 return -1;

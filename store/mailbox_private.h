@@ -426,7 +426,7 @@ size_t annots_add_record(struct mlog_batch *b, struct str *part, uint32_t uid, c
                          uint64_t modseq);
 /* All of a message (0: of the mailbox) that have a value, users as in the log. */
 uint32_t annots_as_logged(struct mailbox *m, uint32_t uid, struct arena *arena, struct annot **list_r) EXCLUDES(mailbox_class);
-/* The annotations to be set as the log has them: users as numbers (annot_user.h), each entry of a user once. ERR_BUSY: a user has no number. */
+/* The annotations to be set as the log has them: users as keys (annot_user.h), each entry of a user once. ERR_BUSY: a user has none. */
 int annots_resolve(struct mailbox *m, const struct annot *set, uint32_t n, struct arena *arena, struct annot **keyed_r, uint32_t *n_r,
                    struct err *err) EXCLUDES(mailbox_class);
 /* What is to be set on one message (0: the mailbox): records for what is different, counted in *written_r. ERR_LIMIT, ERR_QUOTA. Whatever

@@ -2,7 +2,7 @@
  * server_annot - annotations of the server, see annot.h; and the rows of annot_user.h.
  *
  *   annotations.db   user NUL entry → value; user "" has the shared ones
- *                    0x01 user → his number, decimal; 0x01 alone → the last one that was given: none is given twice
+ *                    0x01 user → his key, 16 hexadecimal digits at random: none is given twice, whatever becomes of this table
  */
 #include "store/server_annot.h"
 
@@ -14,6 +14,7 @@
 #include "store/change.h"
 #include "store/store_private.h"
 #include "util/array.h"
+#include "util/hash.h"
 #include "util/log.h"
 
 static void user_prefix(const char *user, struct str *key)
@@ -151,20 +152,20 @@ int server_annots_rename_user(struct store *store, struct db_txn *txn, const cha
         return rc;
 }
 
-/* ---- numbers of users ---- */
+/* ---- keys of users ---- */
 
-#define NUMBERS SPAN("\x01")
+#define USER_KEYS SPAN("\x01")
 
-static void number_row(const char *userid, struct str *key)
+static void key_row(const char *userid, struct str *row)
 {
-        str_clear(key);
-        str_append_span(key, NUMBERS);
-        str_append_str(key, userid);
+        str_clear(row);
+        str_append_span(row, USER_KEYS);
+        str_append_str(row, userid);
 }
 
-static void key_of(struct span number, char key[ANNOT_USER_KEY_MAX])
+static void key_of(struct span value, char key[ANNOT_USER_KEY_MAX])
 {
-        snprintf(key, ANNOT_USER_KEY_MAX, "/%.*s", (int)(number.len < 20 ? number.len : 20), number.p);
+        snprintf(key, ANNOT_USER_KEY_MAX, "/%.*s", (int)(value.len < 64 ? value.len : 64), value.p);
 }
 
 int annot_users_open(struct store *store, struct annot_users **users_r, struct err *err)
@@ -173,17 +174,17 @@ int annot_users_open(struct store *store, struct annot_users **users_r, struct e
         struct str name = STR_INIT;
         char key[ANNOT_USER_KEY_MAX];
         struct db_cursor *cursor;
-        struct span row, number;
+        struct span row, value;
         int rc;
 
         if (!store->annotations_db)
                 return 0;
-        if (db_cursor_open(store->annotations_db, NULL, NUMBERS, &cursor, err) < 0)
+        if (db_cursor_open(store->annotations_db, NULL, USER_KEYS, &cursor, err) < 0)
                 return -1;
-        while ((rc = db_cursor_next(cursor, &row, &number, err)) > 0) {
+        while ((rc = db_cursor_next(cursor, &row, &value, err)) > 0) {
                 str_clear(&name);
                 str_append(&name, row.p + 1, row.len - 1);
-                key_of(number, key);
+                key_of(value, key);
                 if (name.len)
                         annot_users_set(u, name.data, key);
         }
@@ -197,48 +198,43 @@ static void refresh(struct store *store, const char *userid)
 {
         struct annot_users *u = store->annot_users;
         struct mutex *refreshing = annot_users_refreshing(u);
-        struct str row = STR_INIT, number = STR_INIT;
+        struct str row = STR_INIT, value = STR_INIT;
         char key[ANNOT_USER_KEY_MAX];
         struct err err = ERR_INIT;
         int rc;
 
-        number_row(userid, &row);
+        key_row(userid, &row);
         mutex_lock(refreshing);
-        rc = store->annotations_db ? db_get(store->annotations_db, NULL, str_span(&row), &number, &err) : 0;
+        rc = store->annotations_db ? db_get(store->annotations_db, NULL, str_span(&row), &value, &err) : 0;
         if (rc < 0)
                 log_event(LOG_ERROR, NULL, "annotations.user", "user=%s reason=\"%s\"", userid, err.text);
         if (rc > 0)
-                key_of(str_span(&number), key);
+                key_of(str_span(&value), key);
         if (rc >= 0)
                 annot_users_set(u, userid, rc > 0 ? key : NULL);
         mutex_unlock(refreshing);
         str_deinit(&row);
-        str_deinit(&number);
+        str_deinit(&value);
 }
 
 struct making { struct store *store; const char *userid; };
 
-static int make_number(struct db_txn *txn, void *ctx, struct err *err)
+static int make_key(struct db_txn *txn, void *ctx, struct err *err)
 {
         struct making *w = ctx;
         struct db *db = w->store->annotations_db;
-        struct str row = STR_INIT, value = STR_INIT;
-        uint64_t last = 0;
+        struct str row = STR_INIT;
+        uint8_t random[8];
+        char value[2 * sizeof random + 1];
         int rc;
 
-        number_row(w->userid, &row);
+        random_bytes(random, sizeof random);
+        hex_encode(value, random, sizeof random);
+        key_row(w->userid, &row);
         rc = db_get(db, txn, str_span(&row), NULL, err);
-        if (rc == 0) {
-                rc = db_get(db, txn, NUMBERS, &value, err);
-                if (rc > 0 && !span_u64(str_span(&value), UINT64_MAX - 1, &last))
-                        rc = err_set(err, ERR_CORRUPT, "the last number of an annotating user is %.20s", value.data);
-                str_clear(&value);
-                str_append_u64(&value, last + 1);
-                if (rc >= 0 && (rc = db_put(db, txn, NUMBERS, str_span(&value), err)) == 0)
-                        rc = db_put(db, txn, str_span(&row), str_span(&value), err);
-        }
+        if (rc == 0)
+                rc = db_put(db, txn, str_span(&row), span_of(value), err);
         str_deinit(&row);
-        str_deinit(&value);
         return rc < 0 ? -1 : 0;
 }
 
@@ -250,7 +246,7 @@ int annot_user_make(struct store *store, const char *userid, struct err *err)
                 return 0;
         if (store->readonly || !store->annotations_db || conf_switch(store_conf(store), NULL, "readonly"))
                 return err_set(err, ERR_READONLY, "annotations take no changes now");
-        if (db_run(store->env, true, make_number, &w, err) < 0)
+        if (db_run(store->env, true, make_key, &w, err) < 0)
                 return -1;
         refresh(store, userid);
         return 0;
@@ -259,21 +255,21 @@ int annot_user_make(struct store *store, const char *userid, struct err *err)
 int annot_users_rename(struct store *store, struct db_txn *txn, const char *from, const char *to, struct err *err)
 {
         struct db *db = store->annotations_db;
-        struct str row = STR_INIT, number = STR_INIT;
+        struct str row = STR_INIT, value = STR_INIT;
         int rc, had;
 
         if (!db)
                 return 0;
-        number_row(from, &row);
-        rc = had = db_get(db, txn, str_span(&row), &number, err);
+        key_row(from, &row);
+        rc = had = db_get(db, txn, str_span(&row), &value, err);
         if (had > 0)
                 rc = db_del(db, txn, str_span(&row), err);
         if (rc >= 0 && to) {
-                number_row(to, &row);
-                rc = had > 0 ? db_put(db, txn, str_span(&row), str_span(&number), err) : db_del(db, txn, str_span(&row), err);
+                key_row(to, &row);
+                rc = had > 0 ? db_put(db, txn, str_span(&row), str_span(&value), err) : db_del(db, txn, str_span(&row), err);
         }
         str_deinit(&row);
-        str_deinit(&number);
+        str_deinit(&value);
         return rc < 0 ? -1 : 0;
 }
 

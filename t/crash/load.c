@@ -6,10 +6,11 @@
  * do so for a partition's.
  *
  * Notes, words separated by blanks; new messages are named by their GUID, others by their UID:
- *   create NAME | delete NAME | rename NAME TO | append NAME FLAGS GUID… | flags NAME UID FLAGS | copy NAME TO UID… |
+ *   create NAME | delete NAME | rename NAME TO | append NAME FLAGS REMARK GUID… ("-": none) | flags NAME UID FLAGS | copy NAME TO UID… |
  *   move NAME TO UID… | expunge NAME UID… | replace NAME TO UID GUID |
  *   seen NAME UID 0|1 (another user's \Seen) | annotate NAME VALUE (of the mailbox's /comment) |
- *   remark NAME UID VALUE (of the message's /comment) | subscribe NAME | unsubscribe NAME
+ *   remark NAME UID VALUE (of the message's /comment) | mine NAME UID VALUE (another user's private one) |
+ *   litter NAME UID N (so many annotations under names that are never used again; 0: they are removed) | subscribe NAME | unsubscribe NAME
  * "E" lines: "E <thread> <uidnext> <modseq> <first uid of new messages or 0> <uidvalidity>", of the mailbox that changed.
  * The store's own: opening, closed (a clean stop); dump, dumped (a checkpoint of the databases); second (a second partition is in use);
  * damage, repaired (the load has damaged the databases; the store came back).
@@ -44,6 +45,7 @@
 #define BOXES 4
 #define MSGS_MAX 400
 #define PICK_MAX 32
+#define LITTER 150                              /* annotations at once, of nearly a kilobyte */
 
 #define OP_MS 6                         /* what an operation may take: on a busy machine there are as many, and it takes longer */
 #define QUIET_US 1900000                /* more than powerloss allows for flags */
@@ -224,11 +226,14 @@ static void op_append(struct worker *w, struct box *b, unsigned n, size_t size_w
         struct waiter waiter;
         struct err err = ERR_INIT;
         const struct mbentry *e;
-        char guids[PICK_MAX * 41 + 1] = "";
+        char guids[PICK_MAX * 41 + 1] = "", value[32] = "-";
+        struct annot remark = { "/comment", "", { value, 1 }, 0 };
         unsigned flags = rand_r(&w->seed) % 2 ? MSG_SEEN : 0;
 
         if (b->n + n > MSGS_MAX)
                 return;
+        if (rand_r(&w->seed) % 4 == 0)
+                remark.value.len = (size_t)snprintf(value, sizeof value, "%u.%u", w->number, w->counter++);
         e = mboxlist_find(store_mboxlist(w->store), b->name);
         for (unsigned i = 0; i < n; i++) {
                 char head[200];
@@ -243,13 +248,14 @@ static void op_append(struct worker *w, struct box *b, unsigned n, size_t size_w
                 need(stage_write(stage, body, size, &err), "stage", &err);
                 need(stage_finish(stage, &err), "stage", &err);
                 free(body);
-                items[i] = (struct append_item){ .stage = stage, .flags = flags, .internaldate = INT64_MIN, .savedate = INT64_MIN };
+                items[i] = (struct append_item){ .stage = stage, .flags = flags, .internaldate = INT64_MIN, .savedate = INT64_MIN,
+                                                 .annots = &remark, .annots_n = remark.value.len > 1 };
                 hex_encode(b->msgs[b->n + i].guid, stage_guid(stage), GUID_SIZE);
                 strcat(guids, " ");
                 strcat(guids, b->msgs[b->n + i].guid);
         }
         mbentry_unref(&e);
-        note("B %u append %s %u%s", w->number, b->name, flags, guids);
+        note("B %u append %s %u %s%s", w->number, b->name, flags, value, guids);
         waiter_init_blocking(&waiter);
         for (unsigned i = 0; i < n; i++)
                 claim(w, b, b->msgs[b->n + i].guid, &claims[i]);
@@ -324,26 +330,61 @@ static void op_annotate(struct worker *w, struct box *b)
         ack(w, b, 0);
 }
 
-static void op_remark(struct worker *w, struct box *b)
+static void annotate_one(struct worker *w, struct box *b, unsigned i, const struct annot *set, unsigned n, const char *what)
 {
-        unsigned i = b->n ? (unsigned)rand_r(&w->seed) % b->n : 0;
-        char value[32];
-        struct annot a = { "/comment", "", { value, 0 }, 0 };
         struct uidset uids = UIDSET_INIT;
         struct waiter waiter;
         struct err err = ERR_INIT;
         uint64_t modseq;
 
-        if (!b->n)
-                return;
-        a.value.len = (size_t)snprintf(value, sizeof value, "%u.%u", w->number, w->counter++);
-        note("B %u remark %s %u %s", w->number, b->name, b->msgs[i].uid, value);
         uidset_add(&uids, b->msgs[i].uid);
         waiter_init_blocking(&waiter);
-        need(mailbox_annotate_messages(b->mbox, &uids, &a, 1, 0, UINT64_MAX, NULL, NULL, &modseq, &waiter, &err), "remark", &err);
-        need(waiter_block(&waiter, &err), "remark", &err);
+        need(mailbox_annotate_messages(b->mbox, &uids, set, n, 0, UINT64_MAX, NULL, NULL, &modseq, &waiter, &err), what, &err);
+        need(waiter_block(&waiter, &err), what, &err);
         uidset_deinit(&uids);
         ack(w, b, 0);
+}
+
+/* Shared ones, and another user's, who may have none yet. */
+static void op_remark(struct worker *w, struct box *b)
+{
+        unsigned i = b->n ? (unsigned)rand_r(&w->seed) % b->n : 0;
+        bool mine = rand_r(&w->seed) % 2;
+        char value[32];
+        struct annot a = { "/comment", mine ? "other" : "", { value, 0 }, 0 };
+        struct err err = ERR_INIT;
+
+        if (!b->n)
+                return;
+        if (mine)
+                need(annot_user_make(w->store, "other", &err), "key", &err);
+        a.value.len = (size_t)snprintf(value, sizeof value, "%u.%u", w->number, w->counter++);
+        note("B %u %s %s %u %s", w->number, mine ? "mine" : "remark", b->name, b->msgs[i].uid, value);
+        annotate_one(w, b, i, &a, 1, "remark");
+}
+
+/* What is set and removed under ever new names leaves rows behind, until compaction writes all others anew. */
+static void op_litter(struct worker *w, struct box *b)
+{
+        unsigned i = b->n ? (unsigned)rand_r(&w->seed) % b->n : 0;
+        static _Thread_local char names[LITTER][900];
+        struct annot set[LITTER];
+
+        if (!b->n)
+                return;
+        for (unsigned k = 0; k < LITTER; k++) {
+                int n = snprintf(names[k], sizeof names[k], "/litter/%u/%u/%u/", w->number, w->counter, k);
+
+                memset(names[k] + n, 'x', sizeof names[k] - 1 - (size_t)n);
+                set[k] = (struct annot){ names[k], "", SPAN("1"), 0 };
+        }
+        w->counter++;
+        note("B %u litter %s %u %u", w->number, b->name, b->msgs[i].uid, LITTER);
+        annotate_one(w, b, i, set, LITTER, "litter");
+        for (unsigned k = 0; k < LITTER; k++)
+                set[k].value.p = NULL;
+        note("B %u litter %s %u 0", w->number, b->name, b->msgs[i].uid);
+        annotate_one(w, b, i, set, LITTER, "litter");
 }
 
 /* Some of the box's messages, with PICK_MAX the last so many: their places in *which, their UIDs as text (12 octets each) and as a set. */
@@ -425,7 +466,7 @@ static void ack_move(struct worker *w, struct box *to, struct moved *moved)
 static void op_copy(struct worker *w, struct box *b, struct box *to, bool move, unsigned max)
 {
         struct uidset uids = UIDSET_INIT, copied = UIDSET_INIT;
-        struct copy_mask mask = { .shared_annots = true };
+        struct copy_mask mask = { .shared_annots = true, .private_annots = "other" };
         struct append_result result;
         struct waiter waiter;
         struct err err = ERR_INIT;
@@ -620,9 +661,11 @@ static void *work(void *arg)
                         op_seen(w, b);
                 else if (what < 63)
                         op_annotate(w, b);
-                else if (what < 65)
+                else if (what < 66)
                         op_remark(w, b);
-                else if (what < 72)
+                else if (what < 68)
+                        op_litter(w, b);
+                else if (what < 73)
                         op_copy(w, b, &w->boxes[rand_r(&w->seed) % BOXES], false, 8);
                 else if (what < 80)
                         op_copy(w, b, &w->boxes[rand_r(&w->seed) % BOXES], true, 8);

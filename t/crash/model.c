@@ -112,14 +112,22 @@ struct box_model *model_apply(struct thread_model *t, const char *op, uint32_t f
                 b->dumping = b->dumped = b->subscribed = false;
         } else if (strcmp(verb, "append") == 0) {
                 uint32_t flags = (uint32_t)atoi(strtok_r(NULL, " ", &save));
+                const char *brought = strtok_r(NULL, " ", &save);
 
-                while ((word = strtok_r(NULL, " ", &save)))
+                while ((word = strtok_r(NULL, " ", &save))) {
                         model_add(b, word, first_uid ? first_uid++ : 0, flags);
-        } else if (strcmp(verb, "remark") == 0) {
+                        snprintf(b->msgs.v[b->msgs.n - 1].remark, sizeof remark, "%s", strcmp(brought, "-") == 0 ? "" : brought);
+                }
+        } else if (strcmp(verb, "remark") == 0 || strcmp(verb, "mine") == 0) {
                 struct msg_model *m = model_msg(b, strtok_r(NULL, " ", &save));
 
                 if (m)
-                        snprintf(m->remark, sizeof m->remark, "%s", strtok_r(NULL, " ", &save));
+                        snprintf(*verb == 'm' ? m->mine : m->remark, sizeof m->remark, "%s", strtok_r(NULL, " ", &save));
+        } else if (strcmp(verb, "litter") == 0) {
+                struct msg_model *m = model_msg(b, strtok_r(NULL, " ", &save));
+
+                if (m)
+                        m->litter = (unsigned)atoi(save);
         } else if (strcmp(verb, "annotate") == 0) {
                 snprintf(b->comment, sizeof b->comment, "%s", strtok_r(NULL, " ", &save));
         } else if (strcmp(verb, "seen") == 0) {
@@ -137,13 +145,16 @@ struct box_model *model_apply(struct thread_model *t, const char *op, uint32_t f
                 to = model_box(t, to_name);
                 while ((word = strtok_r(NULL, " ", &save))) {
                         struct msg_model *m = model_msg(b, word);
+                        char mine[32];
 
                         if (!m)
                                 continue;
-                        /* The copy carries the flags and the remark of its moment, durably. */
+                        /* The copy carries the flags and the remarks of its moment, durably. */
                         memcpy(remark, m->remark, sizeof remark);
+                        memcpy(mine, m->mine, sizeof mine);
                         model_add(to, m->guid, first_uid ? first_uid++ : 0, m->flags.v[m->flags.n - 1].flags);
                         memcpy(to->msgs.v[to->msgs.n - 1].remark, remark, sizeof remark);
+                        memcpy(to->msgs.v[to->msgs.n - 1].mine, mine, sizeof mine);
                         if (strcmp(verb, "move") == 0)
                                 model_remove(b, word);
                 }

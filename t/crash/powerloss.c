@@ -562,18 +562,31 @@ static void print_problem(void *ctx, const char *mailbox, uint32_t uid, const ch
         fprintf(ctx, "P %s: check finds, uid %u: %s\n", mailbox, uid, text);
 }
 
+/* The message's shared /comment, that of the other user, and how much litter there is; "-" for none. */
+static void dump_annots(struct mailbox *mbox, uint32_t uid, FILE *f)
+{
+        struct arena arena = ARENA_INIT;
+        struct span remark, mine;
+        struct annot *annots;
+        unsigned litter = 0;
+
+        mailbox_annot_values(mbox, uid, "/comment", "other", &arena, &remark, &mine);
+        for (uint32_t i = 0, n = mailbox_annots(mbox, uid, NULL, &arena, &annots); i < n; i++)
+                litter += strncmp(annots[i].entry, "/litter/", 8) == 0;
+        fprintf(f, " %.*s %.*s %u\n", remark.p ? (int)remark.len : 1, remark.p ? remark.p : "-", mine.p ? (int)mine.len : 1,
+                mine.p ? mine.p : "-", litter);
+        arena_deinit(&arena);
+}
+
 static int dump_messages(struct mailbox *mbox, struct seen *other, FILE *f, struct err *err)
 {
         struct view *view = mailbox_view(mbox);
-        struct arena arena = ARENA_INIT;
-        struct annot *annots;
         int rc = 0;
 
         for (uint32_t i = 1; rc == 0 && i <= view_count(view); i++) {
                 struct msg msg;
                 struct extent body;
                 char guid[41];
-                uint32_t n;
 
                 if (mailbox_message(mbox, view_uid(view, i), &msg, err) < 0 || mailbox_body(mbox, &msg, &body, err) < 0) {
                         rc = err_prefix(err, "uid %u", view_uid(view, i));
@@ -581,13 +594,10 @@ static int dump_messages(struct mailbox *mbox, struct seen *other, FILE *f, stru
                 }
                 file_unref(&body.file);
                 hex_encode(guid, msg.guid, GUID_SIZE);
-                n = mailbox_annots(mbox, msg.uid, NULL, &arena, &annots);
-                fprintf(f, "m %u %s %u %u %.*s\n", msg.uid, guid, msg.flags & MSG_SYSTEM_FLAGS, seen_has(other, msg.uid),
-                        n ? (int)annots[0].value.len : 0, n ? annots[0].value.p : "");
-                arena_reset(&arena);
+                fprintf(f, "m %u %s %u %u", msg.uid, guid, msg.flags & MSG_SYSTEM_FLAGS, seen_has(other, msg.uid));
+                dump_annots(mbox, msg.uid, f);
         }
         view_unref(&view);
-        arena_deinit(&arena);
         return rc;
 }
 
@@ -749,7 +759,7 @@ failed:
         _exit(1);
 }
 
-struct found_msg { uint32_t uid, flags, other; char guid[41], remark[32]; bool used; };
+struct found_msg { uint32_t uid, flags, other; unsigned litter; char guid[41], remark[32], mine[32]; bool used; };
 struct found_box { char name[64], comment[32]; uint32_t uidnext, uidvalidity; uint64_t modseq; bool subscribed; ARRAY(struct found_msg) msgs; };
 struct found { ARRAY(struct found_box) boxes; char problem[600]; bool complete, unclean; };
 
@@ -782,7 +792,7 @@ static void take_line(struct found *s, char *line)
                 struct found_msg *m = ARRAY_PUSH(&b->msgs);
 
                 memset(m, 0, sizeof *m);
-                if (sscanf(line, "m %u %40s %u %u %31s", &m->uid, m->guid, &m->flags, &m->other, m->remark) < 4)
+                if (sscanf(line, "m %u %40s %u %u %31s %31s %u", &m->uid, m->guid, &m->flags, &m->other, m->remark, m->mine, &m->litter) < 7)
                         snprintf(s->problem, sizeof s->problem, "odd line %.500s", line);
         } else if (line[0] == 'D') {
                 marks_checked += strtoul(line + 2, NULL, 10);
@@ -869,6 +879,15 @@ static bool flags_allowed(const struct msg_model *m, const struct found_msg *h, 
                (seen_may_be_lost || value_allowed(m->other.v, m->other.n, h->other, cut_us));
 }
 
+/* Whose a private one is stands in a database, and is lost with it. */
+static bool remarks_equal(const struct msg_model *m, const struct found_msg *h)
+{
+        const char *remark = *m->remark ? m->remark : "-", *mine = *m->mine ? m->mine : "-";
+
+        return strcmp(h->remark, remark) == 0 && h->litter == m->litter &&
+               (strcmp(h->mine, mine) == 0 || (seen_may_be_lost && strcmp(h->mine, "-") == 0));
+}
+
 static bool box_equal(const struct box_model *want, struct found_box *have, uint64_t cut_us, char *why, size_t size)
 {
         for (size_t k = 0; k < have->msgs.n; k++)
@@ -882,7 +901,7 @@ static bool box_equal(const struct box_model *want, struct found_box *have, uint
 
                         if (h->used || strcmp(h->guid, m->guid) != 0 || (m->uid && h->uid != m->uid))
                                 continue;
-                        if (strcmp(h->remark, m->remark) != 0)
+                        if (!remarks_equal(m, h))
                                 continue;
                         there = true;
                         if (flags_allowed(m, h, cut_us))

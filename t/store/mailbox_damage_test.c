@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include "store/annot.h"
 #include "store/mailbox_private.h"
 #include "t/store/fake_store.h"
 
@@ -782,6 +783,102 @@ Test(damage, any_single_call_may_fail)
                         at++;
                 } while (count_down < 0 && at < 200);
                 cr_assert_gt(at, 20);
+                cr_log_info("%d calls", at);
+        }
+}
+
+/* ---- annotations ---- */
+
+#define LITTER 300                              /* of nearly a kilobyte: more than compaction leaves alone */
+
+static bool annotate(struct mailbox *m, const struct annot *set, unsigned n)
+{
+        struct err err = ERR_INIT;
+        struct waiter w;
+
+        waiter_init_blocking(&w);
+        return mailbox_annotate(m, set, n, &w, &err) == 0 && waiter_block(&w, &err) == 0;
+}
+
+struct annotated {
+        bool kept;                              /* /kept was acknowledged */
+        unsigned litter;                        /* so many may be there besides: they were set, and not removed, as far as was acknowledged */
+};
+
+static void litter(struct annotated *l, struct mailbox *m)
+{
+        static char names[LITTER][900];
+        struct annot set[LITTER], kept = { "/kept", "", SPAN("here"), 0 };
+
+        for (unsigned i = 0; i < LITTER; i++) {
+                int n = snprintf(names[i], sizeof names[i], "/litter/%u/", i);
+
+                memset(names[i] + n, 'x', sizeof names[i] - 1 - (size_t)n);
+                set[i] = (struct annot){ names[i], "", SPAN("1"), 0 };
+        }
+        l->kept = annotate(m, &kept, 1);
+        if (!annotate(m, set, LITTER))
+                return;
+        l->litter = LITTER;
+        for (unsigned i = 0; i < LITTER; i++)
+                set[i].value.p = NULL;
+        if (annotate(m, set, LITTER))
+                l->litter = 0;
+}
+
+static void check_litter(const struct annotated *l, struct mailbox *m, int at)
+{
+        struct arena arena = ARENA_INIT;
+        struct span shared, private;
+        struct annot *list;
+        uint32_t n = mailbox_annots(m, 0, NULL, &arena, &list);
+
+        mailbox_annot_values(m, 0, "/kept", "", &arena, &shared, &private);
+        cr_assert(!l->kept || span_eq_str(shared, "here"), "call %d", at);
+        n -= shared.p != NULL;
+        cr_assert(n == l->litter || n == 0, "call %d: %u annotations instead of %u", at, n, l->litter);
+        arena_deinit(&arena);
+}
+
+/* Compaction writes them all anew, without those that were removed: whatever call fails meanwhile, once or for good. */
+Test(damage, annotations_written_anew_outlive_a_failed_call)
+{
+        for (int pass = 0; pass < 2; pass++) {
+                int at = 0;
+
+                for_good = pass;
+                fail_with = EIO;
+                do {
+                        struct annotated l = { .kept = false };
+                        struct err err = ERR_INIT;
+                        struct mailbox *m;
+                        char id[25];
+
+                        snprintf(id, sizeof id, "y%d%022d", pass, at);
+                        m = fake_create(&st, id);
+                        append(m, 0);
+                        count_down = at;
+                        fs_fault = fail_at;
+                        litter(&l, m);
+                        (void)mailbox_compact(m, &err);
+                        fs_fault = NULL;
+                        mailbox_unref(&m);
+                        for (int restart = 0; restart < 3; restart++) {
+                                struct mailbox_ident ident = fake_ident(&st, id);
+
+                                logstore_destroy(&st.ls);
+                                st.epoch++;
+                                fake_store_start(&st, 0);
+                                if (restart == 1)
+                                        cr_assert_eq(mailbox_reconstruct(&st, &ident, &err), 0, "call %d: %s", at, err.text);
+                                m = fake_open(&st, id);
+                                cr_assert_not_null(m, "call %d", at);
+                                check_litter(&l, m, at);
+                                mailbox_unref(&m);
+                        }
+                        at++;
+                } while (count_down < 0 && at < 100);
+                cr_assert_gt(at, 10);
                 cr_log_info("%d calls", at);
         }
 }
