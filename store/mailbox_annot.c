@@ -465,6 +465,7 @@ void annots_rewritten(struct mailbox *m, uint64_t floor)
                         row->seq = floor;
         t->floor = floor;
         t->changed = true;
+        index_touch(m->ix);                             /* a checkpoint is to follow, whether or not messages were moved */
 }
 
 void annots_keys_deinit(struct annot_keys *keys)

@@ -520,10 +520,12 @@ static void pile_up(struct mailbox *m)
         }
 }
 
-static void expect_few(struct mailbox *m, unsigned max)
+#define expect_few(m, max) expect_few_at(m, max, __LINE__)
+
+static void expect_few_at(struct mailbox *m, unsigned max, int line)
 {
         mailbox_lock(m);
-        cr_assert_leq(m->annots.rows, max, "%u rows", (unsigned)m->annots.rows);
+        cr_assert_leq(m->annots.rows, max, "line %d: %u rows", line, (unsigned)m->annots.rows);
         mailbox_unlock(m);
         cr_assert_str_eq(all(m, 1), "/kept|=1 /kept/too|=now");
         cr_assert_str_eq(all(m, 2), "/late|=1");
@@ -563,6 +565,64 @@ Test(annot, what_was_removed_does_not_pile_up)
         for (int rebuild = 0; rebuild < 3; rebuild++) {
                 m = restart(m, rebuild == 1);
                 expect_few(m, 12);
+        }
+        mailbox_unref(&m);
+}
+
+static void next_segment(struct mailbox *m)
+{
+        struct err err = ERR_INIT;
+
+        mailbox_maintain_begin(m);
+        cr_assert_eq(mailbox_roll(m, &err), 0, "%s", err.text);
+        cr_assert_eq(mailbox_begin_next(m, &err), 0, "%s", err.text);
+        mailbox_maintain_end(m);
+}
+
+/* What was set stands in a segment that stays, as its messages live; that it was removed in one that goes. */
+Test(annot, what_was_removed_does_not_come_back_from_an_older_segment)
+{
+        struct mailbox *m = fake_create(&st, ID);
+        static char text[60000];
+        struct err err = ERR_INIT;
+
+        memset(text, 'x', sizeof text);
+        memcpy(text, "A: b\r\n\r\n", 8);
+        for (unsigned i = 0; i < 10; i++)
+                cr_assert_neq(fake_append(&st, m, text, sizeof text, 0, NULL, &err), 0);
+        annotate(m, "1", "/kept", "", "1");
+        annotate(m, "1", "/kept/too", "", "then");
+        annotate(m, "3", "/goes", "", "1");
+        set(m, "/comment", "", "of the mailbox");
+        set(m, "/gone", "", "1");
+        next_segment(m);
+        set(m, "/gone", "", NULL);
+        annotate(m, "3", "/goes", "", NULL);
+        annotate(m, "1", "/kept/too", "", "now");
+        annotate(m, "2", "/late", "", "1");
+        pile_up(m);
+        next_segment(m);
+        cr_assert_eq(mailbox_compact(m, &err), 0, "%s", err.text);
+        mailbox_lock(m);
+        cr_assert_gt(m->segs_n, 2, "the first segment should still be there");
+        mailbox_unlock(m);
+        expect_few(m, 10);
+        for (int rebuild = 0; rebuild < 3; rebuild++) {
+                m = restart(m, rebuild == 1);
+                expect_few(m, 10);
+        }
+        /* The floor outlives the segment that it stands in. */
+        pile_up(m);
+        next_segment(m);
+        cr_assert_eq(mailbox_compact(m, &err), 0, "%s", err.text);
+        for (unsigned i = 0; i < 10; i++) {
+                annotate(m, "2", "/late", "", i % 2 ? "1" : "2");
+                next_segment(m);
+        }
+        cr_assert_eq(mailbox_compact(m, &err), 0, "%s", err.text);
+        for (int rebuild = 0; rebuild < 3; rebuild++) {
+                m = restart(m, rebuild == 1);
+                expect_few(m, 10);
         }
         mailbox_unref(&m);
 }
