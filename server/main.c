@@ -267,11 +267,13 @@ static const struct daemon_ops daemon_ops = {
 
 /* What the binary is under a name of Cyrus. A tool that gets built is added here, and becomes `built` in names.c. */
 static const struct { const char *name; int (*main)(int argc, char **argv); } programs[] = {
+        { "arbitron", tool_arbitron_main },
         { "ctl_cyrusdb", ctl_cyrusdb_main },
         { "ctl_mboxlist", tool_ctl_mboxlist_main },
         { "cyr_buildinfo", buildinfo_main },
         { "cyr_deny", tool_cyr_deny_main },
         { "cyr_info", tool_cyr_info_main },
+        { "cyr_userseen", tool_cyr_userseen_main },
         { "deliver", tool_deliver_main },
         { "idled", idled_main },
         { "mbpath", tool_mbpath_main },

@@ -15,7 +15,7 @@
 
 /* Sorted by name, for bsearch(). */
 static const struct program programs[] = {
-        { "arbitron", PROGRAM_TOOL, false, NULL, NULL },
+        { "arbitron", PROGRAM_TOOL, true, NULL, NULL },
         { "backupd", PROGRAM_SERVICE, false, COMMON "p:", "* BYE " NOT_BUILT },
         { "chk_cyrus", PROGRAM_TOOL, false, NULL, NULL },
         { "ctl_backups", PROGRAM_TOOL, false, NULL, NULL },
@@ -36,7 +36,7 @@ static const struct program programs[] = {
         { "cyr_ls", PROGRAM_TOOL, false, NULL, NULL },
         { "cyr_pwd", PROGRAM_TOOL, false, NULL, NULL },
         { "cyr_synclog", PROGRAM_TOOL, false, NULL, NULL },
-        { "cyr_userseen", PROGRAM_TOOL, false, NULL, NULL },
+        { "cyr_userseen", PROGRAM_TOOL, true, NULL, NULL },
         { "cyr_virusscan", PROGRAM_TOOL, false, NULL, NULL },
         { "cyr_withlock_run", PROGRAM_TOOL, false, NULL, NULL },
         { "dav_reconstruct", PROGRAM_TOOL, false, NULL, NULL },

@@ -561,6 +561,46 @@ int seen_set(struct seen *seen, const struct seen_state *state, struct err *err)
         return seen_save(seen, change, true, err);
 }
 
+/* ---- selecting ---- */
+
+struct touch { struct job job; struct seen *seen; uint64_t change; };
+
+static void run_touch(struct job *job)
+{
+        struct touch *t = (struct touch *)job;
+        struct err err = ERR_INIT;
+        char quoted[2][LOG_QUOTE_MAX];
+
+        if (seen_save(t->seen, t->change, false, &err) < 0)
+                log_event(LOG_WARN, NULL, "seen.touch", "user=%s reason=%s", log_quote_str(quoted[0], t->seen->userid),
+                          log_quote_str(quoted[1], err.text));
+        seen_unref(&t->seen);
+        free(t);
+}
+
+void seen_touch(struct seen *seen)
+{
+        struct store *store = seen->seens->store;
+        int64_t now = clock_wall_s();
+        struct touch *t = NULL;
+
+        if (store->readonly || db_env_failed(store->env, NULL))
+                return;
+        mutex_lock(&seen->lock);
+        if (now - seen->lastread >= SEEN_TOUCH_S) {
+                t = xcalloc(1, sizeof *t);
+                seen->lastread = now;
+                seen->dirty_meta = true;
+                t->change = ++seen->changes;
+        }
+        mutex_unlock(&seen->lock);
+        if (!t)
+                return;
+        t->job.fn = run_touch;
+        t->seen = seen_ref(seen);
+        logstore_run(store->ls, &t->job);
+}
+
 /* ---- all of a user, all of a mailbox ---- */
 
 struct names {
@@ -658,6 +698,88 @@ static int move_rows(struct store *store, struct db_txn *txn, struct span prefix
         ARRAY_FREE(&rows);
         arena_deinit(&arena);
         return rc;
+}
+
+int seen_last_read(struct store *store, const char *uniqueid, const char *userid, int64_t *lastread_r, struct err *err)
+{
+        struct str key = STR_INIT, value = STR_INIT;
+        struct seen *open;
+        struct seen_meta meta;
+        int rc = 0;
+
+        *lastread_r = 0;
+        table_key(uniqueid, userid, &key);
+        mutex_lock(&store->seens->lock);
+        open = table_find(store->seens->open, str_span(&key));
+        if (open)
+                seen_ref(open);
+        mutex_unlock(&store->seens->lock);
+        if (open) {
+                mutex_lock(&open->lock);
+                *lastread_r = open->loaded ? open->lastread : 0;
+                mutex_unlock(&open->lock);
+                seen_unref(&open);
+        }
+        if (*lastread_r) {
+                str_deinit(&key);
+                return 0;
+        }
+        user_prefix(userid, &key);
+        str_append(&key, uniqueid, strlen(uniqueid) + 1);
+        str_append_c(&key, 'm');
+        if (store->seen_db)
+                rc = db_get(store->seen_db, NULL, str_span(&key), &value, err);
+        if (rc > 0 && value.len >= sizeof meta) {
+                memcpy(&meta, value.data, sizeof meta);
+                *lastread_r = meta.version == META_VERSION ? meta.lastread : 0;
+        }
+        str_deinit(&key);
+        str_deinit(&value);
+        return rc < 0 ? -1 : 0;
+}
+
+struct forgetting { struct store *store; const char *uniqueid, *userid; };
+
+static int forget_rows(struct db_txn *txn, void *ctx, struct err *err)
+{
+        const struct forgetting *f = ctx;
+        struct str key = STR_INIT;
+        int rc;
+
+        user_prefix(f->userid, &key);
+        str_append(&key, f->uniqueid, strlen(f->uniqueid) + 1);
+        rc = move_rows(f->store, txn, str_span(&key), NULL, err);
+        if (rc == 0) {
+                mailbox_prefix(f->uniqueid, &key);
+                str_append_str(&key, f->userid);
+                rc = db_del(f->store->seen_db, txn, str_span(&key), err);
+        }
+        str_deinit(&key);
+        return rc;
+}
+
+int seen_forget(struct store *store, const char *uniqueid, const char *userid, bool *gone_r, struct err *err)
+{
+        struct forgetting f = { store, uniqueid, userid };
+        struct str key = STR_INIT;
+        bool open;
+
+        table_key(uniqueid, userid, &key);
+        mutex_lock(&store->seens->lock);
+        open = table_find(store->seens->open, str_span(&key)) != NULL;
+        mutex_unlock(&store->seens->lock);
+        str_deinit(&key);
+        *gone_r = false;
+        if (open)
+                return 0;
+        if (store->readonly || !store->seen_db)
+                return err_set(err, ERR_READONLY, "the store takes no changes now");
+        if (db_run(store->env, true, forget_rows, &f, err) < 0)
+                return -1;
+        seens_forget(store, uniqueid, userid);  /* opened meanwhile: what it has read is gone */
+        *gone_r = true;
+        change_publish(store, &(struct change){ .kind = CHANGE_SEEN, .name = userid, .uniqueid = uniqueid });
+        return 0;
 }
 
 int seens_forget_mailbox(struct store *store, struct db_txn *txn, const char *uniqueid, struct err *err)

@@ -47,8 +47,16 @@ void seen_get(struct seen *seen, struct seen_state *state_r);
 /* Replace all of it (replication, import): written when it returns. Blocks. Sessions that have the mailbox selected are not told. */
 int seen_set(struct seen *seen, const struct seen_state *state, struct err *err);
 
+/* The user has selected the mailbox: it is remembered (`lastread`), to the hour, by a job. */
+#define SEEN_TOUCH_S 3600
+void seen_touch(struct seen *seen);
+
 /* All mailboxes in which a user has a seen state, or all users of a mailbox: fn for each, until it returns false. Reads the database. */
 int seen_each_mailbox(struct store *store, const char *userid, bool (*fn)(void *ctx, const char *uniqueid), void *ctx, struct err *err);
 int seen_each_user(struct store *store, const char *uniqueid, bool (*fn)(void *ctx, const char *userid), void *ctx, struct err *err);
+/* When did this user last read there? Unix seconds; 0: never. May read a row of the database. */
+int seen_last_read(struct store *store, const char *uniqueid, const char *userid, int64_t *lastread_r, struct err *err);
+/* Forget what this user has seen there, durably; not while he has the mailbox selected: *gone_r says. Blocks. */
+int seen_forget(struct store *store, const char *uniqueid, const char *userid, bool *gone_r, struct err *err);
 
 #endif

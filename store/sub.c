@@ -311,3 +311,29 @@ int subs_rename_user(struct store *store, struct db_txn *txn, const char *from, 
         arena_deinit(&arena);
         return ret;
 }
+
+int sub_each(struct store *store, bool (*fn)(void *ctx, const char *userid, const char *name), void *ctx, struct err *err)
+{
+        struct db_cursor *cursor;
+        struct span key, value;
+        struct str copy = STR_INIT;
+        bool more = true;
+        int rc = 0;
+
+        if (!store->subscriptions_db)
+                return 0;
+        if (db_cursor_open(store->subscriptions_db, NULL, SPAN(""), &cursor, err) < 0)
+                return -1;
+        while (more && (rc = db_cursor_next(cursor, &key, &value, err)) > 0) {
+                size_t user = span_index(key, '\0');
+
+                if (user == key.len)
+                        continue;               /* the table's own key */
+                str_clear(&copy);
+                str_append_span(&copy, key);    /* with a NUL behind the name */
+                more = fn(ctx, copy.data, copy.data + user + 1);
+        }
+        db_cursor_close(&cursor);
+        str_deinit(&copy);
+        return rc < 0 ? -1 : 0;
+}

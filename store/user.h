@@ -19,6 +19,9 @@ int sub_list(struct store *store, const char *userid, struct arena *arena, const
 /* Durable when it returns: blocks. Subscribing twice, or unsubscribing what is not, is fine. */
 int sub_set(struct store *store, const char *userid, const char *name, bool subscribed, struct err *err);
 
+/* Every subscription there is, by user, until fn returns false. Reads the database. */
+int sub_each(struct store *store, bool (*fn)(void *ctx, const char *userid, const char *name), void *ctx, struct err *err);
+
 enum autocreate_why { AUTOCREATE_LOGIN, AUTOCREATE_POST };
 /* Would autocreation make this user's INBOX (options autocreate_*)? Cheap, never blocks. */
 bool user_autocreate_wanted(struct store *store, const char *userid, enum autocreate_why why);

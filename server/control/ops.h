@@ -96,6 +96,10 @@ int ctl_quota_delete(struct ctl_call *call, struct err *err);
 int ctl_check(struct ctl_call *call, struct err *err);                  /* ops_check.c */
 int ctl_reconstruct(struct ctl_call *call, struct err *err);
 int ctl_expire(struct ctl_call *call, struct err *err);                 /* ops_expire.c */
+int ctl_readers(struct ctl_call *call, struct err *err);                /* ops_readers.c */
+int ctl_readers_prune(struct ctl_call *call, struct err *err);
+int ctl_seen_own(struct ctl_call *call, struct err *err);
+int ctl_seen_own_remove(struct ctl_call *call, struct err *err);
 int ctl_metadata_list(struct ctl_call *call, struct err *err);          /* ops_metadata.c */
 int ctl_metadata_set(struct ctl_call *call, struct err *err);
 

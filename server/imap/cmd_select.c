@@ -304,6 +304,8 @@ enum cmd_result imap_select_command(struct imap *imap, bool examine)
         }
         imap_selected_begin(imap, mbox, st->entry, st->examine);
         imap->sel->seen = seen;
+        if (seen && !st->examine)
+                seen_touch(seen);
         imap->sel->annotate = st->annotate;
         st->entry = NULL;                                       /* handed over */
         reply(imap);

@@ -47,5 +47,7 @@ int tool_cyr_deny_main(int argc, char **argv);          /* deny.c */
 int tool_quota_main(int argc, char **argv);             /* quota.c */
 int tool_reconstruct_main(int argc, char **argv);       /* reconstruct.c */
 int tool_deliver_main(int argc, char **argv);           /* deliver.c */
+int tool_arbitron_main(int argc, char **argv);          /* arbitron.c */
+int tool_cyr_userseen_main(int argc, char **argv);      /* userseen.c */
 
 #endif

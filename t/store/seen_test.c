@@ -4,6 +4,7 @@
 #include "store/seen_private.h"
 #include "store/store_private.h"
 #include "t/store/scratch.h"
+#include "util/clock.h"
 
 static void setup(void) { scratch_make(); }
 static void teardown(void) { scratch_remove(); }
@@ -325,6 +326,84 @@ Test(seen, other_users_changes_are_no_news)
         a = mark(m, ann, "1", FLAGS_REMOVE);
         cr_assert_eq(mailbox_news_modseq(m, 1, a, joe), f);
         uidset_deinit(&one);
+        seen_unref(&ann);
+        seen_unref(&bob);
+        mailbox_unref(&m);
+        store_close(&store);
+}
+
+static int64_t now = 1700000000;
+static int64_t fake_now(void) { return now; }
+
+Test(seen, selecting_is_remembered_to_the_hour_and_makes_a_reader)
+{
+        struct store *store = scratch_open(NULL);
+        struct mailbox *m = open_box(store, "user.joe");
+        char id[25];
+        struct seen *ann;
+        int64_t at;
+        struct err err = ERR_INIT;
+
+        clock_inject_wall(fake_now);
+        snprintf(id, sizeof id, "%s", mailbox_uniqueid(m));
+        mailbox_unref(&m);
+        cr_assert_eq(seen_last_read(store, id, "ann", &at, &err), 0);
+        cr_expect_eq(at, 0);
+        cr_assert_eq(seen_open(store, id, "ann", &ann, &err), 0);
+        seen_touch(ann);
+        now += SEEN_TOUCH_S - 1;
+        seen_touch(ann);
+        cr_assert_eq(seen_last_read(store, id, "ann", &at, &err), 0);
+        cr_expect_eq(at, now - SEEN_TOUCH_S + 1);
+        seen_unref(&ann);
+        store_close(&store);
+        store = scratch_open(NULL);
+        cr_assert_eq(seen_last_read(store, id, "ann", &at, &err), 0);
+        cr_expect_eq(at, now - SEEN_TOUCH_S + 1, "after a restart");
+        cr_assert_eq(seen_open(store, id, "ann", &ann, &err), 0);
+        now++;
+        seen_touch(ann);
+        cr_assert_eq(seen_last_read(store, id, "ann", &at, &err), 0);
+        cr_expect_eq(at, now);
+        seen_unref(&ann);
+        store_close(&store);
+        clock_inject_wall(NULL);
+}
+
+static bool count_user(void *ctx, const char *userid)
+{
+        (void)userid;
+        ++*(unsigned *)ctx;
+        return true;
+}
+
+Test(seen, what_is_forgotten_is_gone_but_not_under_somebody)
+{
+        struct store *store = scratch_open(NULL);
+        struct mailbox *m = open_box(store, "user.joe");
+        struct seen *ann, *bob;
+        char id[25];
+        unsigned n = 0;
+        bool gone;
+        struct err err = ERR_INIT;
+
+        snprintf(id, sizeof id, "%s", mailbox_uniqueid(m));
+        append(store, m, 3);
+        cr_assert_eq(seen_open(store, id, "ann", &ann, &err), 0);
+        cr_assert_eq(seen_open(store, id, "bob", &bob, &err), 0);
+        mark(m, ann, "1:3", FLAGS_ADD);
+        mark(m, bob, "2", FLAGS_ADD);
+        cr_assert_eq(seen_forget(store, id, "ann", &gone, &err), 0);
+        cr_expect(!gone, "she has it open");
+        cr_expect(seen_has(ann, 1));
+        seen_unref(&ann);
+        cr_assert_eq(seen_forget(store, id, "ann", &gone, &err), 0);
+        cr_expect(gone);
+        cr_assert_eq(seen_each_user(store, id, count_user, &n, &err), 0);
+        cr_expect_eq(n, 1, "bob is left");
+        cr_assert_eq(seen_open(store, id, "ann", &ann, &err), 0);
+        cr_expect(!seen_has(ann, 1));
+        cr_expect(seen_has(bob, 2));
         seen_unref(&ann);
         seen_unref(&bob);
         mailbox_unref(&m);
