@@ -38,7 +38,7 @@ static int fail(const struct master_entry *e, const char *what, const char *addr
         return err_set(err, code, "service %s: cannot %s %s: %s", e->name, what, address, strerror(errno_value));
 }
 
-static void format_address(const struct sockaddr *sa, char *buf, size_t size)
+void bind_format_address(const struct sockaddr *sa, char *buf, size_t size)
 {
         char host[INET6_ADDRSTRLEN] = "?";
 
@@ -61,7 +61,7 @@ static int bind_one(const struct master_entry *e, const struct addrinfo *ai, str
         struct bound_socket *s = &b->v[b->n];
         int on = 1, fd = socket(ai->ai_family, ai->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, ai->ai_protocol);
 
-        format_address(ai->ai_addr, s->address, sizeof s->address);
+        bind_format_address(ai->ai_addr, s->address, sizeof s->address);
         if (fd < 0)
                 return errno == EAFNOSUPPORT ? 0 : fail(e, "open a socket for", s->address, errno, err);
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);

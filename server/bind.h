@@ -33,6 +33,9 @@ int bind_entry(const struct master_entry *e, unsigned owner_uid, unsigned owner_
 /* Make the directory of a Unix socket where it is missing: 0755, whatever the umask, because others connect. */
 int bind_make_parent(const char *path, struct err *err);
 int bound_listen(struct bound *b, int backlog, struct err *err);
+/* "127.0.0.1:143" or "[::1]:143". */
+struct sockaddr;
+void bind_format_address(const struct sockaddr *sa, char *buf, size_t size);
 /* Close what was not handed over, and remove the Unix socket. */
 void bound_close(struct bound *b);
 

@@ -22,6 +22,7 @@
 #include "server/pidfile.h"
 #include "server/schedule.h"
 #include "server/serving.h"
+#include "server/systemd.h"
 #include "server/version.h"
 #include "util/array.h"
 #include "util/clock.h"
@@ -33,6 +34,7 @@
 #define PROGRAMS_STOP_MS 3000                   /* from TERM to KILL, for programs that are not ours */
 #define GRACE_MAX_MS 6000                       /* for sessions */
 #define STOP_MS 8500                            /* the whole end */
+#define STATUS_MS 10000                         /* how often systemd is told what we do */
 
 struct daemon {
         struct daemon_options options;
@@ -47,6 +49,8 @@ struct daemon {
         int caller;                             /* pipe to the process that waits for us in -d; -1 */
         bool opened;
         bool stopping;
+        uint64_t watchdog_at, status_at;        /* clock_mono_ms(): when systemd is to hear of us again; 0: it does not listen */
+        bool stuck;
         bool reload_wanted;                     /* HUP came while START ran */
 };
 
@@ -330,6 +334,48 @@ static void reap_children(struct daemon *d)
                         log_event(LOG_DBG, NULL, "child.unknown", "pid=%d", (int)pid);
 }
 
+/* ---- what systemd hears ------------------------------------------------------------------------------------------------------ */
+
+static void tell_status(struct daemon *d)
+{
+        unsigned sessions = d->ops->sessions();
+
+        systemd_notify("STATUS=%zu services, %u sessions", serving_listening(d->services), sessions);
+}
+
+static void tell_ready(struct daemon *d)
+{
+        systemd_notify("READY=1\nMAINPID=%d\nSTATUS=%zu services, %u sessions", (int)getpid(), serving_listening(d->services), d->ops->sessions());
+        d->status_at = systemd_listens() ? clock_mono_ms() + STATUS_MS : 0;
+        d->watchdog_at = systemd_watchdog_ms() ? clock_mono_ms() : 0;
+}
+
+/* A daemon whose threads are stuck keeps silent, and is started again. */
+static void feed_watchdog(struct daemon *d)
+{
+        if (d->ops->gets_on()) {
+                systemd_notify("WATCHDOG=1");
+                d->stuck = false;
+        } else if (!d->stuck) {
+                log_event(LOG_ERROR, NULL, "daemon.stuck", "reason=\"threads take no work: the watchdog is left to act\"");
+                d->stuck = true;
+        }
+}
+
+/* Returns when to be called again (clock_mono_ms()), 0: never. */
+static uint64_t tell_systemd(struct daemon *d, uint64_t now)
+{
+        if (d->watchdog_at && now >= d->watchdog_at) {
+                feed_watchdog(d);
+                d->watchdog_at = now + systemd_watchdog_ms();
+        }
+        if (d->status_at && now >= d->status_at) {
+                tell_status(d);
+                d->status_at = now + STATUS_MS;
+        }
+        return d->watchdog_at && (!d->status_at || d->watchdog_at < d->status_at) ? d->watchdog_at : d->status_at;
+}
+
 /* What cannot change under a running store. */
 static int check_reload(struct daemon *d, const struct conf *conf, struct err *err)
 {
@@ -348,8 +394,10 @@ static void reload(struct daemon *d)
         struct masterconf *mc = NULL, *old = d->mc;
         struct err err = ERR_INIT;
         char quoted[LOG_QUOTE_MAX];
-        int ret = read_files(&d->options, &conf, &mc, &diag, &err);
+        int ret;
 
+        systemd_notify("RELOADING=1\nMONOTONIC_USEC=%llu\nSTATUS=Reading the configuration", (unsigned long long)clock_mono_us());
+        ret = read_files(&d->options, &conf, &mc, &diag, &err);
         log_diag(&diag);
         diag_deinit(&diag);
         if (ret == 0)
@@ -359,6 +407,8 @@ static void reload(struct daemon *d)
                           log_quote_str(quoted, err.text));
                 conf_unref(&conf);
                 masterconf_destroy(&mc);
+                systemd_notify("READY=1\nSTATUS=The old configuration stays in force: %s", err.text);
+                d->status_at = systemd_listens() ? clock_mono_ms() + STATUS_MS : 0;
                 return;
         }
         open_log(d, conf);
@@ -371,6 +421,7 @@ static void reload(struct daemon *d)
         masterconf_destroy(&old);
         conf_unref(&conf);
         log_event(LOG_NOTE, NULL, "reload.done", "services=%zu", serving_listening(d->services));
+        tell_ready(d);
 }
 
 static void take_signals(struct daemon *d)
@@ -398,10 +449,12 @@ static void turn(struct daemon *d, uint64_t limit_ms)
 {
         size_t max = serving_pollfds_max(d->services) + 1, n;
         struct pollfd *fds = xcalloc(max, sizeof *fds);
-        uint64_t now = clock_mono_ms(), wake = schedule_run(d->schedule), w = serving_run(d->services, NULL, 0);
+        uint64_t now = clock_mono_ms(), wake = schedule_run(d->schedule), w = serving_run(d->services, NULL, 0), told = tell_systemd(d, now);
 
         if (w && w < wake)
                 wake = w;
+        if (told && told < wake)
+                wake = told;
         if (limit_ms && limit_ms < wake)
                 wake = limit_ms;
         fds[0] = (struct pollfd){ .fd = d->signals, .events = POLLIN };
@@ -440,6 +493,8 @@ static void stop(struct daemon *d)
         struct conf *conf = conf_live_get(d->live);
         int64_t grace_ms = conf_duration_s(conf, NULL, "shutdown_timeout") * 1000;
 
+        systemd_notify("STOPPING=1\nSTATUS=Sessions end, then the store is closed");
+        d->status_at = d->watchdog_at = 0;
         conf_unref(&conf);
         if (grace_ms < 0 || grace_ms > GRACE_MAX_MS)
                 grace_ms = GRACE_MAX_MS;
@@ -537,7 +592,9 @@ static int run(struct daemon *d)
         struct err err = ERR_INIT;
         char quoted[LOG_QUOTE_MAX];
 
+        systemd_notify("STATUS=Opening the store");
         if (start(d, &err) < 0) {
+                systemd_notify("STATUS=Failed: %s", err.text);
                 complain(d, &err);
                 log_event(LOG_ERROR, NULL, "daemon.failed", "reason=%s", log_quote_str(quoted, err.text));
                 if (d->services)
@@ -548,11 +605,13 @@ static int run(struct daemon *d)
                 return 1;
         }
         d->ops->ready();
+        systemd_report_unused();
         log_event(LOG_NOTE, NULL, "daemon.ready", "version=%s pid=%d services=%zu", CYRD_VERSION, (int)getpid(),
                   serving_listening(d->services));
         if (d->options.demo_dir)
                 demo_say_ready(d->options.demo_dir, d->options.portbase);
         give_up_stdio(d);
+        tell_ready(d);
         tell_caller(d, 0);
         if (d->options.background)
                 leave_directory(d);
@@ -619,6 +678,7 @@ int daemon_main(int argc, char **argv, bool as_master, const struct daemon_ops *
         char *conf_file, *masterconf_file;
         int ret;
 
+        systemd_init();
         child_init();
         if (options_parse(argc, argv, as_master, &d.options) < 0)
                 return EXIT_USAGE;

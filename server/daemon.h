@@ -22,6 +22,8 @@ struct daemon_ops {
         /* imapd.conf was read again and is in `live`; services were changed already. */
         void (*ready)(void);                    /* every service listens */
         void (*reload)(void);
+        bool (*gets_on)(void);                  /* are the threads that serve alive? Asked every few seconds when a watchdog wants to know */
+        unsigned (*sessions)(void);             /* for the status that an administrator sees */
         /* Nobody listens any more: end the sessions within grace_ms, then close everything. Must work after a failed open, too. */
         void (*close)(unsigned grace_ms);
         /*

@@ -43,6 +43,7 @@ int engine_idle_tick(uint64_t now_ms)
         struct engine *e = the_engine;
         uint64_t pushed;
 
+        atomic_store_explicit(&e->ticked_ms, now_ms, memory_order_relaxed);
         if (now_ms < e->trimmed_ms + TRIM_EVERY_MS)
                 return (int)(e->trimmed_ms + TRIM_EVERY_MS - now_ms);
         e->trimmed_ms = now_ms;
@@ -102,7 +103,8 @@ int engine_start(const struct engine_options *options, struct err *err)
         e->options = *options;
         mutex_init(&e->lock);
         cond_init(&e->gone);
-        e->started_ms = clock_mono_ms();
+        e->started_ms = e->taken_ms = clock_mono_ms();
+        atomic_init(&e->ticked_ms, e->started_ms);
         e->name_base = (uint64_t)clock_wall_s();
         atomic_init(&e->name_next, 1);
         conf = conf_live_get(options->conf);
@@ -159,6 +161,22 @@ void engine_stop(unsigned grace_ms)
         the_engine = NULL;
         engine_free(e);
         limits_teardown();
+}
+
+bool engine_gets_on(uint64_t limit_ms)
+{
+        struct engine *e = the_engine;
+        uint64_t now = clock_mono_ms(), ticked, queued, pushed;
+
+        if (!e)
+                return true;
+        pool_stats(e->pool, NULL, NULL, &queued, &pushed);
+        if (queued == 0 || pushed - queued != e->taken) {
+                e->taken = pushed - queued;
+                e->taken_ms = now;
+        }
+        ticked = atomic_load_explicit(&e->ticked_ms, memory_order_relaxed);
+        return now - e->taken_ms <= limit_ms && (ticked >= now || now - ticked <= limit_ms + TRIM_EVERY_MS);
 }
 
 bool engine_stopping(void)

@@ -112,6 +112,8 @@ struct engine {
         struct cond gone;
         uint64_t name_base;                     /* session names begin with it: another one each start */
         _Atomic uint64_t name_next;
+        _Atomic uint64_t ticked_ms;             /* when the acceptor last came round */
+        uint64_t taken, taken_ms;               /* engine_gets_on()'s: what workers had taken, and when that last changed */
         uint64_t trimmed_ms, trimmed_pushed;    /* the acceptor's: when malloc_trim() was last thought of, and the work done by then */
 };
 /* The engine of this process: set before its threads start, NULL after they have ended. */

@@ -26,6 +26,7 @@
 #include "util/log.h"
 #include "util/must.h"
 
+#define STUCK_MS 30000                          /* threads that take no work for so long never will again */
 #define MAKE_WAY_MS 15000                       /* for a temporary daemon to end */
 
 /* ---- the server ------------------------------------------------------------------------------------------------------------ */
@@ -175,6 +176,19 @@ static void reload_server(void)
         conf_unref(&conf);
 }
 
+static bool server_gets_on(void)
+{
+        return engine_gets_on(STUCK_MS);
+}
+
+static unsigned count_sessions(void)
+{
+        struct engine_stats stats;
+
+        engine_stats(&stats);
+        return (unsigned)stats.sessions;
+}
+
 static void close_server(unsigned grace_ms)
 {
         http_close();
@@ -261,6 +275,8 @@ static const struct daemon_ops daemon_ops = {
         .ready = server_ready,
         .reload = reload_server,
         .close = close_server,
+        .gets_on = server_gets_on,
+        .sessions = count_sessions,
         .job = run_job,
         .services = { NULL, serve, serve_otherwise, serve_no_more },
 };

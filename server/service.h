@@ -99,6 +99,12 @@ bool engine_trace(const char *name, int64_t until_s);
 /* Every session of this user looks around (WAKE_TOUCH). Returns how many there are. */
 unsigned engine_touch_user(const char *userid);
 
+/*
+ * Does the engine get on? False: its acceptor has not come round for limit_ms, or sessions wait and no worker has taken one for so long: threads
+ * that are stuck, which no client can cause. One thread at a time, at least every few seconds.
+ */
+bool engine_gets_on(uint64_t limit_ms);
+
 struct engine_stats {
         uint64_t sessions, parked, queued, running, accepted_total, refused_total, wakes_total, workers, workers_busy;
         uint64_t services, run_queue;

@@ -8,6 +8,7 @@
 
 #include "server/child.h"
 #include "server/external.h"
+#include "server/systemd.h"
 #include "util/array.h"
 #include "util/log.h"
 #include "util/must.h"
@@ -120,7 +121,7 @@ static struct running *running_create(struct serving *s, const struct master_ent
         r->e = e;
         r->program = inside_program(e);
         if ((r->program && service_args_parse(r->program, e->argc, e->argv, &r->args, err) < 0) ||
-            (bind_entry(e, s->id.uid, s->id.gid, &r->bound, err) < 0 && !(e->proto == MASTER_UNIX && err->code == ERR_NOTFOUND))) {
+            (!systemd_sockets(e, &r->bound) && bind_entry(e, s->id.uid, s->id.gid, &r->bound, err) < 0 && !(e->proto == MASTER_UNIX && err->code == ERR_NOTFOUND))) {
                 free(r->name);
                 free(r);
                 return NULL;

@@ -32,6 +32,6 @@ install: all
 	$B/cyrctl --completion zsh >$(DATADIR)/zsh/site-functions/_cyrctl
 	install -m 644 $(wildcard man/*.5) $(MANDIR)/man5
 	install -m 644 $(wildcard man/*.8) $(MANDIR)/man8
-	install -m 644 etc/imapd.conf etc/cyrus.conf etc/cyrd.service etc/cyrd.init $(DOCDIR)/examples
+	install -m 644 etc/imapd.conf etc/cyrus.conf etc/cyrd.service etc/cyrd.socket etc/cyrd.init etc/samples/*.conf $(DOCDIR)/examples
 
 .PHONY: deps man

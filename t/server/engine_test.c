@@ -20,13 +20,14 @@
 #include "util/must.h"
 
 /* ---- the protocol: L logs in; E text: echo; G: a gigabyte, as the peer reads it; W: waits for the test; S: works for ever; I: is
- * never idle; anything else is an unfinished command ---- */
+ * never idle; H: holds its worker until the test lets go; anything else is an unfinished command ---- */
 
 struct toy { char verb; uint64_t left; struct waiter waiter; };
 
 static atomic_uint opened, closed, runs;
 static struct waiter *_Atomic the_waiter;
 static atomic_uint stops_told;
+static atomic_bool holding;
 
 static void toy_open(struct session *s)
 {
@@ -60,6 +61,10 @@ static enum step go_on(struct session *s, struct toy *t)
                 if (!waiter_is_done(&t->waiter))
                         return STEP_WAIT;
                 rope_append_str(&s->out, "done\n");
+                break;
+        case 'H':
+                while (atomic_load(&holding))
+                        poll(NULL, 0, 10);
                 break;
         case 'S':
                 while (!session_slice_over(s))
@@ -223,6 +228,45 @@ static void copy_id(void *ctx, const struct session_info *info)
                 const char *heard_ = hear(fd, ms); \
                 cr_expect(heard_ && strcmp(heard_, text) == 0, "wanted %s got %s", text, heard_ ? heard_ : "nothing"); \
         } while (0)
+
+/* ---- a watchdog's question ---- */
+
+static bool gets_on_for(uint64_t ms, uint64_t limit_ms)
+{
+        uint64_t until = clock_mono_ms() + ms;
+        bool yes = true;
+
+        while (clock_mono_ms() < until) {
+                yes = engine_gets_on(limit_ms) && yes;
+                poll(NULL, 0, 20);
+        }
+        return yes;
+}
+
+Test(engine, does_not_get_on_when_sessions_wait_and_no_worker_takes_one, .timeout = 60)
+{
+        int held, waiting, busy;
+
+        start("", 1, -1);
+        held = login();
+        waiting = login();
+        cr_expect(gets_on_for(600, 300), "nothing to do is no fault");
+        atomic_store(&holding, true);
+        say(held, "H\n");
+        cr_expect(gets_on_for(600, 300), "a worker that is busy for long is none, while nobody waits");
+        say(waiting, "E x\n");
+        cr_expect_not(gets_on_for(1500, 300), "somebody waits, and nothing happens");
+        atomic_store(&holding, false);
+        HEARS(waiting, 3000, "E x\n");
+        cr_expect(gets_on_for(600, 300), "it got over it");
+        busy = login();
+        say(busy, "S\n");
+        cr_expect(gets_on_for(1500, 300), "work without end, in slices, is none");
+        close(busy);
+        close(held);
+        close(waiting);
+        stop();
+}
 
 /* ---- timeouts ---- */
 
