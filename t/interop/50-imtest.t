@@ -54,8 +54,15 @@ $accepted = () = $out =~ /^250 2\.1\.5 /mg;
 ok($out =~ /^Authenticated\./m && $accepted >= 4, 'with STARTTLS and AUTH SCRAM-SHA-256') or note_lines($out);
 ($st, $out) = run_cmd([$lmtptest, '-t', '', '-m', 'PLAIN', '-p', $auth_port, '-a', 'alice', '-u', 'alice', '-w', $Interop::password, 'localhost'], in => $talk, timeout => 30);
 ok($out !~ /^250 2\.1\.5 /m, 'but alice, who is no postman, delivers nothing') or note_lines($out);
+# A message with an id comes once.
+(my $again = $talk) =~ s/^DATA\r\n/DATA\r\nMessage-ID: <twice\@lmtptest>\r\n/m;
+for my $time ('the first', 'the second') {
+    ($st, $out) = run_cmd([$lmtptest, '-p', $cyrd->{lmtp}, '-a', 'postman', '-u', 'postman', 'localhost'], in => $again, timeout => 30);
+    $accepted = () = $out =~ /^250 2\.1\.5 /mg;
+    ok($accepted >= 4, "lmtptest sends the same, $time time") or note_lines($out);
+}
 my $c = $cyrd->client('bob');
-is($c->select('INBOX'), 2, 'bob has both');
+is($c->select('INBOX'), 3, 'bob has the first two, and the third once');
 my ($first) = values %{ $c->fetch('1') };
 ok($first->{body} =~ /\r\nhello\r\n\.dot\r\n\z/, 'with the dots as they were written');
 $c->logout;

@@ -8,7 +8,7 @@ use File::Temp qw(tempdir);
 use IO::Socket::INET;
 use Interop;
 
-# new Postfix(transports => {name => [destination domain, nexthop]})
+# new Postfix(transports => {name => [destination domain, nexthop]}, master => "more lines of master.cf")
 sub new {
     my ($class, %o) = @_;
     my $dir = tempdir('cyrd-postfixXXXXXX', DIR => $ENV{TMPDIR} || '/tmp', CLEANUP => !$ENV{KEEP});
@@ -80,6 +80,7 @@ anvil     unix  - - n - 1 anvil
 scache    unix  - - n - 1 scache
 tlsmgr    unix  - - n 1000? 1 tlsmgr
 postlog   unix-dgram n - n - 1 postlogd
+@{[ $o{master} // '' ]}
 END
     return $self;
 }
