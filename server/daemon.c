@@ -662,6 +662,8 @@ static int print_and_end(const struct daemon_options *o)
                 manual_dump_options();
         else if (o->manual_options)
                 manual_write_options();
+        else if (o->manual_programs)
+                manual_write_programs();
         else if (o->list_programs)
                 list_programs();
         else

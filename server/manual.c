@@ -1,9 +1,11 @@
 /* manual - see manual.h */
 #include "server/manual.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "server/names.h"
 #include "util/conf.h"
 
 static const char *const type_names[] = { "string", "int", "switch", "duration", "enum", "set", "bytes" };
@@ -147,4 +149,133 @@ void manual_write_options(void)
                         putchar('\n');
                 }
         fputs(".SH SEE ALSO\n.BR cyrd (8),\n.BR cyrus.conf (5)\n", stdout);
+}
+
+/* ---- cyrus-programs(8) ---------------------------------------------------------------------------------------------------------- */
+
+/* What each program is for. Those that are built have pages of their own. */
+static const struct { const char *name, *purpose; } purposes[] = {
+        { "arbitron", "who reads which mailboxes" },
+        { "backupd", "service that receives backups (csync protocol)" },
+        { "chk_cyrus", "compares mailboxes with what the mailbox list says" },
+        { "ctl_backups", "lists, checks, compacts backups" },
+        { "ctl_conversationsdb", "conversation databases" },
+        { "ctl_cyrusdb", "recovery and checkpoints of databases" },
+        { "ctl_deliver", "the database of deliveries" },
+        { "ctl_mboxlist", "dumps, loads and checks the mailbox list" },
+        { "ctl_zoneinfo", "time zones of calendars" },
+        { "cvt_cyrusdb", "converts databases between Cyrus's formats" },
+        { "cvt_xlist_specialuse", "special uses of old mailboxes" },
+        { "cyr_backup", "looks into backups" },
+        { "cyr_buildinfo", "what is built in, as JSON" },
+        { "cyr_dbtool", "looks into databases of Cyrus's formats" },
+        { "cyr_deny", "keeps a user out of services" },
+        { "cyr_df", "how full partitions are" },
+        { "cyr_expire", "lets go of expunged messages, deleted mailboxes and old entries of databases" },
+        { "cyr_info", "options in force, who is connected" },
+        { "cyr_ls", "lists mailbox directories by the mailboxes' names" },
+        { "cyr_pwd", "which mailbox a directory is" },
+        { "cyr_synclog", "puts an entry into the replication log" },
+        { "cyr_userseen", "a user's states of what is read" },
+        { "cyr_virusscan", "scans mailboxes" },
+        { "cyr_withlock_run", "runs a command with a user locked" },
+        { "dav_reconstruct", "databases of calendars and address books" },
+        { "deliver", "delivers a message from standard input" },
+        { "fetchnews", "fetches articles from a news server" },
+        { "fud", "service that tells when mail was read (finger)" },
+        { "httpd", "service for calendars, address books, JMAP" },
+        { "idled", "tells processes of news in mailboxes" },
+        { "imapd", "IMAP service" },
+        { "ipurge", "deletes messages by age or size" },
+        { "lmtpd", "LMTP service" },
+        { "lmtpproxyd", "LMTP service of a Murder frontend" },
+        { "masssievec", "compiles all Sieve scripts" },
+        { "mbexamine", "shows the records of a mailbox" },
+        { "mbpath", "the directories of a mailbox" },
+        { "mbtool", "repairs dates of mailboxes" },
+        { "mkimap", "makes directories for a new server" },
+        { "mupdate", "service that keeps the mailbox list of a Murder" },
+        { "nntpd", "news service" },
+        { "notifyd", "service that passes notifications on" },
+        { "pop3d", "POP3 service" },
+        { "pop3proxyd", "POP3 service of a Murder frontend" },
+        { "promstatsd", "collects statistics for Prometheus" },
+        { "proxyd", "IMAP service of a Murder frontend" },
+        { "ptdump", "shows the cache of groups" },
+        { "ptexpire", "empties the cache of groups" },
+        { "ptloader", "service that looks groups up" },
+        { "quota", "quota roots and their usage" },
+        { "reconstruct", "rebuilds mailboxes" },
+        { "relocate_by_id", "moves mailboxes to directories named by id" },
+        { "restore", "brings mail back from a backup" },
+        { "sievec", "compiles a Sieve script" },
+        { "sieved", "shows a compiled Sieve script" },
+        { "smmapd", "service that answers a mail server whether a recipient exists" },
+        { "squatter", "search indexes" },
+        { "sync_client", "replication, the sending side" },
+        { "sync_reset", "removes a user from a replica" },
+        { "sync_server", "service for replication, the receiving side" },
+        { "timsieved", "ManageSieve service" },
+        { "tls_prune", "empties the cache of TLS sessions" },
+        { "unexpunge", "brings expunged messages back" },
+};
+
+const char *manual_program_purpose(const char *name)
+{
+        for (size_t i = 0; i < sizeof purposes / sizeof *purposes; i++)
+                if (strcmp(purposes[i].name, name) == 0)
+                        return purposes[i].purpose;
+        return NULL;
+}
+
+/* "who reads which mailboxes" → "Who reads which mailboxes." */
+static void put_sentence(const char *s)
+{
+        char first[2] = { s ? ascii_upper(*s) : '?', '\0' };
+
+        put(first);
+        put(s ? s + 1 : "");
+        puts(".");
+}
+
+static void put_programs(bool built)
+{
+        size_t n;
+        const struct program *p = program_table(&n);
+
+        for (size_t i = 0; i < n; i++) {
+                if (p[i].built != built)
+                        continue;
+                printf(built ? ".TP\n.BR " : ".TP\n.B ");
+                put(p[i].name);
+                puts(built ? " (8)" : "");
+                put_sentence(manual_program_purpose(p[i].name));
+        }
+}
+
+void manual_write_programs(void)
+{
+        fputs(".\\\" Made from server/names.c and server/manual.c by `make man`: change it there.\n"
+              ".TH CYRUS\\-PROGRAMS 8 \"\" \"Cyrd\" \"System administration\"\n"
+              ".SH NAME\n"
+              "cyrus\\-programs \\- Cyrus's programs, and what they are with cyrd\n"
+              ".SH DESCRIPTION\n"
+              ".B make install\n"
+              "puts a link of each name into\n"
+              ".IR lib/cyrus/bin ;\n"
+              "the program is\n"
+              ".BR cyrd (8)\n"
+              "under that name. As a\n"
+              ".B cmd\n"
+              "of\n"
+              ".BR cyrus.conf (5)\n"
+              "a service is served inside the daemon.\n"
+              ".SH BUILT\n", stdout);
+        put_programs(true);
+        fputs(".SH NOT BUILT YET\n"
+              "Started, these say so and exit with 1. The port of such a service is held, and clients are refused in the form of its protocol;\n"
+              "such an entry of START, EVENTS or DAEMON is left out with a line in the log.\n", stdout);
+        put_programs(false);
+        fputs(".SH EXIT STATUS\nThat of a program is on its page; 1 of those that are not built.\n"
+              ".SH SEE ALSO\n.BR cyrd (8),\n.BR cyrctl (8),\n.BR cyrus.conf (5)\n", stdout);
 }

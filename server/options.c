@@ -55,6 +55,8 @@ static int long_option(struct daemon_options *o, const char *word, const char *v
                 o->dump_options = true;
         else if (strcmp(word, "--manual-options") == 0)
                 o->manual_options = true;
+        else if (strcmp(word, "--manual-programs") == 0)
+                o->manual_programs = true;
         else if (strcmp(word, "--list-programs") == 0)
                 o->list_programs = true;
         else if (strcmp(word, "--version") == 0)

@@ -21,6 +21,7 @@ struct daemon_options {
         bool print_help;                        /* --help, -h; what follows it is not looked at */
         bool list_programs;                     /* --list-programs: the names of Cyrus we answer to */
         bool dump_options, manual_options;      /* --dump-options, --manual-options: the option table as text, as roff */
+        bool manual_programs;                   /* --manual-programs: Cyrus's programs, as roff */
 };
 
 /* Returns 0; -1 after a message on stderr. */

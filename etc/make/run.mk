@@ -9,8 +9,10 @@ run: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) all
 	@exec $B/cyrd --demo $(RUNDIR) $(if $(PORTBASE),--portbase $(PORTBASE))
 
-man: $B/cyrd
+man: $B/cyrd $B/cyrctl
 	$B/cyrd --manual-options > man/imapd.conf.5.tmp && mv man/imapd.conf.5.tmp man/imapd.conf.5
+	$B/cyrd --manual-programs > man/cyrus-programs.8.tmp && mv man/cyrus-programs.8.tmp man/cyrus-programs.8
+	$B/cyrctl --manual-commands | sed -e '/^@COMMANDS@$$/{r /dev/stdin' -e 'd;}' man/cyrctl.8.in > man/cyrctl.8.tmp && mv man/cyrctl.8.tmp man/cyrctl.8
 
 # Everything finds everything else relative to its own executable: the tree runs in place under DESTDIR.
 # NAMES are the programs of Cyrus that the binary answers to.
@@ -32,6 +34,8 @@ install: all
 	$B/cyrctl --completion zsh >$(DATADIR)/zsh/site-functions/_cyrctl
 	install -m 644 $(wildcard man/*.5) $(MANDIR)/man5
 	install -m 644 $(wildcard man/*.8) $(MANDIR)/man8
+	set -e; for n in $$($B/cyrd --list-programs); do \
+		[ -e man/$$n.8 ] || echo ".so man8/cyrus-programs.8" >$(MANDIR)/man8/$$n.8; done
 	install -m 644 etc/imapd.conf etc/cyrus.conf etc/cyrd.service etc/cyrd.socket etc/cyrd.init etc/samples/*.conf $(DOCDIR)/examples
 
 .PHONY: deps man

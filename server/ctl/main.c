@@ -11,6 +11,7 @@
 #include "server/ctl/client.h"
 #include "server/ctl/commands.h"
 #include "server/ctl/complete.h"
+#include "server/ctl/manual.h"
 #include "server/ctl/progress.h"
 #include "server/ctl/table.h"
 #include "server/version.h"
@@ -119,22 +120,11 @@ static unsigned usage_of(FILE *out, int argc, char *const *argv)
         fputs("usage: cyrctl [-C imapd.conf] [-S socket] [--json] COMMAND [ARGUMENTS]\n\n", out);
         for (size_t i = 0; i < ctl_commands_n; i++) {
                 const struct ctl_command *c = &ctl_commands[i];
-                char left[100];
-                size_t n = (size_t)snprintf(left, sizeof left, "%s", c->words);
+                char left[300];
 
                 if (!begins_with(c->words, argc, argv))
                         continue;
-                for (const char *p = c->flags; *p && n < sizeof left;) {
-                        size_t len = strcspn(p, " ");
-
-                        if (p[2] == ':')
-                                n += (size_t)snprintf(left + n, sizeof left - n, " [-%c %.*s]", p[1], (int)(len - 4), p + 4);
-                        else
-                                n += (size_t)snprintf(left + n, sizeof left - n, " [-%c]", p[1]);
-                        p += len + (p[len] == ' ');
-                }
-                if (n < sizeof left)
-                        snprintf(left + n, sizeof left - n, "%s%s", *c->args ? " " : "", c->args);
+                ctl_command_synopsis(c, left, sizeof left);
                 fprintf(out, "  %-53s  %s\n", left, c->help);
         }
         if (shown == 1)
@@ -224,7 +214,7 @@ static bool take_help(const struct invocation *v)
         return help;
 }
 
-enum { OPT_COMPLETION = 256, OPT_COMPLETE };    /* long options without a letter */
+enum { OPT_COMPLETION = 256, OPT_COMPLETE, OPT_MANUAL };    /* long options without a letter */
 
 /* Options in front of the command. Returns -1, or an exit status: it was all that was wanted, or wrong. */
 static int take_options(struct invocation *v, int argc, char **argv)
@@ -232,7 +222,8 @@ static int take_options(struct invocation *v, int argc, char **argv)
         static const struct option longs[] = {
                 { "json", no_argument, NULL, 'j' }, { "help", no_argument, NULL, 'h' }, { "version", no_argument, NULL, 'V' },
                 { "config", required_argument, NULL, 'C' }, { "socket", required_argument, NULL, 'S' },
-                { "completion", required_argument, NULL, OPT_COMPLETION }, { "complete", no_argument, NULL, OPT_COMPLETE }, { NULL, 0, NULL, 0 },
+                { "completion", required_argument, NULL, OPT_COMPLETION }, { "complete", no_argument, NULL, OPT_COMPLETE },
+                { "manual-commands", no_argument, NULL, OPT_MANUAL }, { NULL, 0, NULL, 0 },
         };
         int opt;
 
@@ -243,6 +234,7 @@ static int take_options(struct invocation *v, int argc, char **argv)
                 case 'j': v->o.json = true; break;
                 case 'V': printf("cyrctl %s\n", CYRD_VERSION); return EXIT_DONE;
                 case 'h': usage(stdout); return EXIT_DONE;
+                case OPT_MANUAL: ctl_manual_commands(); return EXIT_DONE;
                 case OPT_COMPLETE: complete_words(argc - optind - 1, argv + optind + 1); return EXIT_DONE;     /* behind "--" */
                 case OPT_COMPLETION:
                         if (complete_script(optarg))

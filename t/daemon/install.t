@@ -48,6 +48,24 @@ $d->stop;
 
 ok(`$Daemon::build/cyrd --manual-options` eq do { open my $h, '<', 'man/imapd.conf.5'; local $/; <$h> },
     'man/imapd.conf.5 is what the option table says (make man)');
+ok(`$Daemon::build/cyrd --manual-programs` eq do { open my $h, '<', 'man/cyrus-programs.8'; local $/; <$h> },
+    'man/cyrus-programs.8 is what the table of programs says (make man)');
+my $page = do { open my $h, '<', 'man/cyrctl.8.in'; local $/; <$h> };
+my $commands = `$Daemon::build/cyrctl --manual-commands`;
+$page =~ s/^\@COMMANDS\@\n/$commands/m;
+ok($page eq do { open my $h, '<', 'man/cyrctl.8'; local $/; <$h> }, 'man/cyrctl.8 is what the table of commands says (make man)');
+# A page for each name, of its own for what is built.
+my @names = map { m{([^/]+)$} } glob "$p/lib/cyrus/bin/*";
+@names = grep { $_ ne 'helper' } @names;
+ok(@names > 60, scalar(@names) . ' names');
+is(join(' ', grep { my $f = `man -M $p/share/man -w 8 $_ 2>/dev/null`; $f !~ m{/man8/} } @names, 'cyrd', 'cyrctl'), '', 'each has a manual page that man finds');
+my %built = map { /"program":"(\w+)".*"built":(true|false)/ ? ($1 => $2 eq 'true') : () } split /\n/, `$Daemon::build/cyrctl -C $d->{dir}/imapd.conf --json info`;
+ok($built{imapd} && !$built{masssievec}, 'cyrctl info knows what is built');
+is(join(' ', grep { $built{$_} && !-s "man/$_.8" } sort keys %built), '', 'what is built has a page of its own');
+is(join(' ', grep { !$built{$_} && do { open my $h, '<', "$p/share/man/man8/$_.8"; <$h> !~ /^\.so man8\/cyrus-programs\.8$/ } } sort keys %built), '', 'what is not is on cyrus-programs(8)');
+like(`man -M $p/share/man -P cat masssievec 2>/dev/null`, qr/NOT BUILT YET/, '... where man leads');
+my $unexplained = join ' ', grep { `cat man/cyrus-programs.8` =~ /^\.BR? \Q@{[s{_}{_}gr]}\E(?: \(8\))?\n\?/m } sort keys %built;
+is($unexplained, '', 'and each program is explained there');
 is(system("$Daemon::build/cyrd -t -C etc/imapd.conf -M etc/cyrus.conf 2>$dest/err"), 0, 'the sample configuration is right');
 is(do { open my $h, '<', "$dest/err"; local $/; <$h> }, "both files are fine\n", '... without a warning');
 is(system('sh -n etc/cyrd.init && sh -n etc/install-deps && bash -n .ci/run'), 0, 'the scripts parse');
