@@ -2,6 +2,7 @@
 #include "server/ctl/commands.h"
 
 #include "server/ctl/explain.h"
+#include "server/ctl/samples.h"
 #include "server/ctl/top.h"
 #include "server/ctl/trace.h"
 #include "server/ctl/transfer.h"
@@ -88,6 +89,7 @@ static const struct ctl_local locals[] = {
         { "export", transfer_export, false },
         { "import", transfer_import, false },
         { "info", info_run, false },
+        { "metrics", samples_run, false },
         { "top", top_run, false },
         { "trace.follow", trace_follow_run, false },
 };

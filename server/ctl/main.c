@@ -43,10 +43,6 @@ static void show_row(void *ctx, json_t *row)
                 putchar('\n');
                 return;
         }
-        if (strcmp(o->cmd->op, "metrics") == 0) {
-                fputs(json_string_value(json_object_get(row, "text")), stdout);
-                return;
-        }
         /* Rows of several kinds: a table for each run of one kind. */
         if (o->table && kind && strcmp(kind, o->kind) != 0) {
                 flush_table(o);

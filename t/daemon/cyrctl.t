@@ -53,6 +53,11 @@ is(($cyrd->ctl('acl', 'set', 'user/alice', 'bob', 'zz9'))[0], 2, 'rights that ar
 like(($cyrd->ctl('info', 'user/alice'))[1], qr{user/alice}, 'info of a mailbox');
 is(($cyrd->ctl('info', 'user/nobody'))[0], 1, 'info of none');
 
+# ---- metrics ----
+my %metric = map { join(',', $_->{name}, sort values %{ $_->{labels} }) => $_->{value} } rows_of('metrics');
+ok($metric{'cyrd_connections,imap,imaps'} >= 1 && $metric{'cyrd_uptime_seconds'} >= 0 && exists $metric{'cyrd_sync_seconds_bucket,+Inf'}, 'metrics as JSON: a row for each sample, with its labels');
+like(($cyrd->ctl('metrics'))[1], qr/^# TYPE cyrd_sessions gauge\ncyrd_sessions\{state="parked"\} \d+$/m, '... and as Prometheus reads it');
+
 # ---- top ----
 my $bob = $cyrd->client('bob');
 $bob->do('SELECT INBOX');

@@ -273,13 +273,13 @@ static int connect_somehow(unsigned *seed)
         int sv[2], fd;
 
         if (rand_r(seed) % 2) {
-                struct adoption a = { .lifeline = -1 };
+                struct adoption adoption = { .lifeline = -1 };
 
                 must(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) == 0);
-                a.fd = sv[0];
+                adoption.fd = sv[0];
                 if (rand_r(seed) % 2)
-                        a.lifeline = dup(sv[1]);
-                if (service_adopt(service, &a, &err) < 0) {
+                        adoption.lifeline = dup(sv[1]);
+                if (service_adopt(service, &adoption, &err) < 0) {
                         close(sv[1]);
                         return -1;
                 }
