@@ -20,7 +20,7 @@ CFLAGS   += -std=c11 -pthread -fno-omit-frame-pointer -fno-strict-aliasing
 WARN     := -Wall -Wextra -Wshadow -Wmissing-prototypes -Wstrict-prototypes -Wvla
 SANFLAGS := $(if $(SAN),-fsanitize=$(SAN))
 LDFLAGS  += -pthread
-LIBS     := -lgnutls -lsasl2 -ldb-5.3 -lnettle -ljansson -lutf8proc -lz -lcrypt -lmicrohttpd
+LIBS     := -lgnutls -lsasl2 -ldb-5.3 -lnettle -ljansson -lutf8proc -lz -lcrypt -lmicrohttpd -lm
 
 # The program is assembled in server/main.c; everything else is one archive, so a test links just what it uses.
 MAINS    := server/main.c server/ctl/main.c
