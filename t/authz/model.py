@@ -228,7 +228,7 @@ LMTP = {'LHLO': False, 'HELO': False, 'EHLO': False, 'NOOP': False, 'QUIT': Fals
         'STARTTLS': False, 'MAIL': True, 'RCPT': True, 'DATA': True}
 # cyrctl's operations: for the daemon's own user (and root) alone. Those that change nothing.
 CONTROL_READS = {'acl.get', 'check', 'config', 'info', 'list', 'list.check', 'mailbox.entry', 'mailbox.info', 'message.guids', 'message.read',
-                 'metadata.list', 'metrics', 'quota.list', 'sessions', 'status', 'top', 'trace.list', 'user.info', 'user.list'}
+                 'metadata.list', 'metrics', 'quota.list', 'readers', 'seen.own', 'sessions', 'status', 'top', 'trace.list', 'user.info', 'user.list'}
 CONTROL_CHANGES = {'acl.set', 'expire', 'handover', 'mailbox.create', 'mailbox.delete', 'mailbox.load', 'mailbox.rename', 'mailbox.specialuse',
-                   'message.append', 'metadata.set', 'quota.delete', 'quota.fix', 'quota.set', 'reconstruct', 'sessions.kick', 'temporary.end', 'trace.off',
+                   'message.append', 'metadata.set', 'quota.delete', 'quota.fix', 'quota.set', 'readers.prune', 'reconstruct', 'seen.own.remove', 'sessions.kick', 'temporary.end', 'trace.off',
                    'trace.on', 'user.create', 'user.delete', 'user.rename'}
