@@ -237,6 +237,8 @@ bool dup_read(struct duplicates *d, uint32_t where, struct dup_record *record_r)
 {
         struct dup_segment *seg;
         struct str path = STR_INIT;
+        struct err err = ERR_INIT;
+        char quoted[LOG_QUOTE_MAX];
         uint64_t number = 0;
         bool valid = false;
         int fd;
@@ -252,10 +254,15 @@ bool dup_read(struct duplicates *d, uint32_t where, struct dup_record *record_r)
                 return false;
         dup_path(d, number, &path);
         fd = open(path.data, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        if (fd < 0 && errno != ENOENT)
+                err_errno(&err, errno, "open %s", path.data);
         if (fd >= 0) {
-                valid = fs_pread_all(fd, record_r, sizeof *record_r, offset_of(where & 0xffff), NULL) == 0 && record_valid(number, record_r);
+                valid = fs_pread_all(fd, record_r, sizeof *record_r, offset_of(where & 0xffff), &err) == 0 && record_valid(number, record_r);
                 close(fd);
         }
+        if (err.code && err.code != ERR_CORRUPT && log_once(&d->failure_logged, 60))
+                log_event(LOG_ERROR, NULL, "duplicates.read", "reason=%s consequence=\"a message may be delivered twice\"",
+                          log_quote_str(quoted, err.text));
         str_deinit(&path);
         return valid;
 }
