@@ -118,6 +118,18 @@ bool mime_section_find(const struct mime_part *parts, size_t n, const uint32_t *
 /* The first child of a part, or n when it has none. */
 size_t mime_part_child(const struct mime_part *parts, size_t n, size_t parent, uint32_t number);
 
+/*
+ * Where a part's structure is in the message's rendered BODYSTRUCTURE (mime_result.bodystructure): offsets in that text. The numbers of a
+ * multipart are 0, as it has no such items. False: the text is not of these parts.
+ */
+struct mime_structure {
+        size_t begin, end;                      /* the part's list, with its parentheses */
+        size_t encoding, size;                  /* each of these items ends one blank before the next */
+        size_t lines;                           /* of a text; otherwise the same as `size` */
+        size_t rest;                            /* behind them */
+};
+bool mime_structure_find(struct span structure, const struct mime_part *parts, size_t n, size_t part, struct mime_structure *place_r);
+
 /* ---- header fields ---- */
 
 struct mime_field {

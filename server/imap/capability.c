@@ -119,6 +119,7 @@ static const struct capability {
         { "XLIST",              AFTER,  NULL },
         { "URL-PARTIAL",        AFTER,  NULL },                 /* RFC 5550 */
         { "URLAUTH",            AFTER,  NULL },                 /* RFC 4467 */
+        { "URLAUTH=BINARY",     AFTER,  NULL },                 /* RFC 5524 */
         { "WITHIN",             AFTER,  NULL },                 /* RFC 5032 */
 };
 

@@ -115,6 +115,16 @@ static int make_fields(struct url_part *p, struct err *err)
         return ret;
 }
 
+/* The part that a section is of; for HEADER and TEXT of a message within the message, that message's body. */
+static size_t part_number(const struct url_part *p, const struct msg_front *front, const struct mime_part *part)
+{
+        size_t n = part ? (size_t)(part - front->parts) : 0;
+
+        if (part && (p->section->what == MIME_SECTION_HEADER || p->section->what == MIME_SECTION_TEXT))
+                n = mime_part_child(front->parts, front->part_count, n, 1);
+        return n;
+}
+
 static int locate_in(struct url_part *p, struct mailbox *mbox, struct err *err)
 {
         struct arena arena = ARENA_INIT;
@@ -129,7 +139,8 @@ static int locate_in(struct url_part *p, struct mailbox *mbox, struct err *err)
                 return err_set(err, ERR_NOTFOUND, "another uidvalidity");
         if (p->url.uid >= status.uidnext || mailbox_message(mbox, p->url.uid, &msg, err) < 0 || (msg.flags & MSG_EXPUNGED))
                 return err_set(err, ERR_NOTFOUND, "no such message");
-        if (mailbox_front(mbox, &msg, FRONT_PARTS, &arena, NULL, &front, err) < 0)
+        if (mailbox_front(mbox, &msg, FRONT_PARTS | (p->want & URL_PART_STRUCTURE ? FRONT_BODYSTRUCTURE | FRONT_ENVELOPE : 0), &arena, NULL,
+                          &front, err) < 0)
                 goto out;
         if (!mime_parts_valid(front.parts, front.part_count, msg.size)) {
                 err_set(err, ERR_CORRUPT, "the part table of uid %u", msg.uid);
@@ -148,6 +159,8 @@ static int locate_in(struct url_part *p, struct mailbox *mbox, struct err *err)
                 goto out;
         }
         if (p->section->fields != FETCH_FIELDS_ALL && make_fields(p, err) < 0)
+                goto out;
+        if (p->want && url_binary_look(p, mbox, &msg, &front, part_number(p, &front, part), err) < 0)
                 goto out;
         fetch_cut_partial(p->section, &p->off, &p->len);
         ret = 0;
@@ -181,6 +194,7 @@ void url_part_release(struct url_part *p)
 {
         file_unref(&p->body.file);
         str_deinit(&p->made);
+        rope_deinit(&p->structure);
         if (p->entry)
                 mbentry_unref(&p->entry);
 }

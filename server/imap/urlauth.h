@@ -1,4 +1,4 @@
-/* urlauth - what GENURLAUTH, URLFETCH and RESETKEY share (RFC 4467). Between their files only. */
+/* urlauth - what GENURLAUTH, URLFETCH and RESETKEY share (RFC 4467, RFC 5524). Between their files only. */
 #ifndef SERVER_IMAP_URLAUTH_H
 #define SERVER_IMAP_URLAUTH_H
 
@@ -12,6 +12,7 @@ struct urlauth {
         struct urlauth *next;
         struct span text;                       /* as the client wrote it */
         struct url_part part;
+        bool body;                              /* URLFETCH: (BODY …) instead of the octets alone; part.want has the other two */
         const char *owner;                      /* canonical user id of the URL's server part */
         bool plausible;                         /* URLFETCH: all but the token is in order */
         bool valid;                             /* URLFETCH: and the token is */

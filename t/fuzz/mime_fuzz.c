@@ -58,6 +58,22 @@ static void check_sections(const struct mime_result *r)
         }
 }
 
+/* Each part's structure is in the message's. */
+static void check_structures(const struct mime_result *r)
+{
+        struct span all = str_span(&r->bodystructure);
+        struct mime_structure at;
+
+        for (size_t i = 0; i < r->parts_n && i < 50; i++) {
+                must(mime_structure_find(all, r->parts, r->parts_n, i, &at));
+                check_list((struct span){ all.p + at.begin, at.end - at.begin });
+                if (r->parts[i].kind != MIME_MULTIPART)
+                        must(strtoul(all.p + at.size, NULL, 10) == r->parts[i].body_len);
+                if (r->parts[i].kind == MIME_TEXT)
+                        must(strtoul(all.p + at.lines, NULL, 10) == r->parts[i].lines);
+        }
+}
+
 static void check_header(struct span message, const struct mime_result *r)
 {
         struct span header = { message.p, (size_t)r->header_size }, names[2] = { SPAN("Subject"), SPAN("to") };
@@ -122,6 +138,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check_list(str_span(&whole.body));
         check_list(str_span(&whole.bodystructure));
         check_sections(&whole);
+        check_structures(&whole);
         check_header(message, &whole);
         mime_result_deinit(&whole);
         mime_result_deinit(&cut);

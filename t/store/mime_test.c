@@ -630,3 +630,64 @@ Test(mime, a_thread_is_named_by_its_first_message)
                 mime_result_deinit(&r);
         }
 }
+
+/* ---- a part's structure within its message's ---- */
+
+static struct span piece(struct span s, size_t begin, size_t end)
+{
+        return (struct span){ s.p + begin, end - begin };
+}
+
+Test(mime, a_parts_structure_is_found)                                          /* RFC 5524 3.2 */
+{
+        static const char *const want[] = {
+                NULL,
+                "(\"TEXT\" \"PLAIN\" (\"CHARSET\" \"utf-8\") NIL NIL \"7BIT\" 8 1 NIL NIL NIL NIL)",
+                NULL,
+                "((\"TEXT\" \"PLAIN\" (\"CHARSET\" \"US-ASCII\") NIL NIL \"7BIT\" 5 0 NIL NIL NIL NIL)"
+                "(\"TEXT\" \"HTML\" NIL NIL NIL \"BASE64\" 4 0 NIL NIL NIL NIL) \"ALTERNATIVE\" (\"BOUNDARY\" \"b2\") NIL NIL NIL)",
+                "(\"TEXT\" \"PLAIN\" (\"CHARSET\" \"US-ASCII\") NIL NIL \"7BIT\" 5 0 NIL NIL NIL NIL)",
+                "(\"TEXT\" \"HTML\" NIL NIL NIL \"BASE64\" 4 0 NIL NIL NIL NIL)",
+        };
+        struct mime_structure at;
+        struct mime_result r;
+        struct span all;
+
+        mime_parse(SPAN(nested), &r);
+        all = str_span(&r.bodystructure);
+        cr_assert(r.parts_n == ARRAY_LEN(want));
+        for (size_t i = 0; i < r.parts_n; i++) {
+                cr_assert(mime_structure_find(all, r.parts, r.parts_n, i, &at));
+                cr_expect(!want[i] || span_eq_str(piece(all, at.begin, at.end), want[i]), "%zu: %.*s", i, (int)(at.end - at.begin),
+                          all.p + at.begin);
+        }
+        cr_expect(mime_structure_find(all, r.parts, r.parts_n, 0, &at) && at.begin == 0 && at.end == all.len && at.rest == 0);
+        cr_expect(mime_structure_find(all, r.parts, r.parts_n, 5, &at));
+        cr_expect(span_eq_str(piece(all, at.encoding, at.rest), "\"BASE64\" 4 0") && span_eq_str(piece(all, at.size, at.lines), "4 "));
+        cr_expect(!mime_structure_find(all, r.parts, r.parts_n, 6, &at));
+        mime_result_deinit(&r);
+}
+
+Test(mime, a_structure_that_is_not_of_these_parts_is_refused)
+{
+        struct mime_structure at;
+        struct mime_result r;
+        struct span all;
+        char *copy;
+
+        mime_parse(SPAN(nested), &r);
+        all = str_span(&r.bodystructure);
+        for (size_t len = 0; len < all.len; len++) {                            /* copies, so that reading beyond them is found */
+                copy = xmalloc(len + !len);
+                memcpy(copy, all.p, len);
+                for (size_t i = 0; i < r.parts_n; i++)
+                        if (mime_structure_find((struct span){ copy, len }, r.parts, r.parts_n, i, &at))
+                                cr_expect(at.begin < at.end && at.end <= len && at.encoding <= at.rest && at.rest <= at.end);
+                cr_expect(!mime_structure_find((struct span){ copy, len }, r.parts, r.parts_n, 0, &at));
+                free(copy);
+        }
+        cr_expect(!mime_structure_find(SPAN("(\"TEXT\""), r.parts, r.parts_n, 1, &at));
+        cr_expect(!mime_structure_find(SPAN("({99999999999999999999}\r\nx)"), r.parts, r.parts_n, 0, &at));
+        cr_expect(!mime_structure_find(SPAN("(\"x\\"), r.parts, r.parts_n, 0, &at));
+        mime_result_deinit(&r);
+}
