@@ -288,13 +288,17 @@ static const struct { const char *name; int (*main)(int argc, char **argv); } pr
         { "ctl_mboxlist", tool_ctl_mboxlist_main },
         { "cyr_buildinfo", buildinfo_main },
         { "cyr_deny", tool_cyr_deny_main },
+        { "cyr_df", tool_cyr_df_main },
+        { "cyr_expire", tool_cyr_expire_main },
         { "cyr_info", tool_cyr_info_main },
         { "cyr_userseen", tool_cyr_userseen_main },
         { "deliver", tool_deliver_main },
         { "idled", idled_main },
+        { "ipurge", tool_ipurge_main },
         { "mbpath", tool_mbpath_main },
         { "quota", tool_quota_main },
         { "reconstruct", tool_reconstruct_main },
+        { "unexpunge", tool_unexpunge_main },
 };
 
 static int run_program(const struct program *p, int argc, char **argv)

@@ -30,8 +30,8 @@ static const struct program programs[] = {
         { "cyr_buildinfo", PROGRAM_TOOL, true, NULL, NULL },
         { "cyr_dbtool", PROGRAM_TOOL, false, NULL, NULL },
         { "cyr_deny", PROGRAM_TOOL, true, NULL, NULL },
-        { "cyr_df", PROGRAM_TOOL, false, NULL, NULL },
-        { "cyr_expire", PROGRAM_TOOL, false, NULL, NULL },
+        { "cyr_df", PROGRAM_TOOL, true, NULL, NULL },
+        { "cyr_expire", PROGRAM_TOOL, true, NULL, NULL },
         { "cyr_info", PROGRAM_TOOL, true, NULL, NULL },
         { "cyr_ls", PROGRAM_TOOL, false, NULL, NULL },
         { "cyr_pwd", PROGRAM_TOOL, false, NULL, NULL },
@@ -47,7 +47,7 @@ static const struct program programs[] = {
           "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n" },
         { "idled", PROGRAM_DAEMON, true, NULL, NULL },
         { "imapd", PROGRAM_SERVICE, true, COMMON "sNqp:", NULL },
-        { "ipurge", PROGRAM_TOOL, false, NULL, NULL },
+        { "ipurge", PROGRAM_TOOL, true, NULL, NULL },
         { "lmtpd", PROGRAM_SERVICE, true, COMMON "a", NULL },
         { "lmtpproxyd", PROGRAM_SERVICE, false, NULL, "421 4.3.2 " NOT_BUILT },
         { "masssievec", PROGRAM_TOOL, false, NULL, NULL },
@@ -78,7 +78,7 @@ static const struct program programs[] = {
         { "sync_server", PROGRAM_SERVICE, false, COMMON "p:f", "* BYE " NOT_BUILT },
         { "timsieved", PROGRAM_SERVICE, false, COMMON, "BYE \"" NOT_BUILT "\"" },
         { "tls_prune", PROGRAM_TOOL, false, NULL, NULL },
-        { "unexpunge", PROGRAM_TOOL, false, NULL, NULL },
+        { "unexpunge", PROGRAM_TOOL, true, NULL, NULL },
 };
 
 static int compare_program(const void *name, const void *program)

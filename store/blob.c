@@ -217,7 +217,7 @@ struct blob_file *blob_open_locked(struct mailbox *m, const uint8_t guid[GUID_SI
 
 /* ---- sweeping ---- */
 
-/* The names of blobs that records (tombstones too) need. Records that come later have UIDs from *uidnext_r on. */
+/* The names of blobs that records (tombstones too, as long as they can be brought back) need. Records that come later have UIDs from *uidnext_r on. */
 static int needed_names(struct mailbox *m, struct table *needed, uint32_t *uidnext_r, struct err *err) EXCLUDES(mailbox_class)
 {
         struct index_iter it;
@@ -233,7 +233,8 @@ static int needed_names(struct mailbox *m, struct table *needed, uint32_t *uidne
                 /* A GUID in use keeps all its numbers: who has which is in the records, and a second one is next to impossible. */
                 str_clear(&name);
                 blob_name(&name, rec.guid, 0);
-                table_set(needed, str_span(&name), needed);
+                if (!(rec.flags & MSG_UNLINKED))
+                        table_set(needed, str_span(&name), needed);
                 if (++n % 4096 == 0) {
                         mailbox_unlock(m);
                         mailbox_lock(m);
@@ -266,7 +267,7 @@ static int remove_if_unneeded(struct mailbox *m, const char *name, const uint8_t
                 index_iter_init(&it, m->ix, from_uid);  /* records that came since the names were gathered */
                 it.with_flags = MSG_BLOB;
                 while ((rc = index_next(&it, &rec, err)) == 1)
-                        if (memcmp(rec.guid, guid, sizeof rec.guid) == 0)
+                        if (!(rec.flags & MSG_UNLINKED) && memcmp(rec.guid, guid, sizeof rec.guid) == 0)
                                 break;
         }
         if (rc == 0) {

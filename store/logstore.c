@@ -252,7 +252,7 @@ static void close_mailbox(struct logstore *ls, struct mailbox *m) EXCLUDES(open_
         struct err err = ERR_INIT;
         bool deleted = atomic_load(&m->deleted);
 
-        if (!deleted && mailbox_checkpoint(m, &err) < 0)
+        if (!deleted && (expunge_forget(m, &err) < 0 || mailbox_checkpoint(m, &err) < 0 || (m->sweep_wanted && !m->readonly_store && blob_sweep(m, &err) < 0)))
                 log_event(LOG_WARN, NULL, "mailbox.close", "mailbox=%s uniqueid=%s reason=\"%s\"", atomic_load(&m->name), m->uniqueid,
                           err.text);
         if (deleted && fs_remove_tree(m->dir, &err) < 0)

@@ -27,6 +27,11 @@ const char *mailbox_keyword_name(struct mailbox *m, uint32_t keyword)
         return kwtab_name(&m->kw, keyword);
 }
 
+uint32_t mailbox_keyword_generation(struct mailbox *m)
+{
+        return atomic_load_explicit(&m->kw.generation, memory_order_acquire);
+}
+
 int mailbox_keyword_find(struct mailbox *m, struct span name)
 {
         int id;
@@ -245,7 +250,7 @@ struct view *mailbox_view(struct mailbox *m)
 
 /* ---- messages ---- */
 
-static void copy_out(const struct index_rec *rec, struct msg *msg)
+void mailbox_copy_out(const struct index_rec *rec, struct msg *msg)
 {
         msg->uid = rec->uid;
         msg->flags = rec->flags;
@@ -277,7 +282,7 @@ int mailbox_messages(struct mailbox *m, const uint32_t *uids, uint32_t n, struct
 
                 rc = uids[i] < m->published_uidnext ? index_find(m->ix, uids[i], &rec, err) : 0;
                 if (rc == 1)
-                        copy_out(&rec, &msgs_r[i]);
+                        mailbox_copy_out(&rec, &msgs_r[i]);
                 else
                         memset(&msgs_r[i], 0, sizeof msgs_r[i]);
         }
@@ -425,7 +430,7 @@ static int find_segment(struct mailbox *m, const struct msg *msg, struct segment
         mailbox_lock(m);
         *offset_r = msg->offset;
         seg = mailbox_segment(m, msg->segment);
-        if (!seg && (rc = index_find(m->ix, msg->uid, &rec, err)) == 1) {
+        if (!seg && (rc = index_find(m->ix, msg->uid, &rec, err)) == 1 && !(rec.flags & MSG_UNLINKED)) {
                 *offset_r = rec.offset;
                 seg = mailbox_segment(m, rec.segment);
         }
@@ -458,8 +463,24 @@ static int check_octets(struct file *file, uint64_t offset, uint64_t len, uint32
         return rc;
 }
 
+/* It was expunged, and its octets are not kept. */
+static bool is_unlinked(struct mailbox *m, uint32_t uid) EXCLUDES(mailbox_class)
+{
+        struct index_rec rec;
+        int rc;
+
+        mailbox_lock(m);
+        rc = index_find(m->ix, uid, &rec, NULL);
+        mailbox_unlock(m);
+        return rc == 0 || (rc == 1 && (rec.flags & MSG_UNLINKED));
+}
+
 static int damaged(struct mailbox *m, const struct msg *msg, struct err *err)
 {
+        if ((err->code == ERR_CORRUPT || err->code == ERR_NOTFOUND) && is_unlinked(m, msg->uid)) {
+                err_clear(err);
+                return err_set(err, ERR_NOTFOUND, "mailbox %s: message %u is gone", m->uniqueid, msg->uid);
+        }
         if (err->code == ERR_CORRUPT || err->code == ERR_NOTFOUND) {
                 mailbox_problem(m, NULL, msg->uid, "%s", err->text);
                 err->code = ERR_CORRUPT;
@@ -491,6 +512,12 @@ static int blob_body(struct mailbox *m, const struct msg *msg, const struct mlog
         return 0;
 }
 
+/* A record that compaction wrote without its octets. */
+static bool is_stub(const struct mlog_header *h, const struct str *front)
+{
+        return h->type == MLOG_MESSAGE && (((const struct mlog_message *)(const void *)front->data)->flags & MSG_UNLINKED);
+}
+
 int mailbox_body(struct mailbox *m, const struct msg *msg, struct extent *extent_r, struct err *err)
 {
         struct mlog_header h;
@@ -502,7 +529,7 @@ int mailbox_body(struct mailbox *m, const struct msg *msg, struct extent *extent
 
         if (find_segment(m, msg, &seg, &offset, &checked, err) < 0)
                 return -1;
-        if (checked && !(msg->flags & MSG_BLOB)) {
+        if (checked && !(msg->flags & (MSG_BLOB | MSG_UNLINKED))) {
                 *extent_r = (struct extent){ file_ref(seg->file), offset + sizeof h + msg->front_len, msg->size };
                 segment_unref(&seg);
                 return 0;
@@ -510,6 +537,8 @@ int mailbox_body(struct mailbox *m, const struct msg *msg, struct extent *extent
         rc = mlog_read_record(seg->file, &seg->info, offset, &h, &front, err);
         if (rc == 0 && (h.type != MLOG_MESSAGE || h.front_len != msg->front_len))
                 rc = err_set(err, ERR_CORRUPT, "%s: no message at %llu", file_path(seg->file), (unsigned long long)offset);
+        if (rc == 0 && is_stub(&h, &front))
+                rc = err_set(err, ERR_NOTFOUND, "message %u is gone", msg->uid);
         if (rc == 0 && (msg->flags & MSG_BLOB)) {
                 rc = blob_body(m, msg, (const void *)front.data, checked, extent_r, err);
         } else if (rc == 0) {
@@ -619,6 +648,8 @@ int mailbox_front(struct mailbox *m, const struct msg *msg, unsigned want, struc
         f = (const void *)base;
         if (rc == 0 && (h.type != MLOG_MESSAGE || h.front_len != msg->front_len))
                 rc = err_set(err, ERR_CORRUPT, "%s: no message at %llu", file_path(seg->file), (unsigned long long)offset);
+        if (rc == 0 && is_stub(&h, &front))
+                rc = err_set(err, ERR_NOTFOUND, "message %u is gone", msg->uid);
         if (rc < 0) {
                 segment_unref(&seg);
                 str_deinit(&front);
@@ -665,7 +696,7 @@ static int header_at_once(struct mailbox *m, const struct msg *msg, struct str *
         bool checked;
         int rc = 0;
 
-        if ((msg->flags & MSG_BLOB) || before + msg->size > HEADER_READ_MAX)
+        if ((msg->flags & (MSG_BLOB | MSG_UNLINKED)) || before + msg->size > HEADER_READ_MAX)
                 return 0;
         if (find_segment(m, msg, &seg, &offset, &checked, err) < 0)
                 return -1;

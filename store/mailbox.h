@@ -48,15 +48,19 @@ enum {                                          /* system flags, as on disk */
         MSG_SYSTEM_FLAGS = 0x1f,
         MSG_EXPUNGED    = 1u << 16,             /* a tombstone: kept until cyr_expire; in no new view */
         MSG_BLOB        = 1u << 17,             /* the octets are in a file of their own */
+        MSG_UNLINKED    = 1u << 18,             /* a tombstone whose octets are not kept: nothing brings it back */
 };
 
 /* Keyword ids are 0..n-1 in the order of first use in this mailbox; names keep their first spelling, compare case-insensitively.
- * A set of keywords is interned: messages carry the id of a set (0 is the empty set). Names and sets are never changed or freed
- * while the mailbox is open, so the pointers stay valid as long as the reference to the mailbox. */
+ * A set of keywords is interned: messages carry the id of a set (0 is the empty set). Names and sets are not freed while the mailbox is
+ * open, so the pointers stay valid as long as the reference to the mailbox. A keyword that was forgotten has no name; its id may be
+ * another one's later. */
 #define KEYWORDS_MAX 4096                       /* in one mailbox; ERR_LIMIT beyond */
 #define KEYWORD_BYTES_MAX 256
 uint32_t mailbox_keyword_count(struct mailbox *mbox);
-const char *mailbox_keyword_name(struct mailbox *mbox, uint32_t keyword);
+const char *mailbox_keyword_name(struct mailbox *mbox, uint32_t keyword);       /* NULL: forgotten */
+/* Another number whenever one gets or loses its name. */
+uint32_t mailbox_keyword_generation(struct mailbox *mbox);
 /* The id of a name, -1 when this mailbox has never had it. Never creates. */
 int mailbox_keyword_find(struct mailbox *mbox, struct span name);
 struct kwset {
@@ -337,6 +341,28 @@ int mailbox_store_flags(struct mailbox *mbox, const struct uidset *uids, const s
 int mailbox_expunge(struct mailbox *mbox, const struct uidset *uids, bool only_deleted, struct uidset *expunged_r,
                     uint64_t *modseq_r, struct waiter *waiter, struct err *err);
 
+/*
+ * What becomes of an expunged message is `expunge_mode`'s: with "delayed" it can be brought back until it is purged; with "semidelayed" its
+ * octets go at the next compaction and only that there was a message is remembered (VANISHED, RFC 7162 3.2.10); with "immediate"
+ * that is forgotten too, by the next housekeeping. Sessions that were not told of the expunge yet may find it gone.
+ */
+
+/* States of those that can be brought back, from UID `from` on, ascending, at most `max`. Returns how many, or -1. */
+int mailbox_expunged(struct mailbox *mbox, uint32_t from, uint32_t max, struct msg *msgs_r, struct err *err);
+
+struct unexpunge {
+        int64_t since;                          /* only what was expunged then (Unix seconds) or later; INT64_MIN: all */
+        bool undelete;                          /* without \Deleted */
+        struct span keyword;                    /* added to each; len 0: none. Copied */
+};
+/*
+ * Bring expunged messages back, all of `uids` (NULL: all there are): octets, flags, keywords, dates and annotations as they were, new UIDs,
+ * ascending like the old ones, which cannot be brought back again. One batch: all or none. Quotas count it and do not refuse it.
+ * *restored_r gets the old UIDs. Return convention and waiter as mailbox_copy().
+ */
+int mailbox_unexpunge(struct mailbox *mbox, const struct uidset *uids, const struct unexpunge *how, struct uidset *restored_r,
+                      struct append_result *result_r, struct waiter *waiter, struct err *err);
+
 /* Complete the waiter when everything written so far is published. */
 void mailbox_wait_published(struct mailbox *mbox, struct waiter *waiter);
 /* Complete the waiter when everything written so far is on disk (CHECK, LOGOUT of careful callers). */
@@ -359,8 +385,16 @@ void mailbox_unwatch(struct mailbox *mbox, struct mailbox_watch *w);
 
 int mailbox_checkpoint(struct mailbox *mbox, struct err *err);          /* log synced, index written; blocks */
 int mailbox_compact(struct mailbox *mbox, struct err *err);             /* rewrite segments with little live in them; blocks */
-/* Purge tombstones expunged before `before` (Unix seconds) for good. */
-int mailbox_purge_expunged(struct mailbox *mbox, int64_t before, struct err *err);
+/* Purge tombstones expunged before `before` (Unix seconds) for good, and all that cannot be brought back anyway. Blocks. */
+struct purged {
+        uint64_t records;                       /* there were, tombstones included */
+        uint64_t messages;                      /* of them gone now, and could have been brought back */
+};
+int mailbox_purge_expunged(struct mailbox *mbox, int64_t before, struct purged *purged_r, struct err *err);
+/* Forget the keywords that no message has; expunged ones lose them. Told of each; its name is borrowed. Blocks. */
+int mailbox_forget_keywords(struct mailbox *mbox, void (*forgot)(void *ctx, uint32_t keyword, const char *name), void *ctx, struct err *err);
+/* mailbox_compact(), if something was purged since the last one. */
+int mailbox_tidy(struct mailbox *mbox, struct err *err);
 
 struct check_report {                           /* cyrctl check */
         uint64_t messages, tombstones, segments, blobs, octets;

@@ -151,13 +151,10 @@ int append_keywords_locked(struct mailbox *m, struct kwneed *need, const struct 
 }
 
 /* In the same batch: with the new message the old one goes, or neither. */
-static void add_replaced(struct mlog_batch *b, uint32_t uid, struct uidset *expunged)
+static void add_replaced(struct mailbox *m, struct mlog_batch *b, uint32_t uid, struct uidset *expunged)
 {
-        struct mlog_uids u = { .last_updated = clock_wall_s(), .n = 1 };
-        struct uidrange range = { uid, uid };
-
-        mlog_batch_add(b, &b->body, MLOG_EXPUNGE, &u, sizeof u, &range, sizeof range, NULL, 0, 0);
         uidset_add(expunged, uid);
+        expunge_add_record(b, expunged, expunge_unlinks(m));
 }
 
 /* Only what the new message takes more than the one that goes needs room (RFC 8508 3.1). */
@@ -198,7 +195,7 @@ static int commit_messages(struct mailbox *m, struct mlog_batch *b, const struct
                 return 0;
         }
         if (replaces)
-                add_replaced(b, replaces, &c.expunged);
+                add_replaced(m, b, replaces, &c.expunged);
         if (counters->uidnext > UINT32_MAX - 1 - n)
                 rc = err_set(err, ERR_LIMIT, "mailbox %s has used up its UIDs", m->uniqueid);
         if (rc == 0)

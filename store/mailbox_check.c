@@ -125,7 +125,7 @@ static void count(struct mailbox *m, struct check_report *report)
                         report->tombstones++;
                 else
                         report->messages++;
-                if (rec.flags & MSG_BLOB)
+                if ((rec.flags & (MSG_BLOB | MSG_UNLINKED)) == MSG_BLOB)
                         check_blob(m, &rec, report);
         }
         for (uint32_t i = 0; i < m->segs_n; i++) {

@@ -28,6 +28,7 @@
 #define WRITE_FDS_MAX 512
 static atomic_int write_fds;                    /* the process's descriptors are one resource */
 
+#define DEAD_MIN (256u << 10)                   /* octets that nobody gets any more are worth a compaction: as many, and an eighth of the log */
 #define ALLOCATE_MIN (16u << 10)
 #define ALLOCATE_MAX (4u << 20)
 
@@ -104,6 +105,7 @@ static void show_locked(struct mailbox *m, struct commit *c) REQUIRES(m->lock, m
                 m->view = view_expunge(old, &c->expunged, m->published_modseq);
                 view_unref(&old);
                 m->view_stale = false;
+                expunge_shown_locked(m);
         }
 }
 
@@ -497,7 +499,7 @@ void mailbox_sync(struct mailbox *m)
         struct err err = ERR_INIT;
         struct sync_set *set;
         uint64_t mark, modseq;
-        bool news, again, partition_failed = false;
+        bool news, again, forget, partition_failed = false;
         uint32_t n;
         int rc;
 
@@ -531,6 +533,7 @@ void mailbox_sync(struct mailbox *m)
         }
         news = publish_locked(m, &done);
         again = m->hard_pending > 0 && m->durable_mark < m->end_mark && !m->failed;
+        forget = m->purge_wanted && atomic_load(&m->refs) > 0;
         if (atomic_load_explicit(&write_fds, memory_order_relaxed) > WRITE_FDS_MAX)
                 close_fds_locked(m);
         mailbox_unlock(m);
@@ -543,6 +546,8 @@ void mailbox_sync(struct mailbox *m)
         mailbox_complete(m, &done, news || partition_failed);
         if (again && logstore_threaded(m->ls))
                 logstore_want_sync(m->ls, m, false);
+        if (forget)
+                logstore_want_maintenance(m->ls, m);
 }
 
 static bool on_disk(struct mailbox *m, uint64_t mark, struct err *err) EXCLUDES(mailbox_class)
@@ -573,6 +578,18 @@ int mailbox_sync_wait(struct mailbox *m, struct err *err)
         return -1;
 }
 
+static bool is_worth_compacting_locked(struct mailbox *m) REQUIRES(m->lock, mailbox_class);
+static bool is_worth_compacting_locked(struct mailbox *m)
+{
+        uint64_t octets = 0;
+
+        if (m->compact_wanted)
+                return true;
+        for (uint32_t i = 0; i < m->segs_n && m->dead_bytes >= DEAD_MIN; i++)
+                octets += m->segs[i]->end;
+        return m->dead_bytes >= DEAD_MIN && m->dead_bytes >= octets / 8;
+}
+
 void mailbox_after(struct mailbox *m)
 {
         struct commit_list done = { NULL, NULL };
@@ -583,7 +600,7 @@ void mailbox_after(struct mailbox *m)
         hard = m->hard_pending > 0 && m->durable_mark < m->end_mark && !m->failed;
         soft = m->durable_mark < m->end_mark && !m->failed;
         maintain = m->records_since_checkpoint >= CHECKPOINT_RECORDS || m->bytes_since_checkpoint >= CHECKPOINT_BYTES ||
-                   m->compact_wanted || (m->active && m->active->end >= SEGMENT_ROLL_BYTES && !m->next_active);
+                   is_worth_compacting_locked(m) || m->purge_wanted || (m->active && m->active->end >= SEGMENT_ROLL_BYTES && !m->next_active);
         mailbox_unlock(m);
         mailbox_complete(m, &done, news);
         if (!logstore_threaded(m->ls)) {
@@ -871,7 +888,7 @@ void mailbox_maintain(struct mailbox *m, bool old)
                 return;
         }
         sweep = old && m->sweep_wanted && !m->failed;
-        compact = (m->compact_wanted || m->retired_left) && !m->failed;
+        compact = (is_worth_compacting_locked(m) || m->retired_left) && !m->failed;
         roll = m->active && m->active->end >= SEGMENT_ROLL_BYTES && !m->next_active && !m->failed;
         checkpoint = old || m->records_since_checkpoint >= CHECKPOINT_RECORDS || m->bytes_since_checkpoint >= CHECKPOINT_BYTES;
         mailbox_unlock(m);
@@ -883,6 +900,8 @@ void mailbox_maintain(struct mailbox *m, bool old)
                 log_event(LOG_WARN, NULL, "mailbox.roll", "mailbox=%s uniqueid=%s reason=\"%s\"", atomic_load(&m->name), m->uniqueid,
                           err.text);
         mailbox_maintain_end(m);
+        if (expunge_forget(m, &err) < 0)
+                log_event(LOG_WARN, NULL, "mailbox.purge", "mailbox=%s uniqueid=%s reason=\"%s\"", atomic_load(&m->name), m->uniqueid, err.text);
         if (compact && mailbox_compact(m, &err) < 0)
                 log_event(LOG_WARN, NULL, "mailbox.compact", "mailbox=%s uniqueid=%s reason=\"%s\"", atomic_load(&m->name), m->uniqueid,
                           err.text);

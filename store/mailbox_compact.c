@@ -31,9 +31,11 @@
 
 struct relocated {
         uint32_t uid;
+        bool stub;                              /* its octets were left behind */
         uint64_t segment, offset;               /* where it was */
         uint64_t new_offset;
 };
+#define STUB_BYTES (sizeof(struct mlog_header) + sizeof(struct mlog_message))
 
 struct compaction {
         struct mailbox *m;
@@ -82,7 +84,7 @@ static int measure(struct mailbox *m, struct live_bytes **live_r, uint32_t *n_r,
                         if (live[i].id == rec.segment)
                                 last = &live[i];
                 if (last && last->id == rec.segment)
-                        last->bytes += rec.record_len;
+                        last->bytes += rec.flags & MSG_UNLINKED ? STUB_BYTES : rec.record_len;
                 if (++looked % STATES_SLICE == 0) {
                         mailbox_unlock(m);
                         mailbox_lock(m);
@@ -201,6 +203,13 @@ static void set_modseq(struct compaction *c, size_t at, uint64_t modseq)
         ((struct mlog_header *)(void *)(c->batch.body.data + at))->modseq = modseq;
 }
 
+static void note_moved(struct compaction *c, const struct segment *s, const struct mlog_record *r, const struct index_rec *rec, size_t at)
+{
+        set_modseq(c, at, rec->modseq);
+        *ARRAY_PUSH(&c->moved) = (struct relocated){ rec->uid, rec->flags & MSG_UNLINKED, s->info.id, r->h.offset, at };
+        c->moved_in_batch++;
+}
+
 static int keep_message(struct compaction *c, struct segment *s, const struct mlog_record *r, struct err *err)
 {
         struct mlog_message f;
@@ -226,6 +235,13 @@ static int keep_message(struct compaction *c, struct segment *s, const struct ml
         f.savedate = rec.savedate;
         f.thrid = rec.thrid;
         f.emailid = rec.emailid;
+        if (rec.flags & MSG_UNLINKED) {
+                f.flags &= ~(uint32_t)MSG_BLOB;
+                f.envelope_len = f.bodystructure_len = f.body_len = f.parts_n = f.header_len = 0;
+                mlog_batch_add(&c->batch, &c->batch.body, MLOG_MESSAGE, &f, sizeof f, NULL, 0, NULL, 0, 0);
+                note_moved(c, s, r, &rec, at);
+                return 0;
+        }
         octets = try_malloc(r->h.body_len + 1);
         if (!octets)
                 return err_set(err, ERR_NOMEM, "a message of %llu octets", (unsigned long long)r->h.body_len);
@@ -233,9 +249,7 @@ static int keep_message(struct compaction *c, struct segment *s, const struct ml
         if (rc == 0) {                                  /* damaged octets stay recognisable: with the checksum that they had */
                 mlog_batch_add(&c->batch, &c->batch.body, MLOG_MESSAGE, &f, sizeof f, r->front + sizeof f, r->h.front_len - sizeof f, octets,
                                r->h.body_len, r->h.body_crc);
-                set_modseq(c, at, rec.modseq);
-                *ARRAY_PUSH(&c->moved) = (struct relocated){ uid, s->info.id, r->h.offset, at };
-                c->moved_in_batch++;
+                note_moved(c, s, r, &rec, at);
         }
         free(octets);
         return rc;
@@ -304,6 +318,7 @@ static int keep_record(struct compaction *c, struct segment *s, const struct mlo
                 return 0;
         case MLOG_KEYWORD:
         case MLOG_KWSET:
+        case MLOG_FORGET:
         case MLOG_OPTIONS:
         case MLOG_COUNTERS:
         case MLOG_ADOPT:
@@ -499,6 +514,12 @@ static int relocate(struct compaction *c, struct err *err) EXCLUDES(mailbox_clas
                                 continue;
                         rec.segment = c->out->info.id;
                         rec.offset = mv->new_offset;
+                        if (mv->stub) {
+                                m->sweep_wanted = m->sweep_wanted || (rec.flags & MSG_BLOB);
+                                rec.flags &= ~(uint32_t)MSG_BLOB;
+                                rec.record_len = STUB_BYTES;
+                                rec.front_len = sizeof(struct mlog_message);
+                        }
                         rc = index_put(m->ix, &rec, err);
                 }
                 mailbox_unlock(m);
@@ -654,6 +675,7 @@ int mailbox_compact(struct mailbox *m, struct err *err)
         mailbox_maintain_begin(m);
         mailbox_lock(m);
         m->compact_wanted = false;
+        m->dead_bytes = 0;
         can = mailbox_writable_locked(m, err) == 0;
         mailbox_unlock(m);
         if (can)
@@ -661,4 +683,14 @@ int mailbox_compact(struct mailbox *m, struct err *err)
         mailbox_maintain_end(m);
         mailbox_after(m);
         return can ? rc : -1;
+}
+
+int mailbox_tidy(struct mailbox *m, struct err *err)
+{
+        bool wanted;
+
+        mailbox_lock(m);
+        wanted = m->compact_wanted || m->retired_left;
+        mailbox_unlock(m);
+        return wanted ? mailbox_compact(m, err) : 0;
 }

@@ -69,6 +69,8 @@ void carry_free(struct carry *t)
         mlog_batch_deinit(&t->batch);
         uidset_deinit(&t->uids);
         uidset_deinit(&t->seen);
+        uidset_deinit(&t->reserved);
+        free((struct unexpunge *)(uintptr_t)t->restore);
         free(t->private_annots);
         ARRAY_FREE(&t->annots.list);
         for (size_t i = 0; i < t->side_annots.n; i++)
@@ -133,15 +135,15 @@ struct source_message {
         struct segment *seg;                    /* with a reference */
 };
 
-/* The state of a message and where it is. 1, 0: gone, -1. */
-static int locate(struct mailbox *m, uint32_t uid, struct source_message *s, struct err *err) EXCLUDES(mailbox_class)
+/* The state of a message and where it is. 1, 0: gone, or expunged since it was chosen, -1. */
+static int locate(struct mailbox *m, uint32_t uid, bool expunged, struct source_message *s, struct err *err) EXCLUDES(mailbox_class)
 {
         struct index_rec rec;
         int rc;
 
         mailbox_lock(m);
         rc = index_find(m->ix, uid, &rec, err);
-        if (rc == 1 && (rec.flags & MSG_EXPUNGED))      /* since it was chosen, by somebody else */
+        if (rc == 1 && (rec.flags & (MSG_EXPUNGED | MSG_UNLINKED)) != (expunged ? MSG_EXPUNGED : 0))
                 rc = 0;
         if (rc == 1) {
                 struct segment *seg = mailbox_segment(m, rec.segment);
@@ -264,28 +266,36 @@ out:
 static int map_set_locked(struct carry *t, struct kwneed *need, uint32_t set, struct mlog_batch *b, uint32_t *to_r, struct err *err)
 {
         const struct kwset *from = mailbox_kwset(t->from, set);
+        struct span more = t->restore ? t->restore->keyword : SPAN("");
+        uint32_t n = from ? from->n : 0, named = 0;
         uint16_t *ids;
         int rc = 0;
 
         *to_r = 0;
-        if (!from || from->n == 0)
+        if (n == 0 && more.len == 0)
                 return 0;
         if (set >= t->setmap_n) {
-                uint32_t n = set + 64;
+                uint32_t size = set + 64;
 
-                t->setmap = xrealloc(t->setmap, n * sizeof *t->setmap);
-                memset(t->setmap + t->setmap_n, 0, (n - t->setmap_n) * sizeof *t->setmap);
-                t->setmap_n = n;
+                t->setmap = xrealloc(t->setmap, size * sizeof *t->setmap);
+                memset(t->setmap + t->setmap_n, 0, (size - t->setmap_n) * sizeof *t->setmap);
+                t->setmap_n = size;
         }
         if (t->setmap[set]) {
                 *to_r = t->setmap[set] - 1;
                 return 0;
         }
-        ids = xmalloc(from->n * sizeof *ids);
-        for (uint32_t i = 0; i < from->n && rc == 0; i++)
-                rc = kw_need_name(t->to, need, span_of(mailbox_keyword_name(t->from, from->ids[i])), b, &ids[i], err);
+        ids = xmalloc((n + 1) * sizeof *ids);
+        for (uint32_t i = 0; i < n && rc == 0; i++) {
+                const char *name = mailbox_keyword_name(t->from, from->ids[i]);
+
+                if (name)
+                        rc = kw_need_name(t->to, need, span_of(name), b, &ids[named++], err);
+        }
+        if (rc == 0 && more.len)
+                rc = kw_need_name(t->to, need, more, b, &ids[named++], err);
         if (rc == 0)
-                rc = kw_need_set(t->to, need, ids, from->n, b, to_r, err);
+                rc = kw_need_set(t->to, need, ids, named, b, to_r, err);
         free(ids);
         if (rc == 0)
                 t->setmap[set] = *to_r + 1;
@@ -482,7 +492,7 @@ int carry_build(struct carry *t, struct err *err)
         while (rc == 0 && uidset_next(&it, &uid)) {
                 struct source_message s;
 
-                rc = locate(t->from, uid, &s, err);
+                rc = locate(t->from, uid, t->restore, &s, err);
                 if (rc <= 0)
                         continue;
                 rc = add_one(t, &s, now, err);
@@ -546,6 +556,8 @@ int carry_commit(struct carry *t, struct commit *c, struct err *err)
         }
         if (!t->side)
                 new_annots_number(&t->annots, &t->batch, c->first_uid);
+        if (rc == 0 && t->restore)
+                expunge_add_record(&t->batch, &t->uids, true);
         /* What takes no more room than what leaves the same quota root fits, full or not. */
         if (rc == 0)
                 rc = quota_take(m, (int64_t)t->bytes, n, !t->mask.ignore_quota && !(t->in_both && (int64_t)t->bytes <= t->in_both_bytes), err);
@@ -565,8 +577,7 @@ int carry_commit(struct carry *t, struct commit *c, struct err *err)
 
 /* ---- copy ---- */
 
-/* Returns 0 when the waiter will be completed, -1 when not. */
-static int copy_now(struct carry *t, struct err *err)
+int carry_now(struct carry *t, struct err *err)
 {
         struct commit c = { .waiter = t->waiter };
         struct mailbox *to = t->to;
@@ -595,7 +606,7 @@ static void run_copy_job(struct job *job)
         bool blobs;
 
         carry_select(t, UINT32_MAX - 1, &bytes, &blobs);
-        if (copy_now(t, &err) < 0)
+        if (carry_now(t, &err) < 0)
                 waiter_done(t->waiter, &err);
         carry_free(t);
 }
@@ -622,7 +633,7 @@ int mailbox_copy(struct mailbox *from, const struct uidset *uids, struct mailbox
                 logstore_run(from->ls, &t->job);
                 return 0;
         }
-        rc = copy_now(t, err);
+        rc = carry_now(t, err);
         carry_free(t);
         return rc;
 }

@@ -1,5 +1,5 @@
 /*
- * mailbox_flags - changing flags, expunging, and purging what was expunged long ago.
+ * mailbox_flags - changing flags, forgetting keywords.
  * A record carries the absolute result for each message, so that replaying it twice, or without what was before, gives the same.
  *
  * With a \Seen that is not the message's flag (store/seen.h) one change goes to two places: the log gets a record for each message
@@ -14,6 +14,7 @@
 #include "util/must.h"
 
 #define KWMAP_SLOTS 64
+#define LOOK_SLICE 4096                         /* records looked at before the lock is given up for a moment */
 
 /* ---- flags ---- */
 
@@ -270,116 +271,175 @@ int mailbox_store_flags(struct mailbox *m, const struct uidset *uids, const stru
         return rc;
 }
 
-/* ---- expunge ---- */
+/* ---- forgetting keywords ---- */
 
-static int gather_expunged_locked(struct mailbox *m, const struct uidset *uids, bool only_deleted, struct uidset *out, struct err *err)
-        REQUIRES(m->lock, mailbox_class);
-static int gather_expunged_locked(struct mailbox *m, const struct uidset *uids, bool only_deleted, struct uidset *out, struct err *err)
+struct forget_work {
+        struct mailbox *m;
+        uint8_t sets[KWSETS_MAX / 8], names[KEYWORDS_MAX / 8];  /* those that messages have */
+        uint16_t ids[KEYWORDS_MAX];             /* to be forgotten, ascending */
+        uint32_t ids_n;
+        uint32_t to[KWSETS_MAX];                /* a set without them, + 1; 0: not known yet */
+        struct kwneed need;
+        struct mlog_batch batch;
+};
+
+static void note_used(struct forget_work *w, uint32_t set_id)
 {
-        static const struct uidrange everything = { 1, UINT32_MAX - 1 };
-        const struct uidrange *ranges = uids ? uids->ranges : &everything;
-        uint32_t n = uids ? uids->n : 1;
+        const struct kwset *set = mailbox_kwset(w->m, set_id);
 
-        for (uint32_t i = 0; i < n; i++) {
-                struct index_iter it;
-                struct index_rec rec;
-                int rc;
-
-                index_iter_init(&it, m->ix, ranges[i].first);
-                it.upto_uid = ranges[i].last < m->published_uidnext ? ranges[i].last : m->published_uidnext - 1;
-                it.expunged = false;
-                if (only_deleted)
-                        it.with_flags = MSG_DELETED;
-                if (it.upto_uid < ranges[i].first)
-                        break;
-                while ((rc = index_next(&it, &rec, err)) == 1)
-                        if (!uidset_has(&m->moving, rec.uid))   /* on its way out already */
-                                uidset_add(out, rec.uid);
-                if (rc < 0)
-                        return -1;
-        }
-        return 0;
+        if (!set || (w->sets[set_id / 8] >> set_id % 8 & 1))
+                return;
+        w->sets[set_id / 8] |= (uint8_t)(1u << set_id % 8);
+        for (uint32_t i = 0; i < set->n; i++)
+                w->names[set->ids[i] / 8] |= (uint8_t)(1u << set->ids[i] % 8);
 }
 
-int mailbox_expunge(struct mailbox *m, const struct uidset *uids, bool only_deleted, struct uidset *expunged_r,
-                    uint64_t *modseq_r, struct waiter *waiter, struct err *err)
+/* What live messages that changed after `since` have. The lock is given up now and then, unless `all_at_once`. */
+static int look_at_used_locked(struct mailbox *m, struct forget_work *w, uint64_t since, bool all_at_once, struct err *err)
+        REQUIRES(m->lock, mailbox_class);
+static int look_at_used_locked(struct mailbox *m, struct forget_work *w, uint64_t since, bool all_at_once, struct err *err)
 {
-        struct commit c = { .waiter = waiter, .hard = true };
-        struct mlog_batch b;
+        struct index_iter it;
+        struct index_rec rec;
+        uint32_t looked = 0;
         int rc;
 
-        if (modseq_r)
-                *modseq_r = 0;
-        mlog_batch_init(&b);
-        uidset_init(&c.expunged);
-        mailbox_lock(m);
-        rc = mailbox_writable_locked(m, err);
-        if (rc == 0)
-                rc = gather_expunged_locked(m, uids, only_deleted, &c.expunged, err);
-        if (rc == 0 && expunged_r)
-                uidset_copy(expunged_r, &c.expunged);
-        if (rc == 0 && !uidset_empty(&c.expunged)) {
-                struct mlog_uids u = { .last_updated = clock_wall_s(), .n = c.expunged.n };
-
-                mlog_batch_add(&b, &b.body, MLOG_EXPUNGE, &u, sizeof u, c.expunged.ranges, c.expunged.n * sizeof *c.expunged.ranges,
-                               NULL, 0, 0);
-                c.modseq = mailbox_next_modseq_locked(m);
-                if (modseq_r)
-                        *modseq_r = c.modseq;
-                rc = mailbox_write_locked(m, &b, c.modseq, 0, &c, err);
-        } else if (rc == 0) {
-                c.hard = false;
-                commit_queue_locked(m, &c);
-        } else {
-                uidset_deinit(&c.expunged);
+        index_iter_init(&it, m->ix, 1);
+        it.modseq_above = since;
+        it.expunged = false;
+        while ((rc = index_next(&it, &rec, err)) == 1) {
+                note_used(w, rec.kwset);
+                if (++looked % LOOK_SLICE == 0 && !all_at_once) {
+                        mailbox_unlock(m);
+                        mailbox_lock(m);
+                        it.ix = m->ix;
+                }
         }
-        mailbox_unlock(m);
-        mailbox_after(m);
-        mlog_batch_deinit(&b);
         return rc;
 }
 
-/* ---- purge ---- */
-
-int mailbox_purge_expunged(struct mailbox *m, int64_t before, struct err *err)
+static int compare_keywords(const void *a, const void *b)
 {
-        struct uidset uids = UIDSET_INIT;
-        struct commit c = { .waiter = NULL };
-        struct mlog_uids u = { .last_updated = clock_wall_s() };
-        struct mlog_batch b;
+        return (int)*(const uint16_t *)a - (int)*(const uint16_t *)b;
+}
+
+static bool is_forgotten(const struct forget_work *w, uint16_t id)
+{
+        return bsearch(&id, w->ids, w->ids_n, sizeof id, compare_keywords) != NULL;
+}
+
+/* The set that is left of a tombstone's. */
+static int reduced_set(struct forget_work *w, uint32_t set_id, uint32_t *to_r, struct err *err)
+{
+        const struct kwset *set = mailbox_kwset(w->m, set_id);
+        uint16_t ids[KEYWORDS_MAX];
+        uint32_t n = 0;
+
+        *to_r = set_id;
+        if (!set)
+                return 0;
+        if (!w->to[set_id]) {
+                for (uint32_t i = 0; i < set->n; i++)
+                        if (!is_forgotten(w, set->ids[i]))
+                                ids[n++] = set->ids[i];
+                if (n < set->n && kw_need_set(w->m, &w->need, ids, n, &w->batch, to_r, err) < 0)
+                        return -1;
+                w->to[set_id] = *to_r + 1;
+        }
+        *to_r = w->to[set_id] - 1;
+        return 0;
+}
+
+static void add_states(struct forget_work *w, struct mlog_state_entry *entries, size_t n)
+{
+        struct mlog_flags f = { .last_updated = 0, .n = (uint32_t)n };
+
+        if (n)
+                mlog_batch_add(&w->batch, &w->batch.body, MLOG_STATE, &f, sizeof f, entries, n * sizeof *entries, NULL, 0, 0);
+}
+
+/* Tombstones lose them, and stay as they are else: brought back, they must not have another keyword that got the id meanwhile. */
+static int strip_tombstones_locked(struct mailbox *m, struct forget_work *w, struct err *err) REQUIRES(m->lock, mailbox_class);
+static int strip_tombstones_locked(struct mailbox *m, struct forget_work *w, struct err *err)
+{
+        ARRAY(struct mlog_state_entry) entries = ARRAY_INIT;
         struct index_iter it;
         struct index_rec rec;
-        bool blobs = false;
+        uint32_t to;
         int rc;
 
-        mlog_batch_init(&b);
-        mailbox_lock(m);
-        rc = mailbox_writable_locked(m, err);
         index_iter_init(&it, m->ix, 1);
         it.live = false;
-        u.deletedmodseq = index_counters(m->ix)->deletedmodseq;
-        while (rc == 0 && (rc = index_next(&it, &rec, err)) == 1) {
-                rc = 0;
-                /* Not what is not yet shown as expunged: the views still have it. */
-                if (rec.last_updated >= before || rec.modseq > m->published_modseq)
+        while ((rc = index_next(&it, &rec, err)) == 1) {
+                if (reduced_set(w, rec.kwset, &to, err) < 0) {
+                        rc = -1;
+                        break;
+                }
+                if (to == rec.kwset)
                         continue;
-                uidset_add(&uids, rec.uid);
-                blobs = blobs || (rec.flags & MSG_BLOB);
-                if (rec.modseq > u.deletedmodseq)
-                        u.deletedmodseq = rec.modseq;
+                *ARRAY_PUSH(&entries) = (struct mlog_state_entry){ .uid = rec.uid, .flags = rec.flags & ~(uint32_t)MSG_BLOB, .kwset = to,
+                                                                   .modseq = rec.modseq, .last_updated = rec.last_updated };
+                if (entries.n == LOOK_SLICE) {
+                        add_states(w, entries.v, entries.n);
+                        entries.n = 0;
+                }
         }
-        if (rc == 0 && !uidset_empty(&uids)) {
-                u.n = uids.n;
-                mlog_batch_add(&b, &b.body, MLOG_PURGE, &u, sizeof u, uids.ranges, uids.n * sizeof *uids.ranges, NULL, 0, 0);
-                /* Its record has the highest modseq there is: purging is no change that anybody is told of. */
-                rc = mailbox_write_locked(m, &b, index_counters(m->ix)->highestmodseq, 0, &c, err);
-                m->compact_wanted = m->compact_wanted || rc == 0;
-        }
+        add_states(w, entries.v, entries.n);
+        ARRAY_FREE(&entries);
+        return rc;
+}
+
+/* Most of the looking is done before, with pauses; under the lock only at what changed since. */
+static int forget_locked(struct mailbox *m, struct forget_work *w, uint64_t since, const char **names, struct err *err)
+        REQUIRES(m->lock, mailbox_class);
+static int forget_locked(struct mailbox *m, struct forget_work *w, uint64_t since, const char **names, struct err *err)
+{
+        struct commit c = { .waiter = NULL };
+
+        if (look_at_used_locked(m, w, since, true, err) < 0)
+                return -1;
+        for (uint32_t i = 0; i < atomic_load(&m->kw.names); i++)
+                if (kwtab_name(&m->kw, i) && !(w->names[i / 8] >> i % 8 & 1)) {
+                        names[w->ids_n] = kwtab_name(&m->kw, i);
+                        w->ids[w->ids_n++] = (uint16_t)i;
+                }
+        if (w->ids_n == 0)
+                return 0;
+        if (strip_tombstones_locked(m, w, err) < 0)
+                return -1;
+        kw_add_forget(&w->batch, &w->batch.body, w->ids, w->ids_n);
+        return mailbox_write_locked(m, &w->batch, index_counters(m->ix)->highestmodseq, 0, &c, err);
+}
+
+int mailbox_forget_keywords(struct mailbox *m, void (*forgot)(void *ctx, uint32_t keyword, const char *name), void *ctx, struct err *err)
+{
+        struct forget_work *w;
+        const char **names;
+        uint64_t since;
+        int rc;
+
+        if (mailbox_keyword_count(m) == 0)
+                return 0;
+        w = xcalloc(1, sizeof *w);
+        names = xcalloc(KEYWORDS_MAX, sizeof *names);
+        w->m = m;
+        mlog_batch_init(&w->batch);
+        mailbox_lock(m);
+        rc = mailbox_writable_locked(m, err);
+        since = index_counters(m->ix)->highestmodseq;
+        if (rc == 0)
+                rc = look_at_used_locked(m, w, 0, false, err);
+        if (rc == 0)
+                rc = forget_locked(m, w, since, names, err);
         mailbox_unlock(m);
         mailbox_after(m);
-        mlog_batch_deinit(&b);
-        uidset_deinit(&uids);
-        if (rc == 0 && blobs)
-                rc = mailbox_sync_wait(m, err) == 0 ? blob_sweep(m, err) : -1;
+        if (rc == 0)
+                rc = mailbox_sync_wait(m, err);
+        for (uint32_t i = 0; rc == 0 && forgot && i < w->ids_n; i++)
+                forgot(ctx, w->ids[i], names[i]);
+        mlog_batch_deinit(&w->batch);
+        kwneed_deinit(&w->need);
+        free(names);
+        free(w);
         return rc;
 }

@@ -47,13 +47,6 @@ static void add_done(struct mlog_batch *b, const uint8_t id[16], const char *oth
         mlog_batch_add(b, &b->body, MLOG_MOVE_DONE, &move, sizeof move, NULL, 0, NULL, 0, 0);
 }
 
-static void add_expunge(struct mlog_batch *b, const struct uidset *uids)
-{
-        struct mlog_uids u = { .last_updated = clock_wall_s(), .n = uids->n };
-
-        mlog_batch_add(b, &b->body, MLOG_EXPUNGE, &u, sizeof u, uids->ranges, uids->n * sizeof *uids->ranges, NULL, 0, 0);
-}
-
 /* ---- alive ---- */
 
 bool mailbox_is_live_locked(struct mailbox *m, uint32_t uid)
@@ -104,8 +97,7 @@ static int write_intent(struct carry *t, struct err *err)
         return rc < 0 ? -1 : mailbox_sync_wait(m, err);
 }
 
-static void not_moving_locked(struct mailbox *m, const struct uidset *uids) REQUIRES(m->lock, mailbox_class);
-static void not_moving_locked(struct mailbox *m, const struct uidset *uids)
+void mailbox_not_moving_locked(struct mailbox *m, const struct uidset *uids)
 {
         for (uint32_t i = 0; i < uids->n; i++)
                 uidset_remove_range(&m->moving, uids->ranges[i].first, uids->ranges[i].last);
@@ -123,7 +115,7 @@ static void close_intent(struct carry *t, const struct uidset *reserved) EXCLUDE
         add_done(&b, t->move_id, t->to->uniqueid, MOVE_ABORTED);
         mailbox_lock(m);
         if (mailbox_write_locked(m, &b, index_counters(m->ix)->highestmodseq, 0, &c, &err) == 0)
-                not_moving_locked(m, reserved);
+                mailbox_not_moving_locked(m, reserved);
         mailbox_unlock(m);
         mailbox_after(m);
         mlog_batch_deinit(&b);
@@ -141,7 +133,7 @@ static void undo_arrival(struct carry *t, const struct err *why) EXCLUDES(mailbo
         mlog_batch_init(&b);
         uidset_init(&c.expunged);
         uidset_add_range(&c.expunged, t->result->first_uid, t->result->first_uid + t->result->count - 1);
-        add_expunge(&b, &c.expunged);
+        expunge_add_record(&b, &c.expunged, true);
         add_done(&b, t->move_id, t->from->uniqueid, MOVE_ABORTED);
         mailbox_lock(m);
         c.modseq = mailbox_next_modseq_locked(m);
@@ -188,13 +180,13 @@ static int write_expunge(struct carry *t, struct err *err) EXCLUDES(mailbox_clas
         mlog_batch_init(&b);
         uidset_init(&c.expunged);
         uidset_copy(&c.expunged, &t->uids);
-        add_expunge(&b, &t->uids);
+        expunge_add_record(&b, &t->uids, expunge_unlinks(m));
         add_done(&b, t->move_id, t->to->uniqueid, MOVE_MOVED);
         mailbox_lock(m);
         c.modseq = mailbox_next_modseq_locked(m);
         rc = mailbox_write_locked(m, &b, c.modseq, 0, &c, err);
         if (rc == 0) {
-                not_moving_locked(m, &t->uids);
+                mailbox_not_moving_locked(m, &t->uids);
                 carry_counts_once(t);                   /* t may be gone when the lock is */
         }
         mailbox_unlock(m);
@@ -463,7 +455,7 @@ static int settle(struct mailbox *m, const struct move_note *note, enum peeked s
         mlog_batch_init(&b);
         memcpy(id, note->move.id, sizeof id);           /* the note goes when its record is applied */
         if (state == PEEK_ARRIVED)
-                add_expunge(&b, &note->uids);
+                expunge_add_record(&b, &note->uids, expunge_unlinks(m));
         add_done(&b, id, note->move.other, state == PEEK_ARRIVED ? MOVE_MOVED : MOVE_ABORTED);
         mailbox_lock(m);
         c.modseq = mailbox_next_modseq_locked(m);

@@ -42,13 +42,15 @@ struct logstore;
 
 struct kwtab {
         _Atomic uint32_t names, sets;           /* sets: ids 1 … sets - 1 exist; 0 is the empty one */
-        const char **name_chunks[64];           /* of 64 */
+        _Atomic uint32_t generation;
+        _Atomic(const char *) *name_chunks[64]; /* of 64; NULL: forgotten */
+        uint32_t forgotten;                     /* of the names */
         struct kwset **set_chunks[256];         /* of 256 */
         struct table *by_name;                  /* lower-case name → id + 1 */
         struct table *by_ids;                   /* ids → set id */
         uint64_t set_ids;                       /* in all sets together */
         bool changed;                           /* since the last checkpoint */
-        ARRAY(void *) former;                   /* stand-ins that were replaced */
+        ARRAY(void *) former;                   /* names and sets that were replaced */
         uint32_t set_seen;                      /* the highest id that a message names */
 };
 
@@ -210,7 +212,9 @@ struct mailbox {
         struct cond synced;
         bool compact_wanted;                    /* something was purged */
         bool moves_left;                        /* of an interrupted move nothing is known until its target is repaired: opened anew each time */
-        bool sweep_wanted;                      /* a blob that nobody needs was being read when it was to go */
+        uint64_t dead_bytes;                    /* of records whose octets are not kept, since the last compaction */
+        bool purge_wanted;                      /* expunge_mode: immediate, and something was expunged */
+        bool sweep_wanted;                      /* a blob that nobody needs was being read when it was to go, or lost its last record */
         bool retired_left;                      /* compaction was interrupted: finish it */
         uint64_t damage;                        /* problems found while loading */
         struct quota_part quota;
@@ -249,7 +253,7 @@ const struct kwset *kwtab_set(const struct kwtab *kw, uint32_t id);
 int kwtab_find_name(const struct kwtab *kw, struct span name);                  /* -1: none */
 /* What a batch needs that is not there yet. The ids are only taken when the batch has been written and applied. */
 struct kwneed {
-        ARRAY(struct span) names;               /* borrowed */
+        ARRAY(struct { struct span name; uint16_t id; }) names; /* borrowed */
         ARRAY(struct kwset *) sets;
 };
 void kwneed_deinit(struct kwneed *need);
@@ -257,6 +261,7 @@ void kwneed_deinit(struct kwneed *need);
 int kw_need_name(struct mailbox *m, struct kwneed *need, struct span name, struct mlog_batch *b, uint16_t *id_r, struct err *err);
 int kw_need_set(struct mailbox *m, struct kwneed *need, uint16_t *ids, uint32_t n, struct mlog_batch *b, uint32_t *set_r,
                 struct err *err);
+void kw_add_forget(struct mlog_batch *b, struct str *part, const uint16_t *ids, uint32_t n);
 /* Add records for everything that is there (compaction). */
 void kwtab_add_all(struct mailbox *m, struct mlog_batch *b, struct str *part);
 
@@ -275,6 +280,10 @@ struct move_note *state_find_move(struct mailbox *m, const uint8_t id[16], bool 
 void state_forget_moves(struct mailbox *m);
 void state_counters(struct mailbox *m, struct mlog_counters *c_r);              /* prev_* are 0 */
 struct totals_delta state_totals(struct mailbox *m);
+
+/* ---- mailbox.c ---- */
+
+void mailbox_copy_out(const struct index_rec *rec, struct msg *msg);
 
 /* ---- mailbox_open.c ---- */
 
@@ -394,6 +403,8 @@ struct carry {
         uint8_t move_id[16];
         uint64_t held_end;                      /* move: of the target's commit */
         struct append_item *staged;             /* replace: this one arrives instead of what leaves; owned, with its stage and keywords */
+        const struct unexpunge *restore;        /* mailbox_unexpunge(): `from` is `to`, and these are expunged ones. What it points to is owned */
+        struct uidset reserved;                 /* … of `from`, in its `moving` */
         uint64_t bytes;                         /* octets of the messages that were laid down */
         struct quota_root *in_both;             /* move within one quota root: they count once; NULL: not, or not any more */
         int64_t in_both_bytes, in_both_n;       /* … what leaves */
@@ -411,6 +422,9 @@ int carry_build(struct carry *t, struct err *err);
 int carry_commit(struct carry *t, struct commit *c, struct err *err);
 /* After that: what has to be written down about a segment built aside (blocks). */
 void carry_settle(struct carry *t);
+/* All of it. Returns 0 when the waiter will be completed, -1 when not. */
+int carry_now(struct carry *t, struct err *err);
+void mailbox_not_moving_locked(struct mailbox *m, const struct uidset *uids) REQUIRES(m->lock, mailbox_class);
 
 /* ---- mailbox_annot.c: as mailbox_state.c, whose part it is ---- */
 
@@ -456,6 +470,16 @@ void annots_add_noted(struct mailbox *m, const struct annot_keys *keys, size_t f
 void annots_add_floor(uint64_t floor, struct mlog_batch *b, struct str *part);
 void annots_rewritten(struct mailbox *m, uint64_t floor);       /* it is on disk and in the manifest */
 void annots_keys_deinit(struct annot_keys *keys);
+
+/* ---- mailbox_expunge.c ---- */
+
+/* Does `expunge_mode` keep no octets of what is expunged now? */
+bool expunge_unlinks(struct mailbox *m);
+void expunge_add_record(struct mlog_batch *b, const struct uidset *uids, bool unlink);
+/* Something that was expunged is shown as such: is it to be forgotten as well? */
+void expunge_shown_locked(struct mailbox *m) REQUIRES(m->lock, mailbox_class);
+/* If so, forget it. Maintenance, and whoever closes the mailbox. */
+int expunge_forget(struct mailbox *m, struct err *err) EXCLUDES(mailbox_class);
 
 /* ---- mailbox_move.c ---- */
 

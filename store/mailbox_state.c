@@ -4,7 +4,7 @@
  * number counts, whatever their modseqs and whatever segment they are in now.
  *
  * What the index keeps for us besides messages (index_set_blob):
- *   INDEX_KEYWORDS  u32 n, then n times u32 length and the name; u32 sets (with the empty one), then for sets 1…: u32 n, u16 ids
+ *   INDEX_KEYWORDS  u32 n, then n times u32 length and the name (0: forgotten); u32 sets (with the empty one), then for sets 1…: u32 n, u16 ids
  *   INDEX_MOVES     u32 n, then: u32 intent, struct mlog_move, its ranges, the directory
  *   INDEX_ANNOTATIONS   see mailbox_annot.c
  *   INDEX_EXTRA     u64 local sequence number of the record that set the options
@@ -47,7 +47,7 @@ void kwtab_deinit(struct kwtab *kw)
 
 const char *kwtab_name(const struct kwtab *kw, uint32_t id)
 {
-        return kw->name_chunks[id / 64][id % 64];
+        return atomic_load_explicit(&kw->name_chunks[id / 64][id % 64], memory_order_acquire);
 }
 
 const struct kwset *kwtab_set(const struct kwtab *kw, uint32_t id)
@@ -80,13 +80,40 @@ static void add_name(struct kwtab *kw, struct span name)
         must(id < KEYWORDS_MAX);
         if (!kw->name_chunks[id / 64])
                 kw->name_chunks[id / 64] = xcalloc(64, sizeof *kw->name_chunks[0]);
-        kw->name_chunks[id / 64][id % 64] = xstrndup(name.p, name.len);
+        atomic_store_explicit(&kw->name_chunks[id / 64][id % 64], xstrndup(name.p, name.len), memory_order_release);
         fold_name(&key, name);
         if (!table_find(kw->by_name, str_span(&key)))
                 table_set(kw->by_name, str_span(&key), (void *)(uintptr_t)(id + 1));
         str_deinit(&key);
         kw->changed = true;
         atomic_store_explicit(&kw->names, id + 1, memory_order_release);
+        atomic_fetch_add(&kw->generation, 1);
+}
+
+/* The name of one that there is, from now on; len 0: none. The former one is not freed: somebody may be reading it. */
+static void change_name(struct kwtab *kw, uint32_t id, struct span name)
+{
+        const char *was = kwtab_name(kw, id);
+        struct str key = STR_INIT;
+
+        if (was ? span_eq_str(name, was) : name.len == 0)
+                return;
+        if (was) {
+                fold_name(&key, span_of(was));
+                if ((uintptr_t)table_find(kw->by_name, str_span(&key)) == id + 1)
+                        table_set(kw->by_name, str_span(&key), NULL);
+                str_clear(&key);
+                *ARRAY_PUSH(&kw->former) = (void *)(uintptr_t)was;
+        }
+        fold_name(&key, name);
+        if (name.len && !table_find(kw->by_name, str_span(&key)))
+                table_set(kw->by_name, str_span(&key), (void *)(uintptr_t)(id + 1));
+        str_deinit(&key);
+        kw->forgotten += name.len == 0;
+        kw->forgotten -= was == NULL;
+        atomic_store_explicit(&kw->name_chunks[id / 64][id % 64], name.len ? xstrndup(name.p, name.len) : NULL, memory_order_release);
+        kw->changed = true;
+        atomic_fetch_add(&kw->generation, 1);
 }
 
 static struct kwset *make_set(const uint16_t *ids, uint32_t n)
@@ -123,9 +150,26 @@ void kwneed_deinit(struct kwneed *need)
         ARRAY_FREE(&need->names);
 }
 
+/* An id for a new name: one more, or when there are no more a forgotten one that `need` does not use yet. -1: none. */
+static int unused_id(struct mailbox *m, const struct kwneed *need)
+{
+        uint32_t have = atomic_load(&m->kw.names), id = have + (uint32_t)need->names.n;
+
+        if (id < KEYWORDS_MAX)
+                return (int)id;
+        for (id = 0; id < have; id++) {
+                bool taken = kwtab_name(&m->kw, id) != NULL;
+
+                for (size_t i = 0; i < need->names.n && !taken; i++)
+                        taken = need->names.v[i].id == id;
+                if (!taken)
+                        return (int)id;
+        }
+        return -1;
+}
+
 int kw_need_name(struct mailbox *m, struct kwneed *need, struct span name, struct mlog_batch *b, uint16_t *id_r, struct err *err)
 {
-        uint32_t have = atomic_load(&m->kw.names);
         int id = kwtab_find_name(&m->kw, name);
         struct mlog_keyword rec;
 
@@ -134,19 +178,21 @@ int kw_need_name(struct mailbox *m, struct kwneed *need, struct span name, struc
                 return 0;
         }
         for (size_t i = 0; i < need->names.n; i++) {
-                if (span_ieq(need->names.v[i], name)) {
-                        *id_r = (uint16_t)(have + i);
+                if (span_ieq(need->names.v[i].name, name)) {
+                        *id_r = need->names.v[i].id;
                         return 0;
                 }
         }
         if (name.len == 0 || name.len > KEYWORD_BYTES_MAX || memchr(name.p, 0, name.len))
                 return err_set(err, ERR_LIMIT, "a keyword has 1 to %d octets", KEYWORD_BYTES_MAX);
-        if (have + need->names.n >= KEYWORDS_MAX)
+        id = unused_id(m, need);
+        if (id < 0)
                 return err_set(err, ERR_LIMIT, "this mailbox has %d keywords, no more can be made", KEYWORDS_MAX);
-        rec = (struct mlog_keyword){ .id = have + (uint32_t)need->names.n, .len = (uint32_t)name.len };
+        rec = (struct mlog_keyword){ .id = (uint32_t)id, .len = (uint32_t)name.len };
         mlog_batch_add(b, &b->head, MLOG_KEYWORD, &rec, sizeof rec, name.p, name.len, NULL, 0, 0);
         *id_r = (uint16_t)rec.id;
-        *ARRAY_PUSH(&need->names) = name;
+        ARRAY_PUSH(&need->names)->name = name;
+        need->names.v[need->names.n - 1].id = (uint16_t)id;
         return 0;
 }
 
@@ -193,14 +239,29 @@ int kw_need_set(struct mailbox *m, struct kwneed *need, uint16_t *ids, uint32_t 
         return 0;
 }
 
+void kw_add_forget(struct mlog_batch *b, struct str *part, const uint16_t *ids, uint32_t n)
+{
+        struct mlog_kwset rec = { .n = n };
+
+        if (n)
+                mlog_batch_add(b, part, MLOG_FORGET, &rec, sizeof rec, ids, n * sizeof *ids, NULL, 0, 0);
+}
+
 void kwtab_add_all(struct mailbox *m, struct mlog_batch *b, struct str *part)
 {
+        uint16_t forgotten[KEYWORDS_MAX];
+        uint32_t n = 0;
+
         for (uint32_t i = 0; i < atomic_load(&m->kw.names); i++) {
                 const char *name = kwtab_name(&m->kw, i);
-                struct mlog_keyword rec = { .id = i, .len = (uint32_t)strlen(name) };
+                struct mlog_keyword rec = { .id = i, .len = name ? (uint32_t)strlen(name) : 0 };
 
-                mlog_batch_add(b, part, MLOG_KEYWORD, &rec, sizeof rec, name, rec.len, NULL, 0, 0);
+                if (name)
+                        mlog_batch_add(b, part, MLOG_KEYWORD, &rec, sizeof rec, name, rec.len, NULL, 0, 0);
+                else
+                        forgotten[n++] = (uint16_t)i;
         }
+        kw_add_forget(b, part, forgotten, n);
         for (uint32_t i = 1; i < atomic_load(&m->kw.sets); i++) {
                 const struct kwset *set = kwtab_set(&m->kw, i);
                 struct mlog_kwset rec = { .id = i, .n = set->n };
@@ -213,38 +274,38 @@ void kwtab_add_all(struct mailbox *m, struct mlog_batch *b, struct str *part)
 /*
  * Records may come out of order: compaction writes all names and sets again, into a segment that stands behind older ones which go on
  * with higher ids. What is missing gets a stand-in – a name that says so, an empty set – until its record comes; after damage it stays.
- * Stand-ins that were replaced are not freed: on a roll-back somebody may be reading them.
+ * Stand-ins that were replaced are not freed: on a roll-back somebody may be reading them. Of records for one id the last counts, where a
+ * name was forgotten and another took its id: what is behind a compacted segment has all that came after the record which it repeats.
  */
-static void replace_name(struct kwtab *kw, uint32_t id, struct span name)
+static void name_missing(struct kwtab *kw, uint32_t upto)
 {
-        struct str key = STR_INIT;
+        while (atomic_load(&kw->names) < upto) {
+                char lost[32];
 
-        fold_name(&key, span_of(kwtab_name(kw, id)));
-        table_set(kw->by_name, str_span(&key), NULL);
-        str_clear(&key);
-        fold_name(&key, name);
-        table_set(kw->by_name, str_span(&key), (void *)(uintptr_t)(id + 1));
-        str_deinit(&key);
-        *ARRAY_PUSH(&kw->former) = (void *)(uintptr_t)kwtab_name(kw, id);
-        kw->name_chunks[id / 64][id % 64] = xstrndup(name.p, name.len);
-        kw->changed = true;
+                snprintf(lost, sizeof lost, LOST_NAME "%u", atomic_load(&kw->names));
+                add_name(kw, span_of(lost));
+        }
 }
 
 static void apply_keyword(struct mailbox *m, const struct mlog_keyword *k)
 {
         struct span name = { (const char *)(k + 1), k->len };
 
-        while (atomic_load(&m->kw.names) < k->id) {
-                char lost[32];
-
-                snprintf(lost, sizeof lost, LOST_NAME "%u", atomic_load(&m->kw.names));
-                add_name(&m->kw, span_of(lost));
-        }
+        name_missing(&m->kw, k->id);
         if (atomic_load(&m->kw.names) == k->id)
                 add_name(&m->kw, name);
-        else if (strncmp(kwtab_name(&m->kw, k->id), LOST_NAME, sizeof LOST_NAME - 1) == 0 &&
-                 !span_eq_str(name, kwtab_name(&m->kw, k->id)))
-                replace_name(&m->kw, k->id, name);
+        else
+                change_name(&m->kw, k->id, name);
+}
+
+static void apply_forget(struct mailbox *m, const struct mlog_kwset *k)
+{
+        const uint16_t *ids = (const uint16_t *)(k + 1);
+
+        for (uint32_t i = 0; i < k->n; i++) {
+                name_missing(&m->kw, (uint32_t)ids[i] + 1);
+                change_name(&m->kw, ids[i], SPAN(""));
+        }
 }
 
 static void apply_kwset(struct mailbox *m, const struct mlog_kwset *k)
@@ -285,12 +346,8 @@ void kwtab_fill(struct kwtab *kw)
         for (uint32_t i = 1; i < atomic_load(&kw->sets); i++) {
                 const struct kwset *set = kwtab_set(kw, i);
 
-                while (set->n && set->ids[set->n - 1] >= atomic_load(&kw->names)) {
-                        char lost[32];
-
-                        snprintf(lost, sizeof lost, LOST_NAME "%u", atomic_load(&kw->names));
-                        add_name(kw, span_of(lost));
-                }
+                if (set->n)
+                        name_missing(kw, (uint32_t)set->ids[set->n - 1] + 1);
         }
 }
 
@@ -381,7 +438,7 @@ static int apply_state(struct mailbox *m, const struct mlog_header *h, const str
         const struct mlog_state_entry *e = (const struct mlog_state_entry *)(f + 1);
 
         for (uint32_t i = 0; i < f->n; i++)
-                if (apply_entry(m, h->seq, MSG_SYSTEM_FLAGS | MSG_EXPUNGED, &e[i], err) < 0)
+                if (apply_entry(m, h->seq, MSG_SYSTEM_FLAGS | MSG_EXPUNGED | MSG_UNLINKED, &e[i], err) < 0)
                         return -1;
         return 0;
 }
@@ -400,6 +457,11 @@ static int apply_expunge(struct mailbox *m, const struct mlog_header *h, const s
                 while ((rc = index_next(&it, &rec, err)) == 1) {
                         if (rec.seq >= h->seq)
                                 continue;
+                        if ((u->how & MLOG_UNLINK) && !(rec.flags & MSG_UNLINKED)) {
+                                rec.flags |= MSG_UNLINKED;
+                                m->dead_bytes += rec.record_len;
+                                m->sweep_wanted = m->sweep_wanted || (rec.flags & MSG_BLOB);
+                        }
                         rec.flags |= MSG_EXPUNGED;
                         rec.modseq = h->modseq;
                         rec.last_updated = u->last_updated;
@@ -572,6 +634,9 @@ int state_apply(struct mailbox *m, const struct mlog_header *h, const void *fron
         case MLOG_KWSET:
                 apply_kwset(m, front);
                 break;
+        case MLOG_FORGET:
+                apply_forget(m, front);
+                break;
         case MLOG_OPTIONS:
                 apply_options(m, h->seq, front);
                 break;
@@ -660,8 +725,10 @@ void state_save_blobs(struct mailbox *m)
         if (m->kw.changed) {
                 put_u32(&s, atomic_load(&m->kw.names));
                 for (uint32_t i = 0; i < atomic_load(&m->kw.names); i++) {
-                        put_u32(&s, (uint32_t)strlen(kwtab_name(&m->kw, i)));
-                        str_append_str(&s, kwtab_name(&m->kw, i));
+                        const char *name = kwtab_name(&m->kw, i);
+
+                        put_u32(&s, name ? (uint32_t)strlen(name) : 0);
+                        str_append_str(&s, name ? name : "");
                 }
                 put_u32(&s, atomic_load(&m->kw.sets));
                 for (uint32_t i = 1; i < atomic_load(&m->kw.sets); i++) {
@@ -713,10 +780,10 @@ static bool load_keywords(struct mailbox *m, struct span s)
         if (!take(&s, &names, 4) || names > KEYWORDS_MAX)
                 return false;
         for (uint32_t i = 0; i < names; i++) {
-                if (!take(&s, &n, 4) || n == 0 || n > KEYWORD_BYTES_MAX || n > s.len)
+                if (!take(&s, &n, 4) || n > KEYWORD_BYTES_MAX || n > s.len)
                         return false;
-                if (i >= atomic_load(&m->kw.names))
-                        add_name(&m->kw, (struct span){ s.p, n });
+                name_missing(&m->kw, i + 1);
+                change_name(&m->kw, i, (struct span){ s.p, n });
                 s.p += n;
                 s.len -= n;
         }

@@ -444,9 +444,9 @@ static bool message_valid(const struct mlog_header *h, const struct mlog_message
         at = mlog_align(at) + (uint64_t)m->parts_n * sizeof(struct mime_part) + m->header_len;
         if (at != h->front_len || m->uid == UINT32_MAX || (m->uid == 0))
                 return false;
-        if (m->flags & ~(uint32_t)(MSG_SYSTEM_FLAGS | MSG_EXPUNGED | MSG_BLOB))
+        if (m->flags & ~(uint32_t)(MSG_SYSTEM_FLAGS | MSG_EXPUNGED | MSG_BLOB | MSG_UNLINKED))
                 return false;
-        return m->flags & MSG_BLOB ? h->body_len == 0 : h->body_len == m->size;
+        return m->flags & (MSG_BLOB | MSG_UNLINKED) ? h->body_len == 0 : h->body_len == m->size;
 }
 
 static bool ranges_valid(const struct uidrange *r, uint32_t n)
@@ -494,6 +494,7 @@ bool mlog_front_valid(const struct mlog_header *h, const void *front)
                 [MLOG_MOVE_ARRIVAL] = sizeof(struct mlog_move), [MLOG_MOVE_DONE] = sizeof(struct mlog_move),
                 [MLOG_PURGE] = sizeof(struct mlog_uids), [MLOG_ADOPT] = sizeof(struct mlog_adopt),
                 [MLOG_STATE] = sizeof(struct mlog_flags), [MLOG_COUNTERS] = sizeof(struct mlog_counters),
+                [MLOG_FORGET] = sizeof(struct mlog_kwset),
         };
 
         if (h->type == 0)
@@ -521,10 +522,11 @@ bool mlog_front_valid(const struct mlog_header *h, const void *front)
                 return k->id < KEYWORDS_MAX && k->len > 0 && k->len <= KEYWORD_BYTES_MAX && length_is(h, sizeof *k, k->len, 1, 0) &&
                        memchr(k + 1, 0, k->len) == NULL;
         }
-        case MLOG_KWSET: {
+        case MLOG_KWSET:
+        case MLOG_FORGET: {
                 const struct mlog_kwset *k = front;
 
-                return k->id > 0 && k->n <= KEYWORDS_MAX && length_is(h, sizeof *k, k->n, 2, 0) && kwset_valid((const uint16_t *)(k + 1), k->n);
+                return (k->id > 0) == (h->type == MLOG_KWSET) && k->n <= KEYWORDS_MAX && length_is(h, sizeof *k, k->n, 2, 0) && kwset_valid((const uint16_t *)(k + 1), k->n);
         }
         case MLOG_ANNOTATION: {
                 const struct mlog_annotation *a = front;

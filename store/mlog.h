@@ -24,7 +24,7 @@
 enum mlog_type {                                /* on the disk: never change the values */
         MLOG_MESSAGE = 1,                       /* struct mlog_message, strings, parts; body: the octets (none when a blob) */
         MLOG_FLAGS = 2,                         /* struct mlog_flags, then struct mlog_flag_entry[n]: absolute results */
-        MLOG_EXPUNGE = 3,                       /* struct mlog_uids, then struct uidrange[n] */
+        MLOG_EXPUNGE = 3,                       /* struct mlog_uids, then struct uidrange[n]; of those that were expunged before, too */
         MLOG_KEYWORD = 4,                       /* struct mlog_keyword, then the name */
         MLOG_KWSET = 5,                         /* struct mlog_kwset, then uint16_t[n] ascending keyword ids */
         MLOG_OPTIONS = 6,                       /* struct mlog_options: absolute */
@@ -36,6 +36,7 @@ enum mlog_type {                                /* on the disk: never change the
         MLOG_ADOPT = 12,                        /* struct mlog_adopt: a segment that was built aside now belongs to the log */
         MLOG_STATE = 13,                        /* struct mlog_flags, then struct mlog_state_entry[n]: explicit modseqs (compaction, replication) */
         MLOG_COUNTERS = 14,                     /* struct mlog_counters: first record of each segment */
+        MLOG_FORGET = 15,                       /* struct mlog_kwset (id 0), then uint16_t[n] ascending ids of keywords that have no name any more */
         MLOG_TYPE_MAX
 };
 
@@ -69,7 +70,7 @@ struct mlog_header {
 _Static_assert(sizeof(struct mlog_header) == 96, "on the disk");
 
 struct mlog_message {
-        uint32_t uid, flags;                    /* MSG_SYSTEM_FLAGS | MSG_EXPUNGED | MSG_BLOB */
+        uint32_t uid, flags;                    /* MSG_SYSTEM_FLAGS | MSG_EXPUNGED | MSG_BLOB | MSG_UNLINKED: then without strings and octets */
         uint64_t createdmodseq;
         int64_t last_updated, internaldate, savedate, sentdate;
         uint64_t size, thrid, emailid;
@@ -95,10 +96,12 @@ struct mlog_flags {
         int64_t last_updated;
         uint32_t n, pad;
 };
+enum { MLOG_UNLINK = 1 };
 struct mlog_uids {
         int64_t last_updated;
         uint64_t deletedmodseq;                 /* MLOG_PURGE only */
-        uint32_t n, pad;
+        uint32_t n;
+        uint32_t how;                           /* MLOG_EXPUNGE only: MLOG_UNLINK, they become MSG_UNLINKED */
 };
 struct mlog_keyword {
         uint32_t id, len;

@@ -221,6 +221,13 @@ struct mboxlist *store_mboxlist(struct store *store)
         return store->ml;
 }
 
+enum expunge_mode store_expunge_mode(struct store *store)
+{
+        const char *mode = conf_enum(store_conf(store), NULL, "expunge_mode");
+
+        return strcmp(mode, "immediate") == 0 ? EXPUNGE_IMMEDIATE : strcmp(mode, "semidelayed") == 0 ? EXPUNGE_SEMIDELAYED : EXPUNGE_DELAYED;
+}
+
 struct db_env *store_db(struct store *store)
 {
         return store->env;

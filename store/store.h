@@ -61,6 +61,8 @@ void store_mailbox_loaded(struct mailbox *mbox);                        /* it is
 uint32_t store_epoch(struct store *store);
 /* The absolute directory of a partition, NULL when there is none of that name. Pointer lives as long as the store. */
 const char *store_partition_dir(struct store *store, const char *partition);
+enum expunge_mode { EXPUNGE_DELAYED, EXPUNGE_SEMIDELAYED, EXPUNGE_IMMEDIATE };
+enum expunge_mode store_expunge_mode(struct store *store);              /* as configured now: see mailbox_expunged() */
 /* Where a new mailbox goes when nobody says: `defaultpartition`, else the one with the most free space that takes changes. */
 const char *store_default_partition(struct store *store);
 const char *store_configdir(struct store *store);

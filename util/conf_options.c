@@ -181,9 +181,12 @@ static const struct conf_option options[] = {
           0, CONF_LATER,
           NULL },
         { "event_notifier", CONF_STRING, NULL, NULL, 0, CONF_LATER, NULL },
-        { "expunge_mode", CONF_ENUM, "delayed", "immediate semidelayed delayed", 0, CONF_LATER,
-          "What EXPUNGE does: delayed and semidelayed keep messages until cyr_expire, immediate frees their space at the "
-          "next compaction." },
+        { "expire_inherit", CONF_SWITCH, "no", NULL, 0, CONF_HONOURED,
+          "Whether a mailbox's entry /vendor/cmu/cyrus-imapd/expire counts for those below it too, and the server's for all, as Cyrus's manual "
+          "says; in Cyrus 3.6.1 it counts for the mailbox alone." },
+        { "expunge_mode", CONF_ENUM, "delayed", "immediate semidelayed delayed", 0, CONF_HONOURED,
+          "What becomes of an expunged message: delayed keeps it for unexpunge until cyr_expire, semidelayed keeps no more than that it was there "
+          "(for VANISHED), immediate forgets that too." },
         { "failedloginpause", CONF_DURATION, "3s", NULL, 's', CONF_HONOURED, "Pause before the answer to a failed login." },
         { "fastmailsharing", CONF_STRING, NULL, NULL, 0, CONF_IGNORED, "There are no HTTP services." },
         { "foolstupidclients", CONF_SWITCH, "no", NULL, 0, CONF_HONOURED, "Treat LIST \"\" * as LIST \"\" INBOX*." },

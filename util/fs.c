@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "util/must.h"
@@ -289,6 +290,24 @@ int fs_remove_tree(const char *path, struct err *err)
 bool fs_exists(const char *path)
 {
         return access(path, F_OK) == 0;
+}
+
+static uint64_t to_kib(uint64_t blocks, const struct statvfs *v)
+{
+        return v->f_frsize % 1024 == 0 ? blocks * (v->f_frsize / 1024) : blocks * v->f_frsize / 1024;
+}
+
+int fs_space(const char *path, struct fs_space *space_r, struct err *err)
+{
+        struct statvfs v;
+        uint64_t used, all;
+
+        if (statvfs(path, &v) < 0)
+                return err_errno(err, errno, "statvfs %s", path);
+        used = v.f_blocks - v.f_bfree;
+        all = used + v.f_bavail;
+        *space_r = (struct fs_space){ to_kib(v.f_blocks, &v), to_kib(used, &v), to_kib(v.f_bavail, &v), all ? (unsigned)((used * 200 + all) / (2 * all)) : 0 };
+        return 0;
 }
 
 int fs_lock_file(const char *path, int *fd_r, struct err *err)

@@ -32,6 +32,12 @@ int fs_slurp(const char *path, size_t max, struct str *out, struct err *err);
 /* Remove a directory and what is in it (no symbolic link is followed, one file system). Missing is fine. */
 int fs_remove_tree(const char *path, struct err *err);
 bool fs_exists(const char *path);
+/* The file system of a path, in KiB as statvfs() has them; percent of what others than root may use, rounded. ERR_NOTFOUND, ERR_IO. */
+struct fs_space {
+        uint64_t kib, used_kib, available_kib;
+        unsigned percent;
+};
+int fs_space(const char *path, struct fs_space *space_r, struct err *err);
 /* Take an exclusive lock on `path` (fcntl OFD lock, file is made 0600). -1 with ERR_BUSY when another holds it. */
 int fs_lock_file(const char *path, int *fd_r, struct err *err);
 

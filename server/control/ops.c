@@ -13,7 +13,10 @@ static const struct ctl_op ops[] = {            /* sorted, for bsearch() */
         { "acl.set", ctl_acl_set, 0 },
         { "check", ctl_check, CTL_READS },
         { "config", ctl_config, CTL_NO_STORE | CTL_READS },
+        { "df", ctl_df, CTL_NO_STORE | CTL_READS },
         { "expire", ctl_expire, 0 },
+        { "expunged.list", ctl_expunged_list, CTL_READS },
+        { "expunged.restore", ctl_expunged_restore, 0 },
         { "handover", ctl_handover, CTL_NEEDS_DAEMON | CTL_QUICK | CTL_QUIET },
         { "info", ctl_info, CTL_NO_STORE | CTL_READS },
         { "list", ctl_list, CTL_READS },
@@ -27,6 +30,7 @@ static const struct ctl_op ops[] = {            /* sorted, for bsearch() */
         { "mailbox.specialuse", ctl_mailbox_specialuse, 0 },
         { "message.append", ctl_message_append, CTL_QUIET },
         { "message.guids", ctl_message_guids, CTL_READS },
+        { "message.purge", ctl_message_purge, 0 },
         { "message.read", ctl_message_read, CTL_READS },
         { "metadata.list", ctl_metadata_list, CTL_READS },
         { "metadata.set", ctl_metadata_set, 0 },
@@ -115,4 +119,13 @@ json_t *ctl_mailbox_json(struct ctl_call *call, const char *internal)
         str_deinit(&out);
         namespace_unref(&ns);
         return json;
+}
+
+int ctl_mailbox_open(struct ctl_call *call, const struct mbentry *e, struct mailbox **mbox_r, struct err *err)
+{
+        struct mailbox_ident ident;
+
+        if (mbentry_ident(call->store, e, &ident, err) < 0)
+                return -1;
+        return mailbox_open(call->store, &ident, mbox_r, err);
 }

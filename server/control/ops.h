@@ -11,6 +11,8 @@
 #include <stdint.h>
 
 #include "server/stream.h"
+#include "store/mailbox.h"
+#include "store/mboxlist.h"
 #include "store/store.h"
 #include "util/conf.h"
 #include "util/err.h"
@@ -57,8 +59,16 @@ bool ctl_arg_bool(struct ctl_call *call, const char *key);
 int ctl_arg_mailbox(struct ctl_call *call, const char *key, char buf[512], struct err *err);
 /* As an administrator sees it; a new JSON string. */
 json_t *ctl_mailbox_json(struct ctl_call *call, const char *internal);
+/* The mailbox of an entry, with a reference. Blocks. */
+int ctl_mailbox_open(struct ctl_call *call, const struct mbentry *e, struct mailbox **mbox_r, struct err *err);
+/* Expunge these, and wait until it is durable. */
+int ctl_expunge(struct mailbox *mbox, const struct uidset *uids, struct err *err);
+/* "7", "7d", "1.5h", "10m", "30s": a time, in days when no unit is given, as cyr_expire takes it. -1: it is none. */
+#define CTL_DURATION_MAX ((int64_t)INT32_MAX * 86400)
+int ctl_duration(const char *text, int64_t *seconds_r);
 
 int ctl_status(struct ctl_call *call, struct err *err);                 /* ops_status.c */
+int ctl_df(struct ctl_call *call, struct err *err);
 int ctl_metrics(struct ctl_call *call, struct err *err);
 int ctl_sessions(struct ctl_call *call, struct err *err);
 int ctl_sessions_kick(struct ctl_call *call, struct err *err);
@@ -100,6 +110,9 @@ int ctl_readers(struct ctl_call *call, struct err *err);                /* ops_r
 int ctl_readers_prune(struct ctl_call *call, struct err *err);
 int ctl_seen_own(struct ctl_call *call, struct err *err);
 int ctl_seen_own_remove(struct ctl_call *call, struct err *err);
+int ctl_expunged_list(struct ctl_call *call, struct err *err);          /* ops_expunged.c */
+int ctl_expunged_restore(struct ctl_call *call, struct err *err);
+int ctl_message_purge(struct ctl_call *call, struct err *err);
 int ctl_metadata_list(struct ctl_call *call, struct err *err);          /* ops_metadata.c */
 int ctl_metadata_set(struct ctl_call *call, struct err *err);
 

@@ -111,7 +111,8 @@ static json_t *flags_json(struct mailbox *mbox, const struct msg *m)
                 if (m->flags & system_flags[i].flag)
                         json_array_append_new(flags, json_string(system_flags[i].name));
         for (uint32_t i = 0; set && i < set->n; i++)
-                json_array_append_new(flags, json_string(mailbox_keyword_name(mbox, set->ids[i])));
+                if (mailbox_keyword_name(mbox, set->ids[i]))
+                        json_array_append_new(flags, json_string(mailbox_keyword_name(mbox, set->ids[i])));
         return flags;
 }
 

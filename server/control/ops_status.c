@@ -1,4 +1,5 @@
 /* ops_status - status, sessions, config: what the daemon is and does. */
+#include <string.h>
 #include <unistd.h>
 
 #include "server/control/ops.h"
@@ -8,6 +9,7 @@
 #include "store/logstore.h"
 #include "store/mboxlist.h"
 #include "util/clock.h"
+#include "util/fs.h"
 
 static void partition_row(void *ctx, const char *name, const char *dir, bool readonly, const char *why)
 {
@@ -15,6 +17,27 @@ static void partition_row(void *ctx, const char *name, const char *dir, bool rea
 
         call->row(call, json_pack("{s:s, s:s, s:s, s:b, s:s}", "kind", "partition", "name", name, "directory", dir, "readonly", readonly,
                                   "reason", readonly && why ? why : ""));
+}
+
+/* The room in the partitions of the configuration. */
+int ctl_df(struct ctl_call *call, struct err *err)
+{
+        const char *name, *dir;
+        struct fs_space s;
+        size_t pos = 0;
+
+        (void)err;
+        while (conf_next(call->conf, "partition-", &pos, &name, &dir)) {
+                struct err one = ERR_INIT;
+
+                if (fs_space(dir, &s, &one) < 0)
+                        call->row(call, json_pack("{s:s, s:s, s:s}", "partition", name + strlen("partition-"), "directory", dir, "error", one.text));
+                else
+                        call->row(call, json_pack("{s:s, s:I, s:I, s:I, s:i, s:s}", "partition", name + strlen("partition-"), "kib", (json_int_t)s.kib,
+                                                  "used_kib", (json_int_t)s.used_kib, "available_kib", (json_int_t)s.available_kib, "percent",
+                                                  (int)s.percent, "directory", dir));
+        }
+        return 0;
 }
 
 static void service_row(void *ctx, const char *name, const char *protocol, unsigned connections, uint64_t total)

@@ -95,7 +95,7 @@ struct imap_selected {
         bool vanished;                          /* the mailbox was deleted under us: it looks empty and takes nothing */
         bool revoked;                           /* the r right was taken away: vanished too, for this user */
         uint32_t rights;                        /* ACL_… effective */
-        uint32_t keywords_told;                 /* keywords announced in FLAGS so far */
+        uint32_t keywords_told;                 /* mailbox_keyword_generation() when FLAGS was sent last */
         uint64_t told_modseq;                   /* flag changes up to here have been announced */
         uint64_t complete_modseq;               /* and expunges too: what HIGHESTMODSEQ may say (RFC 7162 3.2) */
         bool annotate;                          /* SELECT … (ANNOTATE): changes of messages' annotations are told (RFC 5257 4.2) */

@@ -250,8 +250,12 @@ static void keywords_of(struct imap *imap, uint32_t kwset, struct flag_text *ft)
         str_clear(&ft->keywords);
         ft->kwset = kwset;
         for (uint32_t i = 0; set && i < set->n; i++) {
+                const char *name = mailbox_keyword_name(mbox, set->ids[i]);
+
+                if (!name)                                      /* forgotten meanwhile, as no message has it any more */
+                        continue;
                 str_append_c(&ft->keywords, ' ');
-                str_append_str(&ft->keywords, mailbox_keyword_name(mbox, set->ids[i]));
+                str_append_str(&ft->keywords, name);
         }
 }
 
@@ -311,10 +315,19 @@ void imap_append_fetch(struct imap *imap, uint32_t uid, uint32_t seqno, struct s
         str_append_str(out, imap->uidonly ? " UIDFETCH (" : " FETCH (");
 }
 
-static void put_keywords(struct imap *imap, uint32_t n)
+/* Returns how many there were. */
+static uint32_t put_keywords(struct imap *imap, uint32_t n)
 {
-        for (uint32_t i = 0; i < n; i++)
-                imap_put(imap, " %s", mailbox_keyword_name(imap->sel->mbox, i));
+        uint32_t named = 0;
+
+        for (uint32_t i = 0; i < n; i++) {
+                const char *name = mailbox_keyword_name(imap->sel->mbox, i);
+
+                if (name)
+                        imap_put(imap, " %s", name);
+                named += name != NULL;
+        }
+        return named;
 }
 
 /* RFC 9051 7.1 PERMANENTFLAGS: what this client may change, by its rights (RFC 4314 4). */
@@ -333,18 +346,19 @@ static void put_permanentflags(struct imap *imap, uint32_t keywords)
                         blank = " ";
                 }
         if (rights & ACL_WRITE)
-                put_keywords(imap, keywords);
+                keywords = put_keywords(imap, keywords);
         imap_put(imap, "%s)] %s\r\n", (rights & ACL_WRITE) && keywords < KEYWORDS_MAX ? " \\*" : "",
                  rights & (ACL_WRITE | ACL_DELETEMSG | ACL_SEEN) ? "Permanent flags" : "No permanent flags permitted");
 }
 
 void imap_tell_keywords(struct imap *imap, bool always)
 {
-        uint32_t n = mailbox_keyword_count(imap->sel->mbox);
+        uint32_t now = mailbox_keyword_generation(imap->sel->mbox), n;
 
-        if (n == imap->sel->keywords_told && !always)
+        if (now == imap->sel->keywords_told && !always)
                 return;
-        imap->sel->keywords_told = n;
+        imap->sel->keywords_told = now;
+        n = mailbox_keyword_count(imap->sel->mbox);
         imap_put(imap, "* FLAGS (\\Answered \\Flagged \\Draft \\Deleted \\Seen");
         put_keywords(imap, n);
         imap_put(imap, ")\r\n");

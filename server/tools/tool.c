@@ -1,10 +1,14 @@
 /* tool - see tool.h */
 #include "server/tools/tool.h"
 
+#include <stdbool.h>
 #include <stdio.h>
+#include <string.h>
+#include <time.h>
 
 #include "server/ctl/client.h"
 #include "server/identity.h"
+#include "util/array.h"
 #include "util/diag.h"
 #include "util/log.h"
 
@@ -51,4 +55,63 @@ const char *tool_str(json_t *row, const char *key)
         const char *s = json_string_value(json_object_get(row, key));
 
         return s ? s : "";
+}
+
+const char *tool_time(json_t *row, const char *key, char buf[TOOL_TIME_MAX])
+{
+        time_t t = (time_t)json_integer_value(json_object_get(row, key));
+        struct tm tm;
+
+        localtime_r(&t, &tm);
+        strftime(buf, TOOL_TIME_MAX, "%a %b %e %H:%M:%S %Y", &tm);
+        return buf;
+}
+
+/* Control characters become question marks, tabs apart. */
+static void print_text(const char *s)
+{
+        for (; *s; s++)
+                putchar((unsigned char)*s < ' ' && *s != '\t' ? '?' : *s == 0x7f ? '?' : *s);
+}
+
+/* As a string of IMAP: NIL, quoted, or a literal. */
+static void print_nstring(json_t *text)
+{
+        const char *s = json_string_value(text);
+        size_t len = s ? strlen(s) : 0;
+        bool literal = len >= 1024;
+
+        for (const char *p = s; p && *p && !literal; p++)
+                literal = (unsigned char)*p >= 0x80 || *p == '"' || *p == '%' || *p == '\\';
+        if (!s) {
+                printf("NIL");
+        } else if (literal) {
+                printf("{%zu}\r\n", len);
+                print_text(s);
+        } else {
+                putchar('"');
+                print_text(s);
+                putchar('"');
+        }
+}
+
+void tool_print_message(json_t *row)
+{
+        static const struct { const char *label, *key; } lines[] = { { "From", "from" }, { "To  ", "to" }, { "Cc  ", "cc" }, { "Bcc ", "bcc" } };
+        char buf[TOOL_TIME_MAX];
+
+        printf("UID: %" JSON_INTEGER_FORMAT "\n", json_integer_value(json_object_get(row, "uid")));
+        printf("\tSize: %" JSON_INTEGER_FORMAT "\n", json_integer_value(json_object_get(row, "octets")));
+        printf("\tSent: %s\n", tool_time(row, "sent", buf));
+        printf("\tRecv: %s\n", tool_time(row, "received", buf));
+        if (json_object_get(row, "expunged"))
+                printf("\tExpg: %s\n", tool_time(row, "expunged", buf));
+        for (size_t i = 0; i < ARRAY_LEN(lines); i++) {
+                printf("\t%s: ", lines[i].label);
+                print_text(tool_str(row, lines[i].key));
+                putchar('\n');
+        }
+        printf("\tSubj: ");
+        print_nstring(json_object_get(row, "subject"));
+        printf("\n\n");
 }

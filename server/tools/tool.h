@@ -15,6 +15,7 @@ enum {                                          /* exit statuses, as in sysexits
         TOOL_FAILED = 1,
         TOOL_USAGE = 64,
         TOOL_DATA = 65,
+        TOOL_SOFTWARE = 70,
 };
 
 struct tool {
@@ -39,6 +40,13 @@ int tool_fail(const struct tool *t, const struct err *err);
 /* Strings of a row; never NULL. */
 const char *tool_str(json_t *row, const char *key);
 
+/* As ctime() has it, without its line end; in a buffer of the caller. */
+#define TOOL_TIME_MAX 40
+const char *tool_time(json_t *row, const char *key, char buf[TOOL_TIME_MAX]);
+/* Of a row about a message (server/control/ops_expunged.c) the lines that unexpunge and ipurge print, with the empty one behind. What strangers
+ * wrote in the header does nothing to a terminal. */
+void tool_print_message(json_t *row);
+
 /* The programs. */
 int tool_ctl_mboxlist_main(int argc, char **argv);      /* mboxlist.c */
 int tool_mbpath_main(int argc, char **argv);            /* mbpath.c */
@@ -49,5 +57,12 @@ int tool_reconstruct_main(int argc, char **argv);       /* reconstruct.c */
 int tool_deliver_main(int argc, char **argv);           /* deliver.c */
 int tool_arbitron_main(int argc, char **argv);          /* arbitron.c */
 int tool_cyr_userseen_main(int argc, char **argv);      /* userseen.c */
+int tool_cyr_expire_main(int argc, char **argv);        /* expire.c */
+int tool_unexpunge_main(int argc, char **argv);         /* unexpunge.c */
+int tool_ipurge_main(int argc, char **argv);            /* ipurge.c */
+int tool_cyr_df_main(int argc, char **argv);            /* df.c */
+
+/* The same arguments, of an event of cyrus.conf: those of the operation "expire". NULL with err: ERR_CONFIG. */
+json_t *tool_cyr_expire_args(int argc, char *const *argv, struct err *err);
 
 #endif

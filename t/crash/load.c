@@ -589,7 +589,7 @@ static void op_big(struct worker *w, struct box *b)
         /* Most of it goes again: the segment that is written to is left, and compacted. */
         while (b->n > 3)
                 op_expunge(w, b);
-        if (mailbox_purge_expunged(b->mbox, clock_wall_s() + 1, &err) < 0 || mailbox_compact(b->mbox, &err) < 0)
+        if (mailbox_purge_expunged(b->mbox, clock_wall_s() + 1, NULL, &err) < 0 || mailbox_compact(b->mbox, &err) < 0)
                 need(-1, "purge and compact", &err);
         op_append(w, b, 1, 100);
 }
@@ -681,7 +681,7 @@ static void *work(void *arg)
                         op_subscribe(w, b);
                 else if (what < 98)
                         need(mailbox_checkpoint(b->mbox, &err), "checkpoint", &err);
-                else if (mailbox_purge_expunged(b->mbox, clock_wall_s() + 1, &err) < 0 || mailbox_compact(b->mbox, &err) < 0)
+                else if (mailbox_purge_expunged(b->mbox, clock_wall_s() + 1, NULL, &err) < 0 || mailbox_compact(b->mbox, &err) < 0)
                         need(-1, "purge and compact", &err);
         }
         atomic_fetch_sub(&working, 1);

@@ -110,7 +110,7 @@ static void *maintainer(void *arg)
 
                 must(mailbox_checkpoint(i % 2 ? a : b, &err) == 0);
                 if (i % 4 == 0) {
-                        must(mailbox_purge_expunged(a, INT64_MAX, &err) == 0);
+                        must(mailbox_purge_expunged(a, INT64_MAX, NULL, &err) == 0);
                         mailbox_maintain_begin(a);
                         must(mailbox_roll(a, &err) == 0 && mailbox_begin_next(a, &err) == 0);
                         mailbox_maintain_end(a);

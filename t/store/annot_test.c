@@ -167,7 +167,7 @@ Test(annot, compaction_keeps_the_newest)
                 waiter_init_blocking(&w);
                 cr_assert_eq(mailbox_expunge(m, NULL, true, NULL, NULL, &w, &err), 0);
                 cr_assert_eq(waiter_block(&w, &err), 0);
-                cr_assert_eq(mailbox_purge_expunged(m, clock_wall_s() + 10, &err), 0);
+                cr_assert_eq(mailbox_purge_expunged(m, clock_wall_s() + 10, NULL, &err), 0);
                 cr_assert_eq(mailbox_compact(m, &err), 0, "%s", err.text);
                 if (round == 0)
                         set(m, "/changes", "", "new");
@@ -267,7 +267,7 @@ Test(annot, they_go_with_the_message_that_is_purged)
         cr_assert_eq(waiter_block(&w, &err), 0);
         m = restart(m, false);
         cr_assert_str_eq(all(m, 1), "/comment|=hello");
-        cr_assert_eq(mailbox_purge_expunged(m, clock_wall_s() + 10, &err), 0);
+        cr_assert_eq(mailbox_purge_expunged(m, clock_wall_s() + 10, NULL, &err), 0);
         cr_assert_str_eq(all(m, 1), "");
         for (int rebuild = 0; rebuild < 2; rebuild++) {
                 m = restart(m, rebuild);

@@ -22,11 +22,13 @@ struct store {
         char dir[64];                           /* the partition */
         bool failed, mailbox_failed;
         struct sort_cache *sort_cache;          /* the test's, if it needs one */
+        enum expunge_mode expunge_mode;
 };
 
 struct logstore *store_logstore(struct store *store) { return store->ls; }
 struct sort_cache *store_sort_cache(struct store *store) { return store->sort_cache; }
 uint32_t store_epoch(struct store *store) { return store->epoch; }
+enum expunge_mode store_expunge_mode(struct store *store) { return store->expunge_mode; }
 struct quotas *store_quotas(struct store *store) { (void)store; return NULL; }
 struct annot_users *store_annot_users(struct store *store) { (void)store; return NULL; }
 void store_mailbox_loaded(struct mailbox *m) { (void)m; }

@@ -304,7 +304,7 @@ Test(damage, compaction_keeps_what_lives_and_gives_back_the_rest)
         store(m, 1, 30, MSG_DELETED);
         store(m, 35, 36, MSG_FLAGGED);
         expunge_deleted(m);
-        cr_assert_eq(mailbox_purge_expunged(m, INT64_MAX, &err), 0, "%s", err.text);
+        cr_assert_eq(mailbox_purge_expunged(m, INT64_MAX, NULL, &err), 0, "%s", err.text);
         check_clean();
         segment_path(old, sizeof old, 1);
         cr_assert_eq(access(old, F_OK), 0);
@@ -424,7 +424,7 @@ Test(damage, what_is_written_after_a_compaction_and_a_stop_counts_when_the_index
         store(m, 1, 30, MSG_DELETED);
         store(m, 35, 36, MSG_FLAGGED);
         expunge_deleted(m);
-        cr_assert_eq(mailbox_purge_expunged(m, INT64_MAX, &err), 0, "%s", err.text);
+        cr_assert_eq(mailbox_purge_expunged(m, INT64_MAX, NULL, &err), 0, "%s", err.text);
         cr_assert_eq(mailbox_compact(m, &err), 0, "%s", err.text);
         mailbox_unref(&m);
         logstore_destroy(&st.ls);
@@ -458,7 +458,7 @@ Test(damage, compaction_after_a_torn_tail_takes_the_index_along)
         for (int i = 0; i < 40; i++)
                 cr_assert(fake_append(&st, m, body, 40000, MSG_DELETED, NULL, &err) > 0);
         expunge_deleted(m);
-        cr_assert_eq(mailbox_purge_expunged(m, INT64_MAX, &err), 0, "%s", err.text);
+        cr_assert_eq(mailbox_purge_expunged(m, INT64_MAX, NULL, &err), 0, "%s", err.text);
         cr_assert_eq(mailbox_checkpoint(m, &err), 0, "%s", err.text);
         mailbox_unref(&m);
         logstore_destroy(&st.ls);
@@ -487,7 +487,7 @@ Test(damage, uids_do_not_go_back_when_everything_is_gone)
         for (int i = 0; i < 20; i++)
                 append(m, MSG_DELETED);
         expunge_deleted(m);
-        cr_assert_eq(mailbox_purge_expunged(m, INT64_MAX, &err), 0);
+        cr_assert_eq(mailbox_purge_expunged(m, INT64_MAX, NULL, &err), 0);
         cr_assert_eq(mailbox_compact(m, &err), 0, "%s", err.text);
         mailbox_unref(&m);
         logstore_destroy(&st.ls);
@@ -723,7 +723,7 @@ static void live(struct life *l)
         waiter_init_blocking(&w);
         if (mailbox_move(m, &uids, m2, NULL, NULL, &r, &w, &err) == 0)
                 waiter_block(&w, &err);
-        (void)mailbox_purge_expunged(m, INT64_MAX, &err);
+        (void)mailbox_purge_expunged(m, INT64_MAX, NULL, &err);
         mailbox_maintain_begin(m);
         if (mailbox_roll(m, &err) == 0)
                 (void)mailbox_begin_next(m, &err);
@@ -932,4 +932,57 @@ Test(damage, a_large_copy_interrupted_anywhere_is_all_or_nothing)
         } while (count_down < 0 && at < 100);
         cr_assert_gt(at, 8);
         mailbox_unref(&from);
+}
+
+/* Small ones in one batch, many in a segment of their own: all are back under new UIDs, or none is and all still can be. */
+Test(damage, bringing_back_interrupted_anywhere_is_all_or_nothing)
+{
+        static char body[60000];
+
+        memset(body, 'r', sizeof body);
+        for_good = true;
+        fail_with = EIO;
+        for (int many = 0; many < 2; many++) {
+                uint32_t n = many ? 30 : 3;
+                int at = 0;
+
+                do {
+                        struct unexpunge how = { .since = INT64_MIN, .undelete = true };
+                        struct check_report report = { .messages = 0 };
+                        struct mailbox_ident ident;
+                        struct append_result r;
+                        struct msg msgs[40];
+                        struct waiter w;
+                        struct err err = ERR_INIT;
+                        struct mailbox *m;
+                        char id[25];
+                        bool ok;
+
+                        snprintf(id, sizeof id, "z%d%022d", many, at);
+                        m = fake_create(&st, id);
+                        for (uint32_t i = 0; i < n; i++)
+                                cr_assert_gt(fake_append(&st, m, body, many ? sizeof body : 500, MSG_DELETED, i % 2 ? "kw" : NULL, &err), 0);
+                        expunge_deleted(m);
+                        waiter_init_blocking(&w);
+                        count_down = at;
+                        fs_fault = fail_at;
+                        ok = mailbox_unexpunge(m, NULL, &how, NULL, &r, &w, &err) == 0 && waiter_block(&w, &err) == 0;
+                        mailbox_unref(&m);
+                        logstore_destroy(&st.ls);
+                        fs_fault = NULL;
+                        st.epoch++;
+                        fake_store_start(&st, 0);
+                        m = fake_open(&st, id);
+                        cr_assert_not_null(m, "call %d", at);
+                        cr_assert_eq(messages(m), ok ? n : 0, "call %d: %u messages, acknowledged %d", at, messages(m), ok);
+                        cr_assert_eq(mailbox_expunged(m, 1, 40, msgs, &err), ok ? 0 : (int)n, "call %d", at);
+                        cr_assert_gt(append(m, 0), 0);
+                        mailbox_unref(&m);
+                        ident = fake_ident(&st, id);
+                        cr_assert_eq(mailbox_check_files(&st, &ident, &report, &err), 0, "%s", err.text);
+                        cr_assert_eq(report.problems, 0, "call %d", at);
+                        at++;
+                } while (count_down < 0 && at < 100);
+                cr_assert_gt(at, many ? 8 : 2);
+        }
 }

@@ -328,7 +328,7 @@ Test(mailbox, a_blob_that_is_read_while_purged_may_come_again)
         cr_assert_eq(mailbox_message(m, 1, &msg, &err), 0);
         cr_assert_eq(mailbox_body(m, &msg, &reading, &err), 0, "%s", err.text);
         expunge(m);
-        cr_assert_eq(mailbox_purge_expunged(m, INT64_MAX, &err), 0, "%s", err.text);
+        cr_assert_eq(mailbox_purge_expunged(m, INT64_MAX, NULL, &err), 0, "%s", err.text);
         cr_assert_eq(file_read(reading.file, back, 200000, 0, &err), 0, "%s", err.text);
         cr_assert_eq(fake_append(&st, m, big, 200000, 0, NULL, &err), 2, "%s", err.text);
         file_unref(&reading.file);                      /* the reader is done: the new message's octets stay */
@@ -341,7 +341,7 @@ Test(mailbox, a_blob_that_is_read_while_purged_may_come_again)
 
         store_flags(m, "2", FLAGS_ADD, MSG_DELETED, NULL);
         expunge(m);
-        cr_assert_eq(mailbox_purge_expunged(m, INT64_MAX, &err), 0, "%s", err.text);
+        cr_assert_eq(mailbox_purge_expunged(m, INT64_MAX, NULL, &err), 0, "%s", err.text);
         {
                 struct str path = STR_INIT;
 
