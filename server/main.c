@@ -11,6 +11,7 @@
 
 #include "server/buildinfo.h"
 #include "server/daemon.h"
+#include "server/expire_event.h"
 #include "server/handover.h"
 #include "server/http.h"
 #include "server/names.h"
@@ -267,6 +268,8 @@ static int run_job(const struct program *p, int argc, char *const *argv, struct 
                                 engine_call(OFFLOAD_DB, checkpoint_databases, server.store);
                 return 0;
         }
+        if (strcmp(p->name, "cyr_expire") == 0)
+                return expire_event_begin(server.store, argc, argv, err);
         return strcmp(p->name, "idled") == 0 ? 0 : 1;
 }
 

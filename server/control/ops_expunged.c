@@ -22,6 +22,7 @@
 
 #define PER_LOOK 128                            /* states read at a time */
 #define DAY_S 86400
+#define FIELD_MAX ((size_t)64 * 1024)
 #define DAYS_MAX 1000000
 #define NUMBER_MAX ((int64_t)1 << 60)
 
@@ -89,7 +90,7 @@ static void add_addresses(struct str *out, struct span raw)
         mime_address_deinit(&a);
 }
 
-/* The last field of a name is the one that counts. */
+/* The last field of a name is the one that counts; what is longer than anybody reads is cut. */
 static bool last_field(struct span header, const char *name, struct span *value_r)
 {
         struct mime_field field;
@@ -98,7 +99,7 @@ static bool last_field(struct span header, const char *name, struct span *value_
 
         while (mime_field_next(header, &pos, &field))
                 if (span_ieq_str(field.name, name)) {
-                        *value_r = field.value;
+                        *value_r = (struct span){ field.value.p, field.value.len < FIELD_MAX ? field.value.len : FIELD_MAX };
                         found = true;
                 }
         return found;

@@ -14,6 +14,7 @@
 #include "util/array.h"
 
 #define QUOTA_COLUMNS "root=Root resource=Resource used=Used limit=Limit percent=%"
+#define EXPUNGED_COLUMNS "uid=UID octets=Octets received@=Received expunged@=Expunged from=From subject=Subject"
 #define ENTRY_COLUMNS "mailbox=Mailbox type=Type partition=Partition specialuse=Use acl=ACL"
 
 const struct ctl_command ctl_commands[] = {
@@ -65,8 +66,18 @@ const struct ctl_command ctl_commands[] = {
           "add up what mailboxes hold and put the usage right (-n: only say)" },
         { "check", "check", "[mailbox]", "", NULL, "read everything back and compare; changes nothing" },
         { "reconstruct", "reconstruct", "[mailbox]", "-q=quiet", NULL, "rebuild index and counters from the log" },
-        { "expire", "expire", "", "-x:=messages -d:=mailboxes", NULL,
-          "let go of messages expunged and mailboxes deleted more than so many days ago (7)" },
+        { "expire", "expire", "[prefix]", "-x:=messages -d:=mailboxes -u:=user -t=keywords", NULL,
+          "let go of messages expunged and mailboxes deleted more than so many days ago (7), and of messages that the entry expire makes too old" },
+        { "expunged", "expunged.list", "mailbox [uids]", "", EXPUNGED_COLUMNS, "messages that were expunged and can be brought back" },
+        { "expunged list", "expunged.list", "mailbox [uids]", "", EXPUNGED_COLUMNS, "the same" },
+        { "expunged restore", "expunged.restore", "mailbox [uids]", "-a=all -t:=within -d=undelete -f:=keyword",
+          "uid=UID restored=Restored restored_total=Total",
+          "bring them back under new UIDs: some (1:5,7), all (-a), or those of the last 12h (-t); -d: not \\Deleted; -f: with this keyword" },
+        { "purge", "message.purge", "[pattern]", "-d:=days -s:=octets -f=users -n=dry -o=only_deleted -k=keep_flagged -r=received",
+          "mailbox=Mailbox messages=Messages octets=Octets expunged=Expunged expunged_octets=Octets problem=Problem",
+          "expunge messages older than so many days (by Date; -r: by arrival) or larger (-s 10M); -f: users' too, -o: those \\Deleted, -k: not those \\Flagged" },
+        { "df", "df", "", "", "partition=Partition kib=KiB used_kib=Used available_kib=Available percent=% directory=Directory error=Error",
+          "the room in the partitions" },
         { "import", "import", "mailbox path", "-n=dry", NULL,
           "bring in a Maildir with its folders, or mbox files; can be run again (-n: only tell)" },
         { "export", "export", "mailbox path", "-m=mbox", NULL, "write a mailbox and all below it as a Maildir (-m: mbox files)" },

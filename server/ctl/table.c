@@ -4,13 +4,15 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "util/array.h"
 #include "util/str.h"
 
+#define CELL_MAX 2000                           /* octets */
 #define UPRIGHT_ABOVE 130                       /* columns of text */
 
-struct column { char *key, *heading; size_t width; bool right; };
+struct column { char *key, *heading; size_t width; bool right, time; };
 
 struct ctl_table {
         ARRAY(struct column) columns;
@@ -26,7 +28,11 @@ struct ctl_table *ctl_table_create(const char *columns)
                 size_t len = strcspn(p, " "), eq = strcspn(p, "=");
                 struct column *c = ARRAY_PUSH(&t->columns);
 
-                *c = (struct column){ xstrndup(p, eq), xstrndup(p + eq + 1, len - eq - 1), 0, true };
+                *c = (struct column){ xstrndup(p, eq), xstrndup(p + eq + 1, len - eq - 1), 0, true, false };
+                if (eq && c->key[eq - 1] == '@') {
+                        c->key[eq - 1] = '\0';
+                        c->time = true;
+                }
                 p += len + (p[len] == ' ');
         }
         return t;
@@ -59,14 +65,34 @@ static char *cell_text(const json_t *v)
                 text = xstrdup(json_string_value(v));
         else if (json_is_boolean(v))
                 text = xstrdup(json_is_true(v) ? "yes" : "no");
-        else if (!v)
+        else if (!v || json_is_null(v))
                 text = xstrdup("");
         else
                 text = json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
         ctl_text_clean(text);                           /* an ACL has TABs */
+        if (strlen(text) > CELL_MAX) {                  /* what strangers wrote may be of any length */
+                size_t cut = CELL_MAX;
+
+                while (cut > 0 && ((unsigned char)text[cut] & 0xc0) == 0x80)
+                        cut--;
+                text[cut] = '\0';
+        }
         for (size_t n = strlen(text); n > 0 && text[n - 1] == ' '; n--)
                 text[n - 1] = '\0';
         return text;
+}
+
+static char *time_text(const json_t *v)
+{
+        time_t t = (time_t)json_integer_value(v);
+        char text[32];
+        struct tm tm;
+
+        if (!json_is_integer(v))
+                return cell_text(v);
+        localtime_r(&t, &tm);
+        strftime(text, sizeof text, "%Y-%m-%d %H:%M", &tm);
+        return xstrdup(text);
 }
 
 void ctl_table_add(struct ctl_table *t, const json_t *row)
@@ -78,7 +104,7 @@ void ctl_table_add(struct ctl_table *t, const json_t *row)
                 json_t *value;
 
                 json_object_foreach((json_t *)row, key, value)
-                        *ARRAY_PUSH(&t->columns) = (struct column){ xstrdup(key), xstrdup(key), 0, true };
+                        *ARRAY_PUSH(&t->columns) = (struct column){ xstrdup(key), xstrdup(key), 0, true, false };
         }
         for (size_t i = 0; i < t->columns.n; i++)
                 any = any || json_object_get(row, t->columns.v[i].key);
@@ -87,7 +113,7 @@ void ctl_table_add(struct ctl_table *t, const json_t *row)
         for (size_t i = 0; i < t->columns.n; i++) {
                 struct column *c = &t->columns.v[i];
                 const json_t *v = json_object_get(row, c->key);
-                char *text = cell_text(v);
+                char *text = c->time ? time_text(v) : cell_text(v);
                 size_t width = text_width(text);
 
                 if (v && !json_is_number(v))

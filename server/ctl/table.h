@@ -8,7 +8,8 @@
 #include <stdio.h>
 
 struct ctl_table;
-/* `columns`: "key=Heading key=Heading …"; rows without any of them are not shown. NULL: the keys of the first row. */
+/* `columns`: "key=Heading key=Heading …"; rows without any of them are not shown. "key@=Heading": Unix seconds, shown as local time.
+ * NULL: the keys of the first row. */
 struct ctl_table *ctl_table_create(const char *columns);
 void ctl_table_add(struct ctl_table *t, const json_t *row);
 void ctl_table_print(struct ctl_table *t, FILE *out);

@@ -66,15 +66,13 @@ json_t *tool_cyr_expire_args(int argc, char *const *argv, struct err *err)
 
         for (int i = 1; i < argc; i++) {
                 const char *word = argv[i], *flag = word[0] == '-' && word[1] && !word[2] ? strchr(FLAGS, word[1]) : NULL;
-                bool takes = flag && flag[1] == ':';
+                const char *value = flag && flag[1] == ':' ? argv[++i] : NULL;         /* argv ends with a NULL */
 
-                if (!flag || *flag == ':' || *flag == 'h' || (takes && i + 1 == argc) ||
-                    take_option(args, *flag, takes ? argv[i + 1] : NULL, &asked) < 0) {
+                if (!flag || *flag == ':' || *flag == 'h' || (flag[1] == ':' && !value) || take_option(args, *flag, value, &asked) < 0) {
                         json_decref(args);
-                        err_set(err, ERR_CONFIG, "cyr_expire: \"%s\" is not understood", word);
+                        err_set(err, ERR_CONFIG, "cyr_expire: \"%s%s%s\" is not understood", word, value ? " " : "", value ? value : "");
                         return NULL;
                 }
-                i += takes;
         }
         if (asked)
                 return args;

@@ -67,11 +67,18 @@ const char *tool_time(json_t *row, const char *key, char buf[TOOL_TIME_MAX])
         return buf;
 }
 
-/* Control characters become question marks, tabs apart. */
+/* Control characters become question marks, tabs apart; also those of ISO 8859, U+0080 to U+009F. */
 static void print_text(const char *s)
 {
-        for (; *s; s++)
-                putchar((unsigned char)*s < ' ' && *s != '\t' ? '?' : *s == 0x7f ? '?' : *s);
+        for (const unsigned char *p = (const unsigned char *)s; *p; p++) {
+                bool c1 = *p == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0;
+
+                putchar((*p < ' ' && *p != '\t') || *p == 0x7f || c1 ? '?' : *p);
+                if (c1) {
+                        putchar('?');
+                        p++;
+                }
+        }
 }
 
 /* As a string of IMAP: NIL, quoted, or a literal. */
