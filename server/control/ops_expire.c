@@ -5,7 +5,8 @@
  *
  *   "messages"   expunged messages are purged after that time; a duration, see ctl_duration()
  *   "mailboxes"  deleted mailboxes are removed after that time; the entry …/delete of their own comes first
- *   "only"       without it either is 7 days when it is absent; with it what is absent is not done
+ *   "duplicates" deliveries are remembered for that time (duplicatesuppression); of a mailbox with the entry …/expire, for that one
+ *   "only"       without it each of these is 7 days when it is absent; with it what is absent is not done
  *   "annotations": false   the entries …/expire and …/delete do not count
  *   "expunge": false       messages are left alone
  *   "keywords"   those that no message has are forgotten
@@ -24,10 +25,13 @@
 
 #include "server/control/ops.h"
 #include "store/annot.h"
+#include "store/duplicate.h"
 #include "store/mailbox.h"
 #include "store/mailname.h"
 #include "store/mboxlist.h"
 #include "store/user.h"
+#include "util/arena.h"
+#include "util/array.h"
 #include "util/clock.h"
 #include "util/log.h"
 #include "util/waiter.h"
@@ -40,12 +44,14 @@
 struct expire {
         struct ctl_call *call;
         int64_t now;
-        int64_t messages_s, mailboxes_s;        /* -1: not asked for */
+        int64_t messages_s, mailboxes_s, duplicates_s;  /* -1: not asked for */
+        ARRAY(struct duplicate_expiry) own;     /* mailboxes with the entry …/expire; in the arena */
+        struct arena arena;
         bool annotations, expunge, keywords, verbose, inherit;
         char prefix[512];                       /* internal; "" all */
         const char *roots[3];                   /* at and below which names there are: NULL at the end */
         uint64_t done, total;                   /* mailboxes, for progress */
-        uint64_t mailboxes, seen, expired, purged, removed, keywords_n, problems;
+        uint64_t mailboxes, seen, expired, purged, removed, keywords_n, marks, problems;
 };
 
 /* ---- durations ---- */
@@ -217,11 +223,15 @@ static int clean(struct expire *x, const struct mbentry *e, struct err *err)
 {
         struct mailbox *mbox;
         int64_t seconds = 0;
+        bool has_entry;
         int rc = 0;
 
         if (ctl_mailbox_open(x->call, e, &mbox, err) < 0)
                 return -1;
-        if (x->annotations && (own_entry(mbox, ENTRY_EXPIRE, &seconds) || (x->inherit && inherited_entry(x, e->name, &seconds))) && seconds) {
+        has_entry = x->annotations && (own_entry(mbox, ENTRY_EXPIRE, &seconds) || (x->inherit && inherited_entry(x, e->name, &seconds)));
+        if (has_entry)
+                *ARRAY_PUSH(&x->own) = (struct duplicate_expiry){ arena_strdup(&x->arena, e->uniqueid), seconds ? x->now - seconds + 1 : INT64_MIN };
+        if (has_entry && seconds) {
                 step(x, json_pack("{s:s, s:s, s:f}", "step", "expire", "name", e->name, "days", (double)seconds / DAY_S));
                 rc = expire_messages(x, mbox, x->now - seconds + 1, err);
         }
@@ -382,6 +392,17 @@ static void remove_mailboxes(struct expire *x)
         step(x, json_pack("{s:s, s:I}", "step", "mailboxes_done", "removed", (json_int_t)x->removed));
 }
 
+static int prune_duplicates(struct expire *x, struct err *err)
+{
+        uint64_t pruned = 0, marks = 0;
+
+        if (duplicate_prune(x->call->store, x->now - x->duplicates_s, x->own.v, x->own.n, &pruned, &marks, err) < 0)
+                return -1;
+        x->marks = pruned;
+        log_event(LOG_NOTE, NULL, "expire.duplicates", "purged=%" PRIu64 " marks=%" PRIu64, pruned, marks);
+        return 0;
+}
+
 /* A user's mailboxes, and those of his that were deleted. */
 static int arg_user(struct expire *x, struct arena *arena, struct err *err)
 {
@@ -418,21 +439,23 @@ int ctl_expire(struct ctl_call *call, struct err *err)
         struct expire x = { .call = call, .now = clock_wall_s(), .annotations = !json_is_false(json_object_get(call->args, "annotations")),
                             .expunge = !json_is_false(json_object_get(call->args, "expunge")), .keywords = ctl_arg_bool(call, "keywords"),
                             .verbose = ctl_arg_bool(call, "verbose"), .inherit = conf_switch(call->conf, NULL, "expire_inherit") };
-        struct arena arena = ARENA_INIT;
         int rc = -1;
 
         if (arg_duration(call, "messages", &x.messages_s, err) < 0 || arg_duration(call, "mailboxes", &x.mailboxes_s, err) < 0 ||
-            arg_prefix(&x, err) < 0 || arg_user(&x, &arena, err) < 0)
+            arg_duration(call, "duplicates", &x.duplicates_s, err) < 0 || arg_prefix(&x, err) < 0 || arg_user(&x, &x.arena, err) < 0)
                 goto out;
         if (x.expunge)
                 clean_messages(&x);
+        if (x.duplicates_s >= 0 && !call->cancelled(call) && prune_duplicates(&x, err) < 0)
+                goto out;
         if (x.mailboxes_s >= 0)
                 remove_mailboxes(&x);
-        call->row(call, json_pack("{s:s, s:I, s:I, s:I, s:I, s:I}", "kind", "summary", "mailboxes", (json_int_t)x.mailboxes, "expired",
-                                  (json_int_t)x.expired, "purged", (json_int_t)x.purged, "deleted", (json_int_t)x.removed, "problems",
+        call->row(call, json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "kind", "summary", "mailboxes", (json_int_t)x.mailboxes, "expired",
+                                  (json_int_t)x.expired, "purged", (json_int_t)x.purged, "deleted", (json_int_t)x.removed, "duplicates", (json_int_t)x.marks, "problems",
                                   (json_int_t)x.problems));
         rc = x.problems ? err_set(err, ERR_IO, "%" PRIu64 " mailboxes could not be expired", x.problems) : 0;
 out:
-        arena_deinit(&arena);
+        arena_deinit(&x.arena);
+        ARRAY_FREE(&x.own);
         return rc;
 }

@@ -1,7 +1,7 @@
 /*
  * cyr_expire - expire messages, purge what was expunged, remove deleted mailboxes: the operation "expire" (server/control/ops_expire.c) with
  * Cyrus's flags and words. -A moves messages to archive partitions, which we have none of: it does nothing, like Cyrus without them. -c is about
- * conversations, -E about the duplicate database; neither is kept here.
+ * conversations, which are not kept here.
  */
 #include <stdbool.h>
 #include <stdio.h>
@@ -44,6 +44,7 @@ static int take_option(json_t *args, int opt, const char *value, bool *asked)
         }
         switch (opt) {
         case 'D': return json_object_set_new(args, "mailboxes", json_string(value));
+        case 'E': return json_object_set_new(args, "duplicates", json_string(value));
         case 'X': return json_object_set_new(args, "messages", json_string(value));
         case 'p': return json_object_set_new(args, "prefix", json_string(value));
         case 'u': return json_object_set_new(args, "user", json_string(value));
@@ -54,7 +55,7 @@ static int take_option(json_t *args, int opt, const char *value, bool *asked)
                 *asked = true;
                 return json_object_set_new(args, "keywords", json_true());
         default:
-                return 0;                       /* A, E, c, C */
+                return 0;                       /* A, c, C */
         }
 }
 
