@@ -385,7 +385,7 @@ static int apply_adopted(struct replay *r, const struct mlog_header *h, const st
         struct apply_base base = { .uid = a->base_uid, .modseq = a->base_modseq, .seq = h->seq, .adopted = true };
         struct segment *s = mailbox_segment(r->m, a->segment);
 
-        if (!s || s->kind == MLOG_RETIRED)              /* compacted since: its messages are in another segment */
+        if (!s || s->kind == MLOG_RETIRED)              /* compacted since: its messages are in another segment, its file may be gone */
                 return 0;
         s->base_uid = a->base_uid;
         s->base_modseq = a->base_modseq;

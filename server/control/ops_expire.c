@@ -97,7 +97,7 @@ static int own_entry(struct mailbox *mbox, const char *entry, int64_t *seconds_r
 {
         struct arena arena = ARENA_INIT;
         struct annot *list;
-        uint32_t n = mailbox_annots(mbox, 0, &arena, &list);
+        uint32_t n = mailbox_annots(mbox, 0, "", &arena, &list);
         uint64_t days;
         int found = 0;
 

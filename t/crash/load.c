@@ -5,9 +5,9 @@
  * In ROOT are the directories etc, spool and second, each for itself: what makes the configuration directory's name durable must not
  * do so for a partition's.
  *
- * Notes, words separated by blanks; new messages are named by their GUID, others by their UID:
+ * Notes, words separated by blanks; new messages are named by their GUID, others by their UID; FLAGS is a number, the keyword k0 256, k1 512 …:
  *   create NAME | delete NAME | rename NAME TO | append NAME FLAGS REMARK GUID… ("-": none) | flags NAME UID FLAGS | copy NAME TO UID… |
- *   move NAME TO UID… | expunge NAME UID… | replace NAME TO UID GUID |
+ *   move NAME TO UID… | expunge NAME UID… | restore NAME UID… (expunged just before) | replace NAME TO UID GUID |
  *   seen NAME UID 0|1 (another user's \Seen) | annotate NAME VALUE (of the mailbox's /comment) |
  *   remark NAME UID VALUE (of the message's /comment) | mine NAME UID VALUE (another user's private one) |
  *   litter NAME UID N (so many annotations under names that are never used again; 0: they are removed) | subscribe NAME | unsubscribe NAME
@@ -74,6 +74,7 @@ struct worker {
         struct store *store;
         unsigned number, seed, counter;
         bool second, killed, big_done;
+        bool unlinks;                   /* expunge_mode keeps nothing to bring back */
         bool in_header;                 /* killed when it has written an index's header, too */
         bool in_move;                   /* … in the middle of a move */
         unsigned threads, ops;
@@ -274,7 +275,10 @@ static void op_append(struct worker *w, struct box *b, unsigned n, size_t size_w
 static void op_flags(struct worker *w, struct box *b)
 {
         static const uint32_t choices[] = { 0, MSG_SEEN, MSG_FLAGGED, MSG_SEEN | MSG_ANSWERED, MSG_DRAFT };
-        struct flag_change change = { .how = FLAGS_SET, .flags = choices[rand_r(&w->seed) % 5] };
+        unsigned keyword = (unsigned)rand_r(&w->seed) % 6;      /* 4 and 5: none */
+        char name[8];
+        struct span names = { name, 2 };
+        struct flag_change change = { .how = FLAGS_SET, .flags = choices[rand_r(&w->seed) % 5], .keywords = &names, .keyword_count = keyword < 4 };
         unsigned i = b->n ? (unsigned)rand_r(&w->seed) % b->n : 0;
         struct uidset uids = UIDSET_INIT, modified = UIDSET_INIT;
         struct waiter waiter;
@@ -283,7 +287,8 @@ static void op_flags(struct worker *w, struct box *b)
 
         if (!b->n)
                 return;
-        note("B %u flags %s %u %u", w->number, b->name, b->msgs[i].uid, change.flags);
+        snprintf(name, sizeof name, "k%u", keyword);
+        note("B %u flags %s %u %u", w->number, b->name, b->msgs[i].uid, change.flags | (keyword < 4 ? 256u << keyword : 0));
         uidset_add(&uids, b->msgs[i].uid);
         waiter_init_blocking(&waiter);
         need(mailbox_store_flags(b->mbox, &uids, &change, UINT64_MAX, &modified, NULL, &modseq, &waiter, &err), "flags", &err);
@@ -565,6 +570,41 @@ static void op_expunge(struct worker *w, struct box *b)
         uidset_deinit(&gone);
 }
 
+/* Expunged, and brought back under new UIDs. */
+static void op_restore(struct worker *w, struct box *b, unsigned max)
+{
+        struct unexpunge how = { .since = INT64_MIN };
+        struct uidset uids = UIDSET_INIT, gone = UIDSET_INIT, back = UIDSET_INIT;
+        struct append_result result;
+        struct waiter waiter;
+        struct err err = ERR_INIT;
+        unsigned which[PICK_MAX], n;
+        char text[PICK_MAX * 12 + 1];
+        uint64_t modseq;
+
+        if (w->unlinks)
+                return;
+        n = pick(w, b, max, which, text, &uids);
+        if (n) {
+                note("B %u expunge %s%s", w->number, b->name, text);
+                waiter_init_blocking(&waiter);
+                need(mailbox_expunge(b->mbox, &uids, false, &gone, &modseq, &waiter, &err), "expunge", &err);
+                need(waiter_block(&waiter, &err), "expunge", &err);
+                must(uidset_count(&gone) == n);
+                ack(w, b, 0);
+                note("B %u restore %s%s", w->number, b->name, text);
+                waiter_init_blocking(&waiter);
+                need(mailbox_unexpunge(b->mbox, &uids, &how, &back, &result, &waiter, &err), "restore", &err);
+                need(waiter_block(&waiter, &err), "restore", &err);
+                must(uidset_count(&back) == n);
+                transfer(b, b, which, n, result.first_uid, true);
+                ack(w, b, result.first_uid);
+        }
+        uidset_deinit(&uids);
+        uidset_deinit(&gone);
+        uidset_deinit(&back);
+}
+
 /* More than one batch holds: built in a segment of its own, and adopted. */
 static void op_big(struct worker *w, struct box *b)
 {
@@ -586,6 +626,7 @@ static void op_big(struct worker *w, struct box *b)
         need(mailbox_checkpoint(to->mbox, &err), "checkpoint", &err);
         op_append(w, to, 1, 100);
         op_copy(w, b, to, true, PICK_MAX);
+        op_restore(w, to, PICK_MAX);
         /* Most of it goes again: the segment that is written to is left, and compacted. */
         while (b->n > 3)
                 op_expunge(w, b);
@@ -653,6 +694,8 @@ static void *work(void *arg)
                         op_create(w, b);
                 else if (w->number == 0 && w->second && !w->big_done)
                         op_big(w, b);
+                else if (what < 3)
+                        op_restore(w, b, 8);
                 else if (what < 43)
                         op_append(w, b, rand_r(&w->seed) % 5 == 0 ? 3 : 1, 0);
                 else if (what < 55)
@@ -679,6 +722,8 @@ static void *work(void *arg)
                         op_delete(w, b);
                 else if (what < 96)
                         op_subscribe(w, b);
+                else if (what < 97)
+                        need(mailbox_forget_keywords(b->mbox, NULL, NULL, &err), "forget keywords", &err);
                 else if (what < 98)
                         need(mailbox_checkpoint(b->mbox, &err), "checkpoint", &err);
                 else if (mailbox_purge_expunged(b->mbox, clock_wall_s() + 1, NULL, &err) < 0 || mailbox_compact(b->mbox, &err) < 0)
@@ -704,7 +749,8 @@ static void *work(void *arg)
 
 struct load { const char *root; unsigned threads; uint64_t ms; struct worker *workers; struct store *store; };
 
-static struct conf *configuration(const struct load *l, bool second)
+/* `mode`: of expunging, NULL: the default. */
+static struct conf *configuration(const struct load *l, bool second, const char *mode)
 {
         char path[4200], text[13000];
         struct conf *conf;
@@ -715,6 +761,8 @@ static struct conf *configuration(const struct load *l, bool second)
 
         if (second)
                 n += snprintf(text + n, sizeof text - (size_t)n, "partition-second: %s/second/data\n", l->root);
+        if (mode)
+                n += snprintf(text + n, sizeof text - (size_t)n, "expunge_mode: %s\n", mode);
         snprintf(path, sizeof path, "%s.conf", l->root);
         need(fs_replace(path, text, (size_t)n, 0600, &err), "configuration", &err);
         diag_init(&diag);
@@ -739,6 +787,11 @@ static void make_users(struct load *l)
         }
 }
 
+static const char *expunge_mode(enum session session)
+{
+        return session == SESSION_TORN ? "semidelayed" : session == SESSION_TABLES_AGAIN ? "immediate" : NULL;
+}
+
 static void run_load(struct load *l, uint64_t ms, bool second, bool killed, enum session session)
 {
         atomic_store(&working, l->threads);
@@ -751,6 +804,7 @@ static void run_load(struct load *l, uint64_t ms, bool second, bool killed, enum
                 w->killed = killed;
                 w->in_header = session == SESSION_LONG;
                 w->quiet = session == SESSION_SHORT;
+                w->unlinks = expunge_mode(session) != NULL;
                 w->in_move = session == SESSION_TABLES;
                 w->threads = l->threads;
                 w->ops = (unsigned)(ms / OP_MS);
@@ -930,7 +984,7 @@ static void ignore(void *ctx, const char *text)
 
 static void run_session(struct load *l, enum session session)
 {
-        struct store_options options = { .conf = configuration(l, session > SESSION_LONG), .small_databases = true };
+        struct store_options options = { .conf = configuration(l, session > SESSION_LONG, expunge_mode(session)), .small_databases = true };
         struct err err = ERR_INIT;
         uint64_t ms = l->ms / 8;
 
@@ -947,7 +1001,7 @@ static void run_session(struct load *l, enum session session)
                 make_users(l);
         if (session == SESSION_LONG) {
                 run_load(l, ms, false, false, SESSION_FIRST);
-                store_reconfigure(l->store, configuration(l, true));
+                store_reconfigure(l->store, configuration(l, true, NULL));
                 note("second");
                 ms = l->ms;
         }

@@ -18,28 +18,36 @@ static void box_deinit(struct box_model *b)
         for (size_t i = 0; i < b->msgs.n; i++)
                 msg_deinit(&b->msgs.v[i]);
         ARRAY_FREE(&b->msgs);
+        for (size_t i = 0; i < b->gone.n; i++)
+                msg_deinit(&b->gone.v[i]);
+        ARRAY_FREE(&b->gone);
+}
+
+static void msg_copy(struct msg_model *c, const struct msg_model *m)
+{
+        *c = *m;
+        memset(&c->flags, 0, sizeof c->flags);
+        for (size_t f = 0; f < m->flags.n; f++)
+                *ARRAY_PUSH(&c->flags) = m->flags.v[f];
+        memset(&c->other, 0, sizeof c->other);
+        for (size_t f = 0; f < m->other.n; f++)
+                *ARRAY_PUSH(&c->other) = m->other.v[f];
 }
 
 void model_copy(struct thread_model *to, const struct thread_model *from)
 {
         memset(to, 0, sizeof *to);
         for (size_t i = 0; i < from->boxes.n; i++) {
+                const struct box_model *is = &from->boxes.v[i];
                 struct box_model *b = ARRAY_PUSH(&to->boxes);
 
-                *b = from->boxes.v[i];
+                *b = *is;
                 memset(&b->msgs, 0, sizeof b->msgs);
-                for (size_t k = 0; k < from->boxes.v[i].msgs.n; k++) {
-                        const struct msg_model *m = &from->boxes.v[i].msgs.v[k];
-                        struct msg_model *c = ARRAY_PUSH(&b->msgs);
-
-                        *c = *m;
-                        memset(&c->flags, 0, sizeof c->flags);
-                        for (size_t f = 0; f < m->flags.n; f++)
-                                *ARRAY_PUSH(&c->flags) = m->flags.v[f];
-                        memset(&c->other, 0, sizeof c->other);
-                        for (size_t f = 0; f < m->other.n; f++)
-                                *ARRAY_PUSH(&c->other) = m->other.v[f];
-                }
+                memset(&b->gone, 0, sizeof b->gone);
+                for (size_t k = 0; k < is->msgs.n; k++)
+                        msg_copy(ARRAY_PUSH(&b->msgs), &is->msgs.v[k]);
+                for (size_t k = 0; k < is->gone.n; k++)
+                        msg_copy(ARRAY_PUSH(&b->gone), &is->gone.v[k]);
         }
 }
 
@@ -66,13 +74,22 @@ static struct msg_model *model_msg(struct box_model *b, const char *uid)
         return NULL;
 }
 
-static void model_remove(struct box_model *b, const char *uid)
+/* `keep`: it may come back. Of those that might the last so many are remembered: what is brought back was expunged just before. */
+#define GONE_MAX 64
+static void model_remove(struct box_model *b, const char *uid, bool keep)
 {
         struct msg_model *m = model_msg(b, uid);
 
         if (!m)
                 return;
-        msg_deinit(m);
+        if (keep && b->gone.n == GONE_MAX) {
+                msg_deinit(&b->gone.v[0]);
+                memmove(b->gone.v, b->gone.v + 1, --b->gone.n * sizeof *b->gone.v);
+        }
+        if (keep)
+                *ARRAY_PUSH(&b->gone) = *m;
+        else
+                msg_deinit(m);
         memmove(m, m + 1, (size_t)(&b->msgs.v[b->msgs.n] - (m + 1)) * sizeof *m);
         b->msgs.n--;
 }
@@ -86,6 +103,25 @@ static void model_add(struct box_model *b, const char *guid, uint32_t uid, uint3
         m->uid = uid;
         *ARRAY_PUSH(&m->flags) = (struct flag_at){ flags, 0 };
         *ARRAY_PUSH(&m->other) = (struct flag_at){ 0, 0 };
+}
+
+/* With the flags and all annotations that it had, durably. */
+static void model_restore(struct box_model *b, const char *uid, uint32_t new_uid)
+{
+        for (size_t i = 0; i < b->gone.n; i++) {
+                struct msg_model *m = &b->gone.v[i];
+
+                if (m->uid != (uint32_t)strtoul(uid, NULL, 10))
+                        continue;
+                model_add(b, m->guid, new_uid, m->flags.v[m->flags.n - 1].flags);
+                memcpy(b->msgs.v[b->msgs.n - 1].remark, m->remark, sizeof m->remark);
+                memcpy(b->msgs.v[b->msgs.n - 1].mine, m->mine, sizeof m->mine);
+                b->msgs.v[b->msgs.n - 1].litter = m->litter;
+                msg_deinit(m);
+                memmove(m, m + 1, (size_t)(&b->gone.v[b->gone.n] - (m + 1)) * sizeof *m);
+                b->gone.n--;
+                return;
+        }
 }
 
 struct box_model *model_apply(struct thread_model *t, const char *op, uint32_t first_uid, uint64_t time_us)
@@ -156,18 +192,21 @@ struct box_model *model_apply(struct thread_model *t, const char *op, uint32_t f
                         memcpy(to->msgs.v[to->msgs.n - 1].remark, remark, sizeof remark);
                         memcpy(to->msgs.v[to->msgs.n - 1].mine, mine, sizeof mine);
                         if (strcmp(verb, "move") == 0)
-                                model_remove(b, word);
+                                model_remove(b, word, false);
                 }
                 b = to;
         } else if (strcmp(verb, "replace") == 0) {
                 snprintf(to_name, sizeof to_name, "%s", strtok_r(NULL, " ", &save));
                 word = strtok_r(NULL, " ", &save);
-                model_remove(b, word);
+                model_remove(b, word, false);
                 b = model_box(t, to_name);
                 model_add(b, strtok_r(NULL, " ", &save), first_uid, 0);
         } else if (strcmp(verb, "expunge") == 0) {
                 while ((word = strtok_r(NULL, " ", &save)))
-                        model_remove(b, word);
+                        model_remove(b, word, true);
+        } else if (strcmp(verb, "restore") == 0) {
+                while ((word = strtok_r(NULL, " ", &save)))
+                        model_restore(b, word, first_uid ? first_uid++ : 0);
         }
         free(copy);
         return b;

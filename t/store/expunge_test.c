@@ -198,7 +198,7 @@ Test(expunge, what_comes_back_is_as_it_was_under_a_new_uid)
                 cr_assert_eq(new.thrid, old.thrid);
                 cr_assert_gt(new.modseq, old.modseq);
                 cr_assert_str_eq(keywords_of(m, 4, buf), "work");
-                cr_assert_eq(mailbox_annots(m, 4, &arena, &list), 1);
+                cr_assert_eq(mailbox_annots(m, 4, NULL, &arena, &list), 1);
                 cr_assert_str_eq(list[0].user, "ann");
                 cr_assert_eq(expunged(m), 0);
                 check_clean();
@@ -528,5 +528,66 @@ Test(expunge, room_for_keywords_comes_back)
         free(kw);
         uidset_deinit(&uids);
         str_deinit(&told);
+        mailbox_unref(&m);
+}
+
+/* A long life with few keywords, often forgotten: whatever is read back – index, log, compacted log – messages have theirs. */
+Test(expunge, keywords_stay_with_their_messages_over_forgetting_and_compaction)
+{
+        struct mailbox *m = fake_create(&st, ID);
+        char want[400][200] = { "" };
+        struct err err = ERR_INIT;
+        unsigned seed = 7;
+
+        for (int step = 0; step < 1500; step++) {
+                struct mailbox_status s;
+                struct view *v = mailbox_view(m);
+                uint32_t n = view_count(v), uid = n ? view_uid(v, 1 + (uint32_t)rand_r(&seed) % n) : 0;
+                char set[16], name[8], buf[200];
+
+                view_unref(&v);
+                snprintf(set, sizeof set, "%u", uid);
+                snprintf(name, sizeof name, "k%d", rand_r(&seed) % 4);
+                switch (rand_r(&seed) % 12) {
+                case 0: case 1: case 2:
+                        if (uid < 390)
+                                want[append(m, 200 + (size_t)(rand_r(&seed) % 30000), 'q', 0, NULL)][0] = '\0';
+                        break;
+                case 3: case 4: case 5:
+                        if (uid) {
+                                set_flags(m, set, FLAGS_SET, 0, name);
+                                snprintf(want[uid], sizeof want[uid], "%s", name);
+                        }
+                        break;
+                case 6:
+                        if (uid) {
+                                set_flags(m, set, FLAGS_ADD, MSG_DELETED, NULL);
+                                expunge(m);
+                        }
+                        break;
+                case 7: case 8:
+                        cr_assert_eq(mailbox_forget_keywords(m, NULL, NULL, &err), 0, "%s", err.text);
+                        break;
+                case 9:
+                        cr_assert_eq(mailbox_checkpoint(m, &err), 0, "%s", err.text);
+                        break;
+                case 10:
+                        if (rand_r(&seed) % 3 == 0)
+                                cr_assert_eq(mailbox_purge_expunged(m, INT64_MAX, NULL, &err), 0, "%s", err.text);
+                        cr_assert_eq(mailbox_compact(m, &err), 0, "%s", err.text);
+                        break;
+                default:
+                        m = reopen(m);
+                        if (rand_r(&seed) % 2)
+                                cr_assert_eq(mailbox_reconstruct(&st, &(struct mailbox_ident){ ID, st.dir, "x", 1 }, &err), 0, "%s", err.text);
+                        break;
+                }
+                mailbox_status(m, &s);
+                v = mailbox_view(m);
+                for (uint32_t i = 1; i <= view_count(v); i++)
+                        cr_assert_str_eq(keywords_of(m, view_uid(v, i), buf), want[view_uid(v, i)], "step %d, uid %u", step, view_uid(v, i));
+                view_unref(&v);
+        }
+        check_clean();
         mailbox_unref(&m);
 }
