@@ -545,6 +545,7 @@ static int load_index(struct mailbox *m, unsigned flags, uint32_t *from_r, struc
         }
         m->options_seq = 0;
         m->annots.unsettled = true;
+        m->kw.changed = true;           /* names known from an earlier load are in no file of the new index */
         m->ix = index_create_empty(m->index_path, m->uniqueid);
         return 0;
 }

@@ -465,6 +465,23 @@ Test(expunge, keywords_that_no_message_has_are_forgotten)
         str_deinit(&told);
 }
 
+/* An index made anew by an object that knows its keywords has them too, not only what is in the object's memory. */
+Test(expunge, a_rebuilt_index_has_the_keywords)
+{
+        struct mailbox *m = fake_create(&st, ID);
+        struct err err = ERR_INIT;
+        char buf[200];
+
+        append(m, 300, 'a', 0, "kept");
+        m = reopen(m);
+        for (int round = 0; round < 2; round++) {
+                cr_assert_eq(mailbox_reconstruct(&st, &(struct mailbox_ident){ ID, st.dir, "x", 1 }, &err), 0, "%s", err.text);
+                m = reopen(m);
+                cr_expect_str_eq(keywords_of(m, 1, buf), "kept");
+        }
+        mailbox_unref(&m);
+}
+
 /* The table is full: what is forgotten makes room, and an id that two keywords had, one after the other, is the later one's whatever is read. */
 Test(expunge, room_for_keywords_comes_back)
 {
