@@ -1,16 +1,15 @@
 /* commands - see commands.h */
 #include "server/ctl/commands.h"
 
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
 #include "server/ctl/explain.h"
 #include "server/ctl/samples.h"
 #include "server/ctl/top.h"
 #include "server/ctl/trace.h"
 #include "server/ctl/transfer.h"
-
-#include <stdbool.h>
-#include <stdio.h>
-#include <string.h>
-
 #include "util/array.h"
 
 #define QUOTA_COLUMNS "root=Root resource=Resource used=Used limit=Limit percent=%"
