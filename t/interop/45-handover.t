@@ -98,6 +98,23 @@ if ($> == 0) {
 is((piped('imapd', '', '-Q'))[1], "* BYE The mail server cannot be reached, try again later\r\n", 'an option that is none');
 my $control = "$cyrd->{dir}/conf/socket/cyrctl";
 $cyrd->inner(['python3', "$FindBin::Bin/handover_walk.py"], env => { SOCKET => $control, PID => $cyrd->{pid} });
+if ($> == 0) {
+    # Even where somebody has opened the socket to everybody: who it is counts.
+    chmod 0777, $control;
+    my ($uid) = map { (getpwnam $_)[2] } grep { $_ ne $cyrd->{user} } qw(nobody daemon);
+    my ($pst, $pout) = run_cmd(['setpriv', '--reuid', $uid, '--clear-groups', '/usr/bin/python3', '-c', <<"END"]);
+import socket, array, json
+def ask(op, args, fds=[]):
+    s = socket.socket(socket.AF_UNIX); s.connect('$control')
+    text = json.dumps({'op': op, 'args': args}).encode() + b'\\n'
+    s.sendmsg([text], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', fds))] if fds else [])
+    return json.loads(s.recv(4096).split(b'\\n')[0]).get('code')
+a, b = socket.socketpair()
+print(ask('handover', {'program': 'imapd', 'name': 'imap', 'argv': ['imapd', '-N']}, [b.fileno()]), ask('temporary.end', {}))
+END
+    is($pout, "perm perm\n", 'another user who reaches the socket is refused');
+    chmod 0600, $control;
+} else { skip('another user who reaches the socket is refused', 'needs root') }
 
 # ---- inetd ----
 my $s1 = background($socat, "TCP-LISTEN:$nofork,bind=127.0.0.1,reuseaddr,fork", "EXEC:$bin/imapd -C $conf,nofork");
