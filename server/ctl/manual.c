@@ -24,6 +24,12 @@ static const struct { const char *words, *more; } details[] = {
         { "metadata set", "The rules are those of an administrator's SETMETADATA.\n" },
         { "quota", "Storage is in KiB.\n" },
         { "quota set", "A root that does not exist is made.\n" },
+        { "expire",
+          "Times may also be written 12h, 30m. The entry is\n.IR /vendor/cmu/cyrus\\-imapd/expire ;\nsee\n.BR cyr_expire (8).\n"
+          "Of one user, or of the mailboxes whose names begin so; \\fB\\-t\\fR: keywords that no message has are forgotten.\n" },
+        { "expunged", "All, or those of a set like 1:5,7.\n" },
+        { "purge",
+          "Users' mailboxes are left alone without \\fB\\-f\\fR. \\fB\\-n\\fR: nothing is expunged, only counted.\n" },
         { "import",
           "Messages come with their flags, keywords and dates, folders (Maildir++, or directories) below\n.IR mailbox .\n"
           "Also after it was cut short it can be run again: a message that is there already is not brought twice.\n"
