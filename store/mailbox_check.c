@@ -192,10 +192,12 @@ static int compare_entries(const void *a, const void *b)
 {
         const struct manifest_entry *x = a, *y = b;
 
+        if ((x->kind == MLOG_COMPACTED) != (y->kind == MLOG_COMPACTED))
+                return x->kind == MLOG_COMPACTED ? -1 : 1;
         return x->id < y->id ? -1 : x->id > y->id;
 }
 
-/* What a segment file on its own tells. 0, or -1: not one of ours. */
+/* What a segment file on its own tells; seq is that of its last record. 0, or -1: not one of ours. */
 static int entry_of_file(struct mailbox *m, uint64_t id, struct manifest_entry *e)
 {
         struct str path = STR_INIT;
@@ -214,8 +216,16 @@ static int entry_of_file(struct mailbox *m, uint64_t id, struct manifest_entry *
                 if (rc == 0) {
                         *e = (struct manifest_entry){ .id = id, .valid_len = (uint64_t)st.st_size, .kind = MLOG_MAIN, .crc = scan.info.crc,
                                                       .salt = scan.info.salt };
-                        if (mlog_scan_next(&scan, &rec, &err) == MLOG_SCAN_RECORD && (rec.h.flags & MLOG_RELATIVE))
-                                e->kind = MLOG_ADOPTED;
+                        for (int found; (found = mlog_scan_next(&scan, &rec, &err)) > 0;) {
+                                if (found != MLOG_SCAN_RECORD)
+                                        continue;
+                                if (rec.h.flags & MLOG_RELATIVE) {
+                                        e->kind = MLOG_ADOPTED;
+                                        break;
+                                }
+                                if (rec.h.seq > e->seq)
+                                        e->seq = rec.h.seq;
+                        }
                 }
                 mlog_scan_deinit(&scan);
                 file_unref(&file);
@@ -225,8 +235,28 @@ static int entry_of_file(struct mailbox *m, uint64_t id, struct manifest_entry *
 }
 
 /*
- * The manifest is gone or damaged: all segments that are there, in order of their ids. Nothing tells where a torn one was sealed or which
- * were retired; the local sequence numbers put states in order all the same.
+ * What compaction wrote ends with lower sequence numbers than an older segment, when that was written to since. It has to stand first: what
+ * changes a message counts only behind the message. (Nothing was written since? Then it may stand where it is.)
+ */
+static void find_compacted(struct manifest *man)
+{
+        uint64_t highest = 0;
+
+        qsort(man->entries, man->n, sizeof *man->entries, compare_entries);
+        for (uint32_t i = 0; i < man->n; i++) {
+                if (man->entries[i].kind == MLOG_MAIN && man->entries[i].seq && man->entries[i].seq < highest)
+                        man->entries[i].kind = MLOG_COMPACTED;
+                else if (man->entries[i].seq > highest)
+                        highest = man->entries[i].seq;
+        }
+        for (uint32_t i = 0; i < man->n; i++)
+                if (man->entries[i].kind != MLOG_COMPACTED)
+                        man->entries[i].seq = 0;
+}
+
+/*
+ * The manifest is gone or damaged: all segments that are there. Nothing tells where a torn one was sealed or which were retired; the local
+ * sequence numbers put states in order all the same.
  */
 static int rebuild_manifest(struct mailbox *m, struct err *err)
 {
@@ -251,6 +281,7 @@ static int rebuild_manifest(struct mailbox *m, struct err *err)
                         man.next_id = id + 1;
         }
         closedir(d);
+        find_compacted(&man);
         qsort(man.entries, man.n, sizeof *man.entries, compare_entries);
         for (uint32_t i = 0; i < man.n; i++)
                 if (man.entries[i].kind == MLOG_MAIN)

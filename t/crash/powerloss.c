@@ -578,20 +578,6 @@ static void dump_annots(struct mailbox *mbox, uint32_t uid, FILE *f)
         arena_deinit(&arena);
 }
 
-/* As the notes have them: keywords k0, k1 … are bits. */
-static unsigned flags_of(struct mailbox *mbox, const struct msg *msg)
-{
-        const struct kwset *set = mailbox_kwset(mbox, msg->kwset);
-        unsigned flags = msg->flags & MSG_SYSTEM_FLAGS;
-
-        for (uint32_t i = 0; set && i < set->n; i++) {
-                const char *name = mailbox_keyword_name(mbox, set->ids[i]);
-
-                flags |= name && name[0] == 'k' ? 256u << (name[1] - '0') : 1u << 31;
-        }
-        return flags;
-}
-
 static int dump_messages(struct mailbox *mbox, struct seen *other, FILE *f, struct err *err)
 {
         struct view *view = mailbox_view(mbox);
@@ -608,7 +594,7 @@ static int dump_messages(struct mailbox *mbox, struct seen *other, FILE *f, stru
                 }
                 file_unref(&body.file);
                 hex_encode(guid, msg.guid, GUID_SIZE);
-                fprintf(f, "m %u %s %u %u", msg.uid, guid, flags_of(mbox, &msg), seen_has(other, msg.uid));
+                fprintf(f, "m %u %s %u %u", msg.uid, guid, msg.flags & MSG_SYSTEM_FLAGS, seen_has(other, msg.uid));
                 dump_annots(mbox, msg.uid, f);
         }
         view_unref(&view);
@@ -908,8 +894,8 @@ static bool box_equal(const struct box_model *want, struct found_box *have, uint
                 have->msgs.v[k].used = false;
         for (size_t i = 0; i < want->msgs.n; i++) {
                 const struct msg_model *m = &want->msgs.v[i];
-                unsigned has = 0;
-                bool found = false, there = false;
+                const struct found_msg *there = NULL;
+                bool found = false;
 
                 for (size_t k = 0; k < have->msgs.n && !found; k++) {
                         struct found_msg *h = &have->msgs.v[k];
@@ -918,14 +904,17 @@ static bool box_equal(const struct box_model *want, struct found_box *have, uint
                                 continue;
                         if (!remarks_equal(m, h))
                                 continue;
-                        there = true;
-                        has = h->flags;
+                        there = h;
                         if (flags_allowed(m, h, cut_us))
                                 found = h->used = true;
                 }
                 if (!found) {
-                        snprintf(why, size, "%s: uid %u guid %.12s %s %x, last set %x", want->name, m->uid, m->guid,
-                                 there ? "has other flags" : "is missing", has, m->flags.v[m->flags.n - 1].flags);
+                        if (there)
+                                snprintf(why, size, "%s: uid %u guid %.12s has flags %x (%x), last set to %x (%x)", want->name, m->uid, m->guid,
+                                         there->flags, there->other, m->flags.v[m->flags.n - 1].flags,
+                                         m->other.n ? m->other.v[m->other.n - 1].flags : 0);
+                        else
+                                snprintf(why, size, "%s: uid %u guid %.12s is missing", want->name, m->uid, m->guid);
                         return false;
                 }
         }
