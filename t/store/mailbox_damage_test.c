@@ -457,7 +457,7 @@ Test(damage, what_is_written_after_a_compaction_counts_when_the_manifest_is_rebu
                 cr_assert(fake_append(&st, m, body, 40000, 0, NULL, &err) > 0);
         store(m, 1, 30, MSG_DELETED);
         expunge_deleted(m);
-        cr_assert_eq(mailbox_purge_expunged(m, INT64_MAX, &err), 0, "%s", err.text);
+        cr_assert_eq(mailbox_purge_expunged(m, INT64_MAX, NULL, &err), 0, "%s", err.text);
         cr_assert_eq(mailbox_compact(m, &err), 0, "%s", err.text);
         store(m, 35, 36, MSG_ANSWERED);
         mailbox_unref(&m);
