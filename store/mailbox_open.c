@@ -236,11 +236,8 @@ int segment_begin(struct mailbox *m, uint64_t id, bool counters, struct segment 
 
 int segment_settle(struct mailbox *m, struct segment *s, bool listed_in_new, struct err *err)
 {
-        int rc = fs_datasync(s->fd, file_path(s->file), err);
-
-        if (rc == 0 && !listed_in_new)
-                rc = fs_sync_dir(m->dir, err);
-        if (mailbox_guard(m, rc, err) < 0)
+        if (mailbox_guard(m, fs_datasync(s->fd, file_path(s->file), err), err) < 0 ||
+            (!listed_in_new && mailbox_guard(m, fs_sync_dir(m->dir, err), err) < 0))
                 return -1;
         s->durable = s->end;
         return 0;
