@@ -27,6 +27,7 @@
 #include "util/err.h"
 #include "util/file.h"
 #include "util/hash.h"
+#include "util/progress.h"
 #include "util/str.h"
 #include "util/waiter.h"
 
@@ -296,6 +297,7 @@ struct copy_mask {
         struct uidset *seen_r;                  /* not NULL: gets those that were taken and are \Seen, dropped or not, by the time the waiter is
                                                  * done; initialised before */
         bool ignore_quota;                      /* counted, but not refused */
+        struct progress *progress;              /* not NULL: messages are counted in it until the waiter is done */
 };
 int mailbox_copy(struct mailbox *from, const struct uidset *uids, struct mailbox *to, const struct copy_mask *mask,
                  struct uidset *copied_r, struct append_result *result_r, struct waiter *waiter, struct err *err);

@@ -484,13 +484,19 @@ int carry_build(struct carry *t, struct err *err)
         struct uidset taken = UIDSET_INIT;
         struct uidset_iter it = uidset_iter(&t->uids);
         int64_t now = clock_wall_s();
+        uint64_t n = 0;
         uint32_t uid;
         int rc = 0;
 
         if (t->staged)
                 return append_build_staged(t, err);
+        if (t->mask.progress)
+                progress_begin(t->mask.progress, uidset_count(&t->uids));
         while (rc == 0 && uidset_next(&it, &uid)) {
                 struct source_message s;
+
+                if (t->mask.progress)
+                        progress_set(t->mask.progress, n++);
 
                 rc = locate(t->from, uid, t->restore, &s, err);
                 if (rc <= 0)

@@ -211,7 +211,7 @@ static const struct conf_option options[] = {
         { "idlesocket", CONF_STRING, "{configdirectory}/socket/idle", NULL, 0, CONF_IGNORED, "IDLE needs no other process." },
         { "ignorereference", CONF_SWITCH, "no", NULL, 0, CONF_HONOURED, "Ignore the reference argument of LIST." },
         { "imap_inprogress_interval", CONF_DURATION, "10s", NULL, 's', CONF_HONOURED,
-          "How often a search that takes long says how far it is (RFC 9585); 0: never." },
+          "How often a command that takes long says how far it is (RFC 9585); 0: never." },
         { "imapidlepoll", CONF_DURATION, "60s", NULL, 's', CONF_HONOURED,
           "0 switches IDLE off; otherwise without effect, IDLE needs no polling here." },
         { "imapidletimeout", CONF_DURATION, NULL, NULL, 'm', CONF_LATER,

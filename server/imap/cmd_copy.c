@@ -33,7 +33,7 @@ uint32_t copy_forbidden_flags(uint32_t rights)
 int copy_prepare(struct imap *imap, struct copy_state *st, struct copy_mask *mask, struct err *err)
 {
         *mask = (struct copy_mask){ .drop_flags = copy_forbidden_flags(st->rights), .drop_keywords = !(st->rights & ACL_WRITE),
-                                    .ignore_quota = imap_quota_ignored(imap),
+                                    .ignore_quota = imap_quota_ignored(imap), .progress = &imap->cmd.progress,
                                     .shared_annots = st->rights & ACL_ANNOTATE,
                                     .private_annots = st->rights & ACL_READ ? imap->userid : NULL };           /* RFC 5257 3.4, 4.6 */
         return seen_carry_begin(imap, &st->seen, st->entry->name, st->to, imap->sel->seen, &st->uids, mask, err);

@@ -190,6 +190,7 @@ static bool begin_search(struct imap *imap, struct esearch_state *st, struct err
         st->run.program = st->req.program;
         st->run.found = found;
         st->run.ctx = st;
+        st->run.several = true;
         if (search_run_begin(&st->run, NULL, err) < 0)
                 return false;
         st->running = true;

@@ -307,7 +307,7 @@ static void mark_job(void *arg)
 
 static enum cmd_result start_move(struct imap *imap, struct rename_state *st)
 {
-        struct copy_mask mask = { .shared_annots = true, .all_private_annots = true };
+        struct copy_mask mask = { .shared_annots = true, .all_private_annots = true, .progress = &imap->cmd.progress };
         struct view *view = mailbox_view(st->from_mbox);
         struct uidset all = UIDSET_INIT;
         struct err err = ERR_INIT;

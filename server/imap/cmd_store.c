@@ -154,6 +154,7 @@ static bool begin(struct imap *imap)
         if (st->conditional)
                 imap_enable_condstore(imap);
         st->at = uidset_iter(&st->uids);
+        progress_begin(&imap->cmd.progress, uidset_count(&st->uids));
         st->phase = st->annotations.n ? STORE_CHECK : STORE_CHANGE;
         return true;
 }
@@ -390,6 +391,7 @@ static enum cmd_result change_slice(struct imap *imap, struct store_state *st)
                 uidset_add_set(&st->modified, &modified);
                 plan_replies(imap, st, &slice, &modified, &changed, modseq > told + 1);
                 st->phase = STORE_WRITTEN;
+                progress_set(&imap->cmd.progress, atomic_load(&imap->cmd.progress.done) + uidset_count(&slice));
                 result = imap_wait(imap);
         }
         uidset_deinit(&slice);

@@ -307,6 +307,7 @@ enum cmd_result cmd_urlfetch(struct imap *imap)
                 switch (st->phase) {
                 case URLFETCH_CHECK:
                         st->phase = URLFETCH_TELL;
+                        imap->cmd.line_begun = true;
                         return imap_offload(imap, OFFLOAD_DISK, work, st);
                 case URLFETCH_TELL:
                         st->phase = tell(imap, st->at);

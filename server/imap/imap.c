@@ -374,8 +374,12 @@ static enum step execute(struct imap *imap)
         struct imap_loop *loop = imap->loop;
 
         if (imap->cmd.waiting) {
-                if (!waiter_is_done(loop->wait))
+                if (!waiter_is_done(loop->wait)) {
+                        imap_progress_tell(imap);
+                        session_timer(imap->s, imap_progress_ms(imap));
                         return STEP_WAIT;
+                }
+                session_timer(imap->s, 0);
                 imap->cmd.waiting = false;
                 loop->wait = NULL;
         }
@@ -386,6 +390,8 @@ static enum step execute(struct imap *imap)
         }
         switch (imap_command_run(imap)) {
         case CMD_AGAIN:
+                if (atomic_load(&imap->cmd.progress.total) || atomic_load(&imap->cmd.progress.done))
+                        imap_progress_tell(imap);
                 return STEP_AGAIN;
         case CMD_WAIT:
                 return STEP_GO;                         /* it may be done already */

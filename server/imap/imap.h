@@ -23,6 +23,7 @@
 #include "store/mboxlist.h"
 #include "store/store.h"
 #include "store/user.h"
+#include "util/progress.h"
 
 struct imap;
 struct search_context;
@@ -129,6 +130,9 @@ struct imap_command {
         struct offload offload;                 /* for the handler */
         bool waiting;                           /* waiter or offload is out */
         uint64_t started_us;
+        struct progress progress;               /* how far it is, if it knows: progress.c */
+        uint64_t told_us;                       /* when that was last told, 0: not yet */
+        bool line_begun;                        /* it waits with an untagged line begun: nothing may be told */
         const struct search_filters *filters;   /* search_filter.c: what FILTER may name; NULL: the command has no such key */
         void (*cleanup)(struct imap *imap);     /* called when the command ends, however (also when the session dies): files, references */
 };

@@ -69,6 +69,9 @@ const struct imap_cmd *imap_cmd_find(struct span name);
 void imap_command_begin(struct imap *imap, struct span text);
 /* Call the handler; sets the phase. */
 enum cmd_result imap_command_run(struct imap *imap);
+/* progress.c: tell how far the command is, when it is time to; in how many milliseconds that is (0: never). */
+void imap_progress_tell(struct imap *imap);
+uint32_t imap_progress_ms(const struct imap *imap);
 /* However it ended: cleanup, stages, arena. */
 void imap_command_end(struct imap *imap);
 

@@ -183,18 +183,3 @@ void search_append_results(const struct search_request *req, const struct uidset
         if (returns & SEARCH_RETURN_PARTIAL)
                 append_partial(req, numbers, out);
 }
-
-/* ---- how far it is (RFC 9585) ---- */
-
-void search_progress(struct imap *imap, uint64_t *told_us, uint64_t done, uint64_t total)
-{
-        uint64_t now = clock_mono_us(), since = *told_us > imap->cmd.started_us ? *told_us : imap->cmd.started_us;
-        int64_t interval_s = conf_duration_s(imap->conf, imap_service(imap), "imap_inprogress_interval");
-
-        if (interval_s <= 0 || now - since < (uint64_t)interval_s * 1000000)
-                return;
-        *told_us = now;
-        imap_put(imap, "* OK [INPROGRESS (");
-        imap_put_string(imap, imap->cmd.tag);
-        imap_put(imap, " %" PRIu64 " %" PRIu64 ")] Still searching\r\n", done < total ? done : total - 1, total);
-}

@@ -71,12 +71,14 @@ struct search_run {
         const struct uidset *recent;            /* \Recent there; NULL: none */
         void (*found)(void *ctx, const struct msg *m, uint32_t seqno);  /* ascending */
         bool (*enough)(void *ctx);              /* NULL: all messages are wanted */
+        bool several;                           /* one of several mailboxes: nobody knows beforehand how many messages there are */
         bool no_wait;                           /* look at flags that are not published yet instead of waiting: no command is there to wait */
         void *ctx;
         /* ---- */
         bool missing;                           /* some were expunged meanwhile */
         struct err err;                         /* the first failure that is not just a message gone; ERR_NONE */
-        uint64_t total, looked, told_us;        /* messages to be looked at, done; when progress was last told */
+        uint64_t total, looked;                 /* messages to be looked at, done */
+        uint64_t before;                        /* done by the command before this run began */
         bool own;                               /* not the selected mailbox */
         struct walk walk;
         struct search_eval *cheap, *deep;
@@ -124,8 +126,6 @@ void search_partial_range(const struct search_partial *partial, size_t n, size_t
 void search_append_results(const struct search_request *req, const struct uidset *numbers, struct str *out);
 /* `$` becomes what SAVE means with the other result options (RFC 5182 2.4, RFC 9394 3.2); `found`: UIDs. */
 void search_save(struct imap *imap, const struct search_request *req, const struct uidset *found);
-/* Say how far a long command is, when it is time to (RFC 9585). *told_us: when it was last said, 0 in the beginning. total > 0. */
-void search_progress(struct imap *imap, uint64_t *told_us, uint64_t done, uint64_t total);
 /* Numbers in any order as a sequence-set that keeps the order: ascending neighbours become ranges (RFC 5267 3.2). n > 0. */
 void search_append_ordered(const uint32_t *numbers, size_t n, struct str *out);
 

@@ -74,6 +74,7 @@ void search_run_selected(struct search_run *run, struct imap *imap)
 int search_run_begin(struct search_run *run, struct uidset *among, struct err *err)
 {
         run->own = run->mbox != NULL;
+        run->before = atomic_load(&run->imap->cmd.progress.done);
         if (!run->own)
                 run->mbox = run->imap->sel->mbox;
         run->reader.mbox = run->mbox;
@@ -259,6 +260,14 @@ static enum cmd_result evaluate(struct search_run *run)
         return result;
 }
 
+/* A goal does not change (RFC 9585 4), so that of several mailboxes there is none. */
+static void tell_progress(const struct search_run *run)
+{
+        if (!run->several)
+                progress_begin(&run->imap->cmd.progress, run->total);
+        progress_set(&run->imap->cmd.progress, run->before + run->looked - run->in_message);
+}
+
 enum cmd_result search_run_step(struct search_run *run)
 {
         enum cmd_result result = evaluate(run);
@@ -268,8 +277,8 @@ enum cmd_result search_run_step(struct search_run *run)
                 search_reader_pause(&run->reader);
         else
                 search_reader_release(&run->reader);
-        if (result == CMD_AGAIN && !run->no_wait)
-                search_progress(run->imap, &run->told_us, run->looked - run->in_message, run->total);
+        if (!run->no_wait)
+                tell_progress(run);
         if (result != CMD_DONE && run->deep)
                 search_eval_idle(run->deep);
         return result;
