@@ -117,7 +117,8 @@ static int open_table(struct store *store, const char *table, struct db **db_r, 
         return rc < 0 ? -1 : 0;
 }
 
-/* An environment that cannot be recovered is set aside whole, for whoever wants to look into it; *aside_r is where. */
+/* An environment that cannot be recovered is set aside whole, for whoever wants to look into it; *aside_r is where. Its name is durable
+ * with that of what takes its place. */
 static int set_aside(struct store *store, const char *dir, struct str *aside_r, struct err *err)
 {
         int rc = 0;
@@ -129,8 +130,6 @@ static int set_aside(struct store *store, const char *dir, struct str *aside_r, 
         }
         if (rename(dir, aside_r->data) < 0)
                 rc = err_errno(err, errno, "rename %s", dir);
-        if (rc == 0)
-                rc = fs_sync_dir(store->configdir, err);
         if (rc == 0)
                 log_event(LOG_ERROR, NULL, "db.damaged", "aside=%s", aside_r->data);
         return rc;
