@@ -513,9 +513,9 @@ static int blob_body(struct mailbox *m, const struct msg *msg, const struct mlog
 }
 
 /* A record that compaction wrote without its octets. */
-static bool is_stub(const struct mlog_header *h, const struct str *front)
+static bool is_stub(const struct mlog_header *h, const struct mlog_message *front)
 {
-        return h->type == MLOG_MESSAGE && (((const struct mlog_message *)(const void *)front->data)->flags & MSG_UNLINKED);
+        return h->type == MLOG_MESSAGE && (front->flags & MSG_UNLINKED);
 }
 
 int mailbox_body(struct mailbox *m, const struct msg *msg, struct extent *extent_r, struct err *err)
@@ -537,7 +537,7 @@ int mailbox_body(struct mailbox *m, const struct msg *msg, struct extent *extent
         rc = mlog_read_record(seg->file, &seg->info, offset, &h, &front, err);
         if (rc == 0 && (h.type != MLOG_MESSAGE || h.front_len != msg->front_len))
                 rc = err_set(err, ERR_CORRUPT, "%s: no message at %llu", file_path(seg->file), (unsigned long long)offset);
-        if (rc == 0 && is_stub(&h, &front))
+        if (rc == 0 && is_stub(&h, (const void *)front.data))
                 rc = err_set(err, ERR_NOTFOUND, "message %u is gone", msg->uid);
         if (rc == 0 && (msg->flags & MSG_BLOB)) {
                 rc = blob_body(m, msg, (const void *)front.data, checked, extent_r, err);
@@ -648,7 +648,7 @@ int mailbox_front(struct mailbox *m, const struct msg *msg, unsigned want, struc
         f = (const void *)base;
         if (rc == 0 && (h.type != MLOG_MESSAGE || h.front_len != msg->front_len))
                 rc = err_set(err, ERR_CORRUPT, "%s: no message at %llu", file_path(seg->file), (unsigned long long)offset);
-        if (rc == 0 && is_stub(&h, &front))
+        if (rc == 0 && is_stub(&h, f))
                 rc = err_set(err, ERR_NOTFOUND, "message %u is gone", msg->uid);
         if (rc < 0) {
                 segment_unref(&seg);
