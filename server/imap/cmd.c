@@ -38,7 +38,7 @@ const struct imap_cmd imap_cmds[] = {
         { "DELETE",       cmd_delete,        S_AUTH,     NAMED(X),              CMD_POLL | CMD_LOGGED },              /* RFC 9051 6.3.5 */
         { "DELETEACL",    cmd_deleteacl,     S_AUTH,     NAMED(A),              CMD_POLL | CMD_LOGGED },              /* RFC 4314 3.2 */
         { "ENABLE",       cmd_enable,        S_AUTH,     NONE,                  CMD_POLL },                           /* RFC 9051 6.3.1, 5161 */
-        { "ESEARCH",      cmd_esearch,       S_AUTH,     NAMED(R),              CMD_POLL },                           /* RFC 7377 */
+        { "ESEARCH",      cmd_esearch,       S_AUTH,     NAMED(R),              CMD_POLL | CMD_UID_FORM },            /* RFC 7377; its examples have "UID ESEARCH" */
         { "EXAMINE",      cmd_examine,       S_AUTH,     NAMED(R),              0 },                                  /* RFC 9051 6.3.3 */
         { "EXPUNGE",      cmd_expunge,       S_SELECTED, SELECTED(R | E),       CMD_POLL | CMD_UID_FORM | CMD_WRITES }, /* RFC 9051 6.4.3, 6.4.9 */
         { "FETCH",        cmd_fetch,         S_SELECTED, SELECTED(R),           CMD_POLL | CMD_SEQNO | CMD_UID_FORM }, /* RFC 9051 6.4.5, 7162 */

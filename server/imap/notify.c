@@ -185,6 +185,9 @@ static bool tell_fresh(struct imap *imap, struct notify *n)
                 if (!n->fetching && !begin_fetch(imap, n))
                         return true;
                 switch (fetch_step(imap, n->fetching)) {
+                case CMD_CLOSE:                                 /* within a literal: the connection is of no use any more */
+                        session_wake(imap->s->id, WAKE_STOP);
+                        /* fall through */
                 case CMD_DONE:
                         fetch_over(n);
                         break;

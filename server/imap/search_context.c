@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "server/imap/fetch_private.h"
 #include "util/log.h"
 #include "util/must.h"
 
@@ -22,6 +23,8 @@ struct search_context {
         /* what was looked at */
         uint64_t since, upto;                   /* changes up to `since` are in the result; a round up to `upto` is going on, 0: none */
         uint32_t at_uid;                        /* … from this one on */
+        uint32_t known, uidnext;                /* messages from here on are new; and where those begin that the round does not know of */
+        struct fetch_state *fetching;           /* the replies about new ones, before they are said to be in the result (RFC 5465 7) */
         bool running;
         struct search_run run;
         struct view *view;                      /* reference, of the run */
@@ -47,8 +50,18 @@ static unsigned count(const struct imap *imap)
         return n;
 }
 
+static void end_fetch(struct search_context *c)
+{
+        if (!c->fetching)
+                return;
+        fetch_release(c->fetching);
+        free(c->fetching);
+        c->fetching = NULL;
+}
+
 static void end_run(struct search_context *c)
 {
+        end_fetch(c);
         if (c->running)
                 search_run_end(&c->run);
         c->running = false;
@@ -190,6 +203,7 @@ bool search_context_create(struct imap *imap, struct span text, bool sorted, str
         c->uid = imap->cmd.uid || c->multi;
         c->sorted = sorted;
         c->since = imap->sel->told_modseq;
+        c->known = view_uidnext(imap->sel->view);
         if (parse(imap, c, text, &err) < 0 || order_changes(c)) {
                 search_context_destroy(&c);
                 refuse(imap, "This order is not kept up to date");
@@ -438,18 +452,65 @@ static int begin_some(struct imap *imap, struct search_context *c, struct err *e
         return 1;
 }
 
-static void end_some(struct imap *imap, struct search_context *c)
+/* RFC 5465 7: FETCH of those that are new in the mailbox, not of those whose flags changed. */
+static void begin_fetch(struct imap *imap, struct search_context *c)
+{
+        struct uidset fresh = UIDSET_INIT;
+        struct imap_parser ip;
+
+        uidset_add_range(&fresh, c->known, UINT32_MAX);
+        uidset_intersect(&fresh, &c->matched);
+        uidset_subtract(&fresh, &c->result);
+        if (!uidset_empty(&fresh)) {
+                c->fetching = xcalloc(1, sizeof *c->fetching);
+                fetch_init(imap, c->fetching);
+                imap_parser_init(&ip, c->req.update, &c->fetching->arena_request, true);
+                must(fetch_parse_items(&ip, &c->fetching->req) == 0);
+                c->fetching->req.sets_seen = false;             /* nobody has asked for the message yet */
+                fetch_begin(c->fetching, &fresh);
+                c->fetching->walk.no_wait = true;
+        }
+        uidset_deinit(&fresh);
+}
+
+/* False: call again. */
+static bool go_on_fetching(struct imap *imap, struct search_context *c)
+{
+        switch (fetch_step(imap, c->fetching)) {
+        case CMD_DONE:
+                break;
+        case CMD_CLOSE:                                         /* within a literal: the connection is of no use any more */
+                session_wake(imap->s->id, WAKE_STOP);
+                break;
+        default:
+                fetch_flush(imap, c->fetching);
+                return false;
+        }
+        end_fetch(c);
+        return true;
+}
+
+static void put_some(struct imap *imap, struct search_context *c)
 {
         uint32_t last = c->asked.ranges[c->asked.n - 1].last;
+
+        put_in(imap, c, &c->matched);
+        c->at_uid = last < UINT32_MAX ? last + 1 : last;
+        end_run(c);
+}
+
+static void end_some(struct imap *imap, struct search_context *c)
+{
         struct uidset out = UIDSET_INIT;
 
         uidset_copy(&out, &c->asked);
         uidset_subtract(&out, &c->matched);
         take_out(imap, c, &out);
         uidset_deinit(&out);
-        put_in(imap, c, &c->matched);
-        c->at_uid = last < UINT32_MAX ? last + 1 : last;
-        end_run(c);
+        if (c->req.update.len)
+                begin_fetch(imap, c);
+        if (!c->fetching)
+                put_some(imap, c);
 }
 
 static bool bring_up(struct imap *imap, struct search_context *c)
@@ -459,11 +520,17 @@ static bool bring_up(struct imap *imap, struct search_context *c)
 
         if (!c->upto && c->since < imap->sel->told_modseq) {
                 c->upto = imap->sel->told_modseq;
+                c->uidnext = view_uidnext(imap->sel->view);
                 c->at_uid = 1;
         }
         while (c->upto && rc > 0) {
                 if (imap->s->out.bytes > ROPE_HIGH || session_slice_over(imap->s))
                         return false;
+                if (c->fetching) {
+                        if (!go_on_fetching(imap, c))
+                                return false;
+                        put_some(imap, c);
+                }
                 if (!c->running)
                         rc = begin_some(imap, c, &err);
                 if (c->running) {
@@ -476,8 +543,10 @@ static bool bring_up(struct imap *imap, struct search_context *c)
                 log_event(LOG_ERROR, imap->s->name, "imap.context.failed", "reason=\"%s\"", err.text);
                 end_run(c);
         }
-        if (c->upto)
+        if (c->upto) {
                 c->since = c->upto;
+                c->known = c->uidnext;
+        }
         c->upto = 0;
         return true;
 }

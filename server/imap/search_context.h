@@ -2,7 +2,7 @@
  * search_context - results that the server keeps up to date for the client (RFC 5267): RETURN (UPDATE) of SEARCH, SORT and ESEARCH.
  *
  * A context belongs to the selected mailbox of a session and ends with it. It holds the program, parsed for itself, and the UIDs of the
- * result, in order if it was sorted. When news of the mailbox is told, what was changed since is searched again, in slices, and the
+ * result, in order if it was sorted. UPDATE (items) has FETCH replies of new messages sent, too (RFC 5465 7). When news of the mailbox is told, what was changed since is searched again, in slices, and the
  * difference said as ADDTO and REMOVEFROM. Message numbers in a program mean what they meant when the command came (RFC 5267 4.3).
  */
 #ifndef SERVER_IMAP_SEARCH_CONTEXT_H

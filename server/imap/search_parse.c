@@ -8,6 +8,7 @@
 #include "server/imap/search_parse.h"
 
 #include "server/imap/annotation.h"
+#include "server/imap/fetch.h"
 
 #include "store/mailbox.h"
 #include "util/array.h"
@@ -555,6 +556,20 @@ int search_parse_partial(struct imap_parser *ip, struct search_partial *partial)
         return 0;
 }
 
+/* UPDATE "(" fetch items ")": RFC 5465 8. */
+static int parse_update(struct imap_parser *ip, struct search_request *r)
+{
+        struct fetch_request request;
+
+        if (ip->end - ip->p < 2 || ip->p[0] != ' ' || ip->p[1] != '(')
+                return 0;
+        r->update.p = ++ip->p;
+        if (fetch_parse_items(ip, &request) < 0)
+                return -1;
+        r->update.len = (size_t)(ip->p - r->update.p);
+        return 0;
+}
+
 static int parse_option(struct imap_parser *ip, struct search_request *r)
 {
         static const struct { const char *name; unsigned bit; } options[] = {
@@ -577,7 +592,7 @@ static int parse_option(struct imap_parser *ip, struct search_request *r)
         r->returns |= options[i].bit;
         if (options[i].bit == SEARCH_RETURN_PARTIAL)
                 return imap_sp(ip) < 0 ? -1 : search_parse_partial(ip, &r->partial);
-        return 0;
+        return options[i].bit == SEARCH_RETURN_UPDATE ? parse_update(ip, r) : 0;
 }
 
 int search_parse_return(struct imap_parser *ip, struct search_request *r)

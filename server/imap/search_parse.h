@@ -49,6 +49,7 @@ struct search_request {
         bool extended;                          /* RETURN was given: the answer is ESEARCH */
         unsigned returns;                       /* enum search_return; "RETURN ()" is ALL */
         struct search_partial partial;          /* with SEARCH_RETURN_PARTIAL */
+        struct span update;                     /* with SEARCH_RETURN_UPDATE: the items to FETCH of new messages, "(uid flags)"; empty: none */
         struct span undefined_filter;           /* after a failure with ERR_NOTFOUND: this FILTER does not exist, or leads in circles */
         bool fuzzy;                             /* there is a FUZZY key (RFC 6203) */
         struct span fuzzy_words[SEARCH_FUZZY_WORDS_MAX];        /* … and these are looked for, UTF-8 */

@@ -201,3 +201,30 @@ a> ESEARCH IN (personal) CHARSET X-NO ALL
 a< NO [BADCHARSET ...] ...
 a> NOOP
 a< OK ...
+
+== two at once, and a window that goes beyond the end: the examples of RFC 7377 2.1 and 4
+mailbox w1 3 messages
+mailbox w2 1 messages
+mailbox w2/salmon 2 messages
+client w as alice
+w> ESEARCH RETURN (UPDATE) ALL
+w< BAD ...
+w> ESEARCH IN (mailboxes "w1" subtree "w2") unseen
+w> ESEARCH IN (mailboxes "w1" subtree-one "w2") subject "lunch"
+w< * ESEARCH (TAG "$x1" MAILBOX w1 ...) UID ALL 1:3
+w< * ESEARCH (TAG "$x1" MAILBOX w2 ...) UID ALL 1
+w< * ESEARCH (TAG "$x1" MAILBOX w2/salmon ...) UID ALL 1:2
+w< OK ...
+w< * ESEARCH (TAG "$x2" MAILBOX w1 ...) UID ALL 1:2
+w< * ESEARCH (TAG "$x2" MAILBOX w2 ...) UID ALL 1
+w< * ESEARCH (TAG "$x2" MAILBOX w2/salmon ...) UID ALL 1:2
+w< OK ...
+where $x1 ne $x2
+w> SELECT w1
+w< OK ...
+w> UID ESEARCH SUBJECT "lunch" 1:2
+w< * ESEARCH (TAG ... MAILBOX w1 ...) UID ALL 1:2
+w< OK ...
+w> UID ESEARCH SUBJECT "lunch" 101:200
+w! * ESEARCH ...
+w< OK ...
