@@ -3,19 +3,20 @@
  *
  * What is below goes along, and missing names above the new one become mailboxes. RENAME INBOX is different: a new mailbox is made and
  * INBOX's messages are moved into it, with everybody's annotations of them and everybody's \Seen; INBOX stays, and so does what is
- * below it. Needs x on the old name and k above the new one (RFC 4314 4); for INBOX, whose messages go, r, t and e too.
+ * below it. Annotations of INBOX itself are copied (RFC 5464 3.3), and so are its options. Needs x on the old name and k above the new one (RFC 4314 4); for INBOX, whose messages go, r, t and e too.
  * Another user's INBOX takes the whole user along: for admins only. The implicit rights of an owner are not to be had by moving a
  * mailbox into one's own tree: to change whose it is takes the a right on all that moves.
  */
 #include "server/imap/imap_private.h"
 #include "server/imap/seen.h"
+#include "store/annot.h"
 
 struct rename_state {
         struct imap *imap;
         const char *from, *to, *partition;
         bool inbox;
         bool new_owner;                         /* whoever that is, he gets the implicit rights of one; false for admins */
-        enum { RENAMING, CREATING, OPENING_FROM, OPENING_TO, MOVING, MARKING } at;
+        enum { RENAMING, CREATING, OPENING_FROM, OPENING_TO, ANNOTATING, MOVING, MARKING } at;
         struct err err;
         struct imap_open open;
         const struct mbentry *from_entry, *to_entry;
@@ -305,6 +306,28 @@ static void mark_job(void *arg)
         uidset_deinit(&there);
 }
 
+static void annotate_job(void *arg)
+{
+        struct rename_state *st = arg;
+        struct arena arena = ARENA_INIT;
+        struct annot *list;
+        struct waiter w;
+        uint32_t n = mailbox_annots(st->from_mbox, 0, NULL, &arena, &list);
+        uint32_t options = mailbox_options(st->from_mbox) & MBOX_SHARED_SEEN;
+        int rc = 0;
+
+        if (n) {
+                waiter_init_blocking(&w);
+                rc = mailbox_annotate(st->to_mbox, list, n, &w, &st->err) < 0 ? -1 : waiter_block(&w, &st->err);
+        }
+        if (rc == 0 && options) {
+                waiter_init_blocking(&w);
+                if (mailbox_set_options(st->to_mbox, options, options, &w, &st->err) == 0)
+                        waiter_block(&w, &st->err);
+        }
+        arena_deinit(&arena);
+}
+
 static enum cmd_result start_move(struct imap *imap, struct rename_state *st)
 {
         struct copy_mask mask = { .shared_annots = true, .all_private_annots = true, .progress = &imap->cmd.progress };
@@ -349,8 +372,11 @@ static enum cmd_result go_on(struct imap *imap, struct rename_state *st)
                 rc = imap_open_mailbox(imap, &st->open, st->to_entry, &st->to_mbox, &err);
                 if (rc <= 0)
                         return rc == 0 ? CMD_WAIT : imap_fail(imap, &err);
-                return start_move(imap, st);
+                st->at = ANNOTATING;
+                return imap_offload(imap, OFFLOAD_DB, annotate_job, st);
         }
+        if (st->at == ANNOTATING)
+                return start_move(imap, st);
         if (st->at == MOVING) {
                 if (imap->cmd.waiter.err.code)
                         return imap_fail(imap, &imap->cmd.waiter.err);
