@@ -232,6 +232,8 @@ static enum gather_result skip_literal(struct imap_gather *g, uint64_t n, struct
         return GATHER_MORE;
 }
 
+#define TOO_LARGE_FOR_MINUS "Non-synchronizing literals of more than 4096 octets are not allowed (LITERAL-)"
+
 /* A literal was announced that may not come, in a command that is in order so far. */
 static enum gather_result too_large(struct imap_gather *g, uint64_t n, bool sync, const char *why, struct err *err)
 {
@@ -255,8 +257,8 @@ static enum gather_result announced(struct imap_gather *g, size_t mark, struct s
         g->literal_bytes = g->literal_left = n;
         if (g->refused)
                 return sync ? answer_bad(g, err) : skip_literal(g, n, err);
-        if (!sync && n > g->limits.nonsync_max)                         /* RFC 7888 5 */
-                return too_large(g, n, sync, "Non-synchronizing literals of more than 4096 octets are not allowed (LITERAL-)", err);
+        if (!sync && n > g->limits.nonsync_max)                         /* RFC 7888 5: with TOOBIG for messages */
+                return too_large(g, n, sync, streams(g, mark) ? "[TOOBIG] " TOO_LARGE_FOR_MINUS : TOO_LARGE_FOR_MINUS, err);
         g->nul_ok = mark && g->text.data[mark - 1] == '~';
         g->literals++;
         if (streams(g, mark)) {
