@@ -227,8 +227,10 @@ POP3_BOTH = {'CAPA', 'NOOP', 'QUIT'}
 LMTP = {'LHLO': False, 'HELO': False, 'EHLO': False, 'NOOP': False, 'QUIT': False, 'RSET': False, 'VRFY': False, 'AUTH': False,
         'STARTTLS': False, 'MAIL': True, 'RCPT': True, 'DATA': True}
 # cyrctl's operations: for the daemon's own user (and root) alone. Those that change nothing.
-CONTROL_READS = {'acl.get', 'check', 'config', 'info', 'list', 'list.check', 'mailbox.entry', 'mailbox.info', 'message.guids', 'message.read',
-                 'metadata.list', 'metrics', 'quota.list', 'readers', 'seen.own', 'sessions', 'status', 'top', 'trace.list', 'user.info', 'user.list'}
-CONTROL_CHANGES = {'acl.set', 'expire', 'handover', 'mailbox.create', 'mailbox.delete', 'mailbox.load', 'mailbox.rename', 'mailbox.specialuse',
-                   'message.append', 'metadata.set', 'quota.delete', 'quota.fix', 'quota.set', 'readers.prune', 'reconstruct', 'seen.own.remove', 'sessions.kick', 'temporary.end', 'trace.off',
+CONTROL_READS = {'acl.get', 'check', 'config', 'df', 'expunged.list', 'info', 'list', 'list.check', 'mailbox.entry', 'mailbox.info',
+                 'message.guids', 'message.read', 'metadata.list', 'metrics', 'quota.list', 'readers', 'seen.own', 'sessions', 'status',
+                 'top', 'trace.list', 'user.info', 'user.list'}
+CONTROL_CHANGES = {'acl.set', 'expire', 'expunged.restore', 'handover', 'mailbox.create', 'mailbox.delete', 'mailbox.load',
+                   'mailbox.rename', 'mailbox.specialuse', 'message.append', 'message.purge', 'metadata.set', 'quota.delete', 'quota.fix',
+                   'quota.set', 'readers.prune', 'reconstruct', 'seen.own.remove', 'sessions.kick', 'temporary.end', 'trace.off',
                    'trace.on', 'user.create', 'user.delete', 'user.rename'}
