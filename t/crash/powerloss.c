@@ -43,6 +43,7 @@
 #include "util/fs.h"
 #include "util/hash.h"
 #include "util/log.h"
+#include "util/must.h"
 
 #define FLAGS_US 1500000u               /* "on disk within a second", and what a loaded machine adds */
 #define PAGE 4096u
@@ -526,11 +527,9 @@ static void spoil(const char *path)
         static const char garbage[16384] = "no table";
         int fd = open(path, O_WRONLY);
 
-        if (fd >= 0) {
-                if (pwrite(fd, garbage, sizeof garbage, 0) < 0)
-                        abort();
+        must(fd < 0 || pwrite(fd, garbage, sizeof garbage, 0) > 0);
+        if (fd >= 0)
                 close(fd);
-        }
 }
 
 static void do_damage(const char *scratch, int damage)
@@ -578,6 +577,20 @@ static void dump_annots(struct mailbox *mbox, uint32_t uid, FILE *f)
         arena_deinit(&arena);
 }
 
+/* As the notes have them: keywords k0, k1 … are bits. */
+static unsigned flags_of(struct mailbox *mbox, const struct msg *msg)
+{
+        const struct kwset *set = mailbox_kwset(mbox, msg->kwset);
+        unsigned flags = msg->flags & MSG_SYSTEM_FLAGS;
+
+        for (uint32_t i = 0; set && i < set->n; i++) {
+                const char *name = mailbox_keyword_name(mbox, set->ids[i]);
+
+                flags |= name && name[0] == 'k' ? 256u << (name[1] - '0') : 1u << 31;
+        }
+        return flags;
+}
+
 static int dump_messages(struct mailbox *mbox, struct seen *other, FILE *f, struct err *err)
 {
         struct view *view = mailbox_view(mbox);
@@ -594,7 +607,7 @@ static int dump_messages(struct mailbox *mbox, struct seen *other, FILE *f, stru
                 }
                 file_unref(&body.file);
                 hex_encode(guid, msg.guid, GUID_SIZE);
-                fprintf(f, "m %u %s %u %u", msg.uid, guid, msg.flags & MSG_SYSTEM_FLAGS, seen_has(other, msg.uid));
+                fprintf(f, "m %u %s %u %u", msg.uid, guid, flags_of(mbox, &msg), seen_has(other, msg.uid));
                 dump_annots(mbox, msg.uid, f);
         }
         view_unref(&view);
@@ -909,12 +922,7 @@ static bool box_equal(const struct box_model *want, struct found_box *have, uint
                                 found = h->used = true;
                 }
                 if (!found) {
-                        if (there)
-                                snprintf(why, size, "%s: uid %u guid %.12s has flags %x (%x), last set to %x (%x)", want->name, m->uid, m->guid,
-                                         there->flags, there->other, m->flags.v[m->flags.n - 1].flags,
-                                         m->other.n ? m->other.v[m->other.n - 1].flags : 0);
-                        else
-                                snprintf(why, size, "%s: uid %u guid %.12s is missing", want->name, m->uid, m->guid);
+                        snprintf(why, size, "%s: uid %u guid %.12s %s %x, last set %x", want->name, m->uid, m->guid, there ? "has flags" : "is missing, flags", there ? there->flags : 0, m->flags.v[m->flags.n - 1].flags);
                         return false;
                 }
         }
@@ -926,8 +934,7 @@ static bool box_equal(const struct box_model *want, struct found_box *have, uint
                 snprintf(why, size, "%s: comment \"%s\" instead of \"%s\"", want->name, have->comment, want->comment);
                 return false;
         }
-        if (have->uidnext < want->uidnext || have->modseq < want->modseq ||
-            (want->uidvalidity && have->uidvalidity != want->uidvalidity)) {
+        if (have->uidnext < want->uidnext || have->modseq < want->modseq || (want->uidvalidity && have->uidvalidity != want->uidvalidity)) {
                 snprintf(why, size, "%s: uidnext %u of %u, modseq %llu of %llu, uidvalidity %u of %u", want->name, have->uidnext, want->uidnext,
                          (unsigned long long)have->modseq, (unsigned long long)want->modseq, have->uidvalidity, want->uidvalidity);
                 return false;
@@ -1343,8 +1350,7 @@ static int try_control(void *ctx)
         int rc;
 
         ARRAY_FREE(&dropped);
-        rc = try_state(r->scratch, st, &skipped, why, sizeof why);
-        if (rc)
+        if ((rc = try_state(r->scratch, st, &skipped, why, sizeof why)) != 0)
                 print_state("wrong with all syncs, too:", *r->at, st, why);
         return rc;
 }
