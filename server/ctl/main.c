@@ -22,7 +22,7 @@ struct output {
         const struct ctl_command *cmd;
         struct ctl_table *table;
         char kind[32];                          /* of the rows in `table` when each has a "kind" */
-        struct progress progress;
+        struct progress_bar progress;
 };
 
 static void flush_table(struct output *o)

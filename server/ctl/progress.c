@@ -10,9 +10,9 @@
 #define EVERY_MS 100                            /* a terminal may be far away */
 #define SILENT_MS 2000                          /* what is over by then needs no line */
 
-void progress_init(struct progress *p, bool on)
+void progress_init(struct progress_bar *p, bool on)
 {
-        *p = (struct progress){ .on = on, .started_ms = clock_mono_ms() };
+        *p = (struct progress_bar){ .on = on, .started_ms = clock_mono_ms() };
 }
 
 static void format_time(char *buf, size_t size, double s)
@@ -25,7 +25,7 @@ static void format_time(char *buf, size_t size, double s)
                 snprintf(buf, size, "%llu:%02llu", n / 60, n % 60);
 }
 
-void progress_format(char *buf, size_t size, const struct progress *p, uint64_t now_ms)
+void progress_format(char *buf, size_t size, const struct progress_bar *p, uint64_t now_ms)
 {
         double seconds = (double)(now_ms - p->first_ms) / 1000, rate = seconds > 0 ? (double)(p->done - p->first_done) / seconds : 0;
         uint64_t done = p->total && p->done > p->total ? p->total : p->done;
@@ -50,7 +50,7 @@ void progress_format(char *buf, size_t size, const struct progress *p, uint64_t 
                  *left ? left : "?");
 }
 
-static void show(struct progress *p, uint64_t now)
+static void show(struct progress_bar *p, uint64_t now)
 {
         char line[200];
 
@@ -60,7 +60,7 @@ static void show(struct progress *p, uint64_t now)
         p->shown_ms = now;
 }
 
-void progress_report(struct progress *p, uint64_t done, uint64_t total, const char *unit)
+void progress_report(struct progress_bar *p, uint64_t done, uint64_t total, const char *unit)
 {
         uint64_t now;
 
@@ -78,7 +78,7 @@ void progress_report(struct progress *p, uint64_t done, uint64_t total, const ch
                 show(p, now);
 }
 
-void progress_tick(struct progress *p)
+void progress_tick(struct progress_bar *p)
 {
         uint64_t now = clock_mono_ms();
 
@@ -86,7 +86,7 @@ void progress_tick(struct progress *p)
                 show(p, now);
 }
 
-void progress_clear(struct progress *p)
+void progress_clear(struct progress_bar *p)
 {
         if (p->stands)
                 fputs("\r\033[K", stderr);

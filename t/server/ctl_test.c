@@ -114,7 +114,7 @@ Test(ctl, every_option_is_explained)
 
 Test(ctl, progress_tells_rate_and_time_left)
 {
-        static const struct { struct progress p; uint64_t now; const char *line; } cases[] = {
+        static const struct { struct progress_bar p; uint64_t now; const char *line; } cases[] = {
                 { { .started_ms = 1000 }, 66000, "1:05 ..." },
                 { { .unit = "messages", .first_ms = 1000, .done = 500, .total = 1000 }, 11000,
                   "[###############...............] 500/1000 messages, 50/s, 0:10 left" },
