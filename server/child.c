@@ -115,6 +115,10 @@ static void become_program(const struct child_options *o, const char *path, bool
         sigset_t none;
         int fds[3] = { o->fd3, o->fd4, error_fd }, saved;
 
+        if (o->fd0 > 0)
+                dup2(o->fd0, 0);
+        if (o->fd1 > 0)
+                dup2(o->fd1, 1);
         /* Out of the way of 3 and 4 first. */
         for (size_t i = 0; i < ARRAY_LEN(fds); i++)
                 if (fds[i] >= 0 && fds[i] < 10)

@@ -24,6 +24,7 @@ struct child_options {
         char *const *argv;
         const char *service;                    /* CYRUS_SERVICE; NULL: none */
         int id;                                 /* CYRUS_ID; below 0: none */
+        int fd0, fd1;                           /* become standard input and output; 0: as ours are */
         int fd3, fd4;                           /* become descriptors 3 and 4; -1: closed */
         int maxfds;                             /* RLIMIT_NOFILE; 0: what we were started with */
 };

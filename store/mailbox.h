@@ -239,8 +239,11 @@ void stage_set_piece(struct stage *stage);
 int stage_write(struct stage *stage, const void *p, size_t len, struct err *err);       /* ERR_NOSPACE, ERR_IO; then only stage_unref() */
 int stage_finish(struct stage *stage, struct err *err);
 uint64_t stage_size(const struct stage *stage);
+const char *stage_partition_dir(const struct stage *stage);
 const uint8_t *stage_guid(const struct stage *stage);                                   /* after finish */
 bool stage_has_nul(const struct stage *stage);          /* after finish; not for a piece */
+struct mime_result;
+const struct mime_result *stage_mime(const struct stage *stage);        /* the same */
 bool stage_has_part(const struct stage *stage, const uint32_t *path, size_t n);         /* the same: part 1.2 … */
 /*
  * Write `from` into `to`, which was just begun, with the parts that have NULs in base64, and finish it. Blocks. ERR_UNSUPPORTED: there

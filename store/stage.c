@@ -167,6 +167,17 @@ const uint8_t *stage_guid(const struct stage *s)
         return s->guid;
 }
 
+const char *stage_partition_dir(const struct stage *s)
+{
+        return s->partition_dir;
+}
+
+const struct mime_result *stage_mime(const struct stage *s)
+{
+        must(s->finished && !s->piece);
+        return &s->mime;
+}
+
 bool stage_has_nul(const struct stage *s)
 {
         must(s->finished && !s->piece);

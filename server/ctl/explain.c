@@ -101,7 +101,6 @@ static void tell(struct explain *x, const struct key *k, enum state state, const
 /* Whole areas that are not built yet, by what their options' names begin with. */
 static const struct { const char *begins, *why; } areas[] = {
         { "allowusermoves", "Murder is not built yet." },
-        { "annotation_callout", "Programs that annotate arriving messages are not built yet." },
         { "anysieve", "Sieve is not built yet." },
         { "archive_", "Archive partitions are not built yet." },
         { "autocreate_sieve", "Sieve is not built yet." },

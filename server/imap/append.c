@@ -10,12 +10,14 @@
 #include <inttypes.h>
 
 #include "server/imap/imap_private.h"
+#include "server/callout.h"
 #include "util/log.h"
 
 #define JOB_BYTES (8u << 20)                    /* copied before the next in the queue gets its turn */
 #define COPY_PIECE ((size_t)64 * 1024)
 
 struct append_job {
+        struct imap *imap;
         struct append_state *st;
         struct store *store;
         const char *partition_dir;
@@ -408,6 +410,7 @@ static void begin_job(struct imap *imap, struct append_state *st)
         struct append_job *j = st->job = ARENA_NEW(&imap->s->arena, struct append_job);
         int64_t max = conf_int(imap->conf, imap_service(imap), "maxmessagesize");
 
+        j->imap = imap;
         j->st = st;
         j->store = imap->store;
         j->partition_dir = store_partition_dir(imap->store, st->target.entry->partition);
@@ -486,9 +489,40 @@ enum cmd_result append_fail(struct imap *imap, const struct append_state *st, co
         return st->check.sets_n ? annotation_fail(imap, err) : imap_fail(imap, err);
 }
 
+/* ---- annotation_callout ---- */
+
+static void ask_callout(void *arg)
+{
+        struct append_job *j = arg;
+        struct append_state *st = j->st;
+        struct imap *imap = j->imap;
+        const char *path = callout_path(imap->conf, imap_service(imap));
+
+        for (uint32_t i = 0; i < st->request.messages_n; i++) {
+                struct append_item *item = &st->items[i];
+                struct callout_message m = { item->stage, item->flags, item->keywords, item->keyword_count, item->annots, item->annots_n };
+                struct callout_answer a;
+                struct annot *annots;
+
+                if (!callout_ask(path, imap->s->name, &m, &imap->s->arena, &a))
+                        continue;
+                item->flags = a.flags & ~copy_forbidden_flags(st->target.rights);
+                if (st->target.rights & ACL_WRITE) {
+                        item->keywords = a.keywords;
+                        item->keyword_count = a.keyword_count;
+                }
+                item->annots_n = callout_annots(imap->store, imap->conf, imap->s->name, imap->userid, &m, &a, &imap->s->arena, &annots);
+                item->annots = annots;
+        }
+}
+
 enum cmd_result append_make(struct imap *imap, struct append_state *st, bool *ok_r)
 {
         struct append_job *j;
+
+        *ok_r = true;
+        if (st->phase == APPEND_CALLED)
+                return CMD_DONE;
 
         if (st->phase == APPEND_CHECK) {
                 enum cmd_result result = check_annotations(imap, st, ok_r);
@@ -511,7 +545,10 @@ enum cmd_result append_make(struct imap *imap, struct append_state *st, bool *ok
                 return imap_offload(imap, OFFLOAD_DISK, work, j);
         fill_items(imap, st);
         *ok_r = parts_are_there(imap, st);
-        return CMD_DONE;
+        if (!*ok_r || !callout_path(imap->conf, imap_service(imap)))
+                return CMD_DONE;
+        st->phase = APPEND_CALLED;
+        return imap_offload(imap, OFFLOAD_CALLOUT, ask_callout, j);
 }
 
 bool append_code(const struct append_state *st, struct str *code)

@@ -52,7 +52,7 @@ struct append_state {
         struct annotation_check check;
         struct append_item *items;              /* append_make(): messages_n */
         struct append_result result;
-        enum { APPEND_CHECK, APPEND_MAKE, APPEND_OPEN, APPEND_WRITTEN, APPEND_TOLD } phase;
+        enum { APPEND_CHECK, APPEND_MAKE, APPEND_CALLED, APPEND_OPEN, APPEND_WRITTEN, APPEND_TOLD } phase;
         struct append_job *job;
 };
 

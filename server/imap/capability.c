@@ -38,6 +38,11 @@ static bool referrals(struct imap *imap)
         return !conf_switch(imap->conf, imap_service(imap), "proxyd_disable_mailbox_referrals");
 }
 
+static bool annotatemore(struct imap *imap)
+{
+        return conf_switch(imap->conf, imap_service(imap), "annotation_enable_legacy_commands");
+}
+
 static bool login_disabled(struct imap *imap)
 {
         return !imap_plaintext_ok(imap);
@@ -65,6 +70,7 @@ static const struct capability {
         { "ACL",                AFTER,  NULL },                 /* RFC 4314 */
         { "RIGHTS=kxten",       AFTER,  NULL },
         { "ANNOTATE-EXPERIMENT-1", AFTER, NULL },               /* RFC 5257 */
+        { "ANNOTATEMORE",       AFTER,  annotatemore },         /* draft-daboo-imap-annotatemore-05 */
         { "BINARY",             AFTER,  NULL },                 /* RFC 3516 */
         { "CATENATE",           AFTER,  NULL },                 /* RFC 4469 */
         { "CHILDREN",           AFTER,  NULL },                 /* RFC 3348 */

@@ -44,6 +44,7 @@ const struct imap_cmd imap_cmds[] = {
         { "FETCH",        cmd_fetch,         S_SELECTED, SELECTED(R),           CMD_POLL | CMD_SEQNO | CMD_UID_FORM }, /* RFC 9051 6.4.5, 7162 */
         { "GENURLAUTH",   cmd_genurlauth,    S_AUTH,     NAMED(URL_RIGHTS),     CMD_POLL },                           /* RFC 4467 */
         { "GETACL",       cmd_getacl,        S_AUTH,     NAMED(A),              CMD_POLL },                           /* RFC 4314 3.3 */
+        { "GETANNOTATION", cmd_getannotation, S_AUTH,    METADATA,              CMD_POLL | CMD_ADMIN_EXEMPT },        /* Cyrus's, old */
         { "GETMETADATA",  cmd_getmetadata,   S_AUTH,     METADATA,              CMD_POLL | CMD_ADMIN_EXEMPT },        /* RFC 5464 4.2 */
         { "GETQUOTA",     cmd_getquota,      S_AUTH,     NONE,                  CMD_POLL },                           /* RFC 9208 4.1.1 */
         { "GETQUOTAROOT", cmd_getquotaroot,  S_AUTH,     { .named = R, .above = K }, CMD_POLL | CMD_ADMIN_EXEMPT },   /* RFC 9208 4.1.2 */
@@ -67,6 +68,7 @@ const struct imap_cmd imap_cmds[] = {
         { "SEARCH",       cmd_search,        S_SELECTED, SELECTED(R),           CMD_POLL | CMD_SEQNO | CMD_UID_FORM }, /* RFC 9051 6.4.4, 4731, 5182 */
         { "SELECT",       cmd_select,        S_AUTH,     NAMED(R),              0 },                                  /* RFC 9051 6.3.2 */
         { "SETACL",       cmd_setacl,        S_AUTH,     NAMED(A),              CMD_POLL | CMD_LOGGED },              /* RFC 4314 3.1 */
+        { "SETANNOTATION", cmd_setannotation, S_AUTH,    METADATA,              CMD_POLL | CMD_LOGGED | CMD_ADMIN_EXEMPT }, /* Cyrus's, old */
         { "SETMETADATA",  cmd_setmetadata,   S_AUTH,     METADATA,              CMD_POLL | CMD_LOGGED | CMD_ADMIN_EXEMPT }, /* RFC 5464 4.3 */
         { "SETQUOTA",     cmd_setquota,      S_AUTH,     NONE,                  CMD_POLL | CMD_ADMIN | CMD_LOGGED },  /* RFC 9208 4.1.3 */
         { "SORT",         cmd_sort,          S_SELECTED, SELECTED(R),           CMD_POLL | CMD_SEQNO | CMD_UID_FORM }, /* RFC 5256, 5267 3, 5957 */

@@ -48,7 +48,7 @@ enum cmd_result cmd_append(struct imap *imap)
                         return append_fail(imap, st, &err);
                 return more ? imap_wait(imap) : reply(imap, st);
         }
-        if (st->phase <= APPEND_MAKE) {
+        if (st->phase < APPEND_OPEN) {
                 result = append_make(imap, st, &ok);
                 if (result != CMD_DONE || !ok)
                         return result;

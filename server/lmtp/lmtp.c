@@ -64,7 +64,7 @@ void lmtp_reset(struct lmtp *l)
         stage_unref(&l->stage);
         err_clear(&l->data_err);
         l->open_next = 0;
-        l->delivery_started = l->staged = l->suppress = false;
+        l->delivery_started = l->staged = l->suppress = l->called = false;
         free(l->message_id);
         free(l->message_date);
         l->message_id = l->message_date = NULL;

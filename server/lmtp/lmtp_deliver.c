@@ -6,6 +6,7 @@
  * recipient claims the message for his mailbox (store/duplicate.h), and says what became of it as soon as that is known: nobody who
  * waits for a claim holds up one that he has himself, so no two sessions wait for each other.
  */
+#include "server/callout.h"
 #include "server/lmtp/lmtp_private.h"
 #include "server/metrics.h"
 #include "store/quota.h"
@@ -147,9 +148,8 @@ static void settle(struct lmtp_rcpt *r)
 static void append(struct lmtp *l, struct lmtp_rcpt *r)
 {
         bool strict = conf_switch(l->conf, service_name(l->s->service), "lmtp_strict_quota");
-        struct append_item item = { .stage = l->stage, .internaldate = INT64_MIN, .savedate = INT64_MIN,
-                                    .ignore_quota = r->ignore_quota || !strict };
 
+        r->item.ignore_quota = r->ignore_quota || !strict;
         /* One message may go beyond the limit; since RCPT it may have been another one. */
         if (!strict && !r->ignore_quota && quota_check(engine_store(), r->mailbox, 0, 0, &r->err) < 0) {
                 settle(r);
@@ -157,7 +157,7 @@ static void append(struct lmtp *l, struct lmtp_rcpt *r)
         }
         session_waiter(l->s, &r->waiter);
         r->state = RCPT_APPENDING;
-        if (mailbox_append(r->mbox, &item, 1, &r->result, &r->waiter, &r->err) < 0) {
+        if (mailbox_append(r->mbox, &r->item, 1, &r->result, &r->waiter, &r->err) < 0) {
                 session_waiter_cancel(l->s, &r->waiter);
                 settle(r);
         }
@@ -228,6 +228,37 @@ static void looked(struct lmtp *l)
         go_on(l);
 }
 
+/* ---- annotation_callout ---- */
+
+/* \Seen is the owner's, or everybody's. */
+static void take_answer(struct lmtp *l, struct lmtp_rcpt *r, const struct callout_message *m, const struct callout_answer *a)
+{
+        const char *owner = mailname_owner(r->mailbox, &l->s->arena);
+        struct annot *annots;
+
+        r->item.flags = a->flags;
+        if (!owner && !(mailbox_options(r->mbox) & MBOX_SHARED_SEEN))
+                r->item.flags &= ~(uint32_t)MSG_SEEN;
+        r->item.keywords = a->keywords;
+        r->item.keyword_count = a->keyword_count;
+        r->item.annots_n = callout_annots(engine_store(), l->conf, l->s->name, owner ? owner : "", m, a, &l->s->arena, &annots);
+        r->item.annots = annots;
+}
+
+/* Once for all recipients: what it is told is the same for each. */
+static void ask_callout(void *arg)
+{
+        struct lmtp *l = arg;
+        struct callout_message m = { .stage = l->stage };
+        struct callout_answer a;
+
+        if (!callout_ask(callout_path(l->conf, service_name(l->s->service)), l->s->name, &m, &l->s->arena, &a))
+                return;
+        for (unsigned i = 0; i < l->rcpts_n; i++)
+                if (l->rcpts[i].mbox)
+                        take_answer(l, &l->rcpts[i], &m, &a);
+}
+
 /* ---- all of them ---- */
 
 /* A mailbox that was named before gets the message once, and its recipients one status – unless it takes everything. */
@@ -243,8 +274,10 @@ static void begin_all(struct lmtp *l)
 
                 if (r->state == RCPT_SETTLED)
                         continue;
-                if (r->same_as >= 0 && l->rcpts[r->same_as].mbox && !(once && !takes_duplicates(&l->rcpts[r->same_as])))
+                if (r->same_as >= 0 && l->rcpts[r->same_as].mbox && !(once && !takes_duplicates(&l->rcpts[r->same_as]))) {
                         r->mbox = mailbox_ref(l->rcpts[r->same_as].mbox);
+                        r->item = l->rcpts[r->same_as].item;
+                }
                 if (r->mbox)
                         begin(l, r);
         }
@@ -322,6 +355,15 @@ bool lmtp_deliver(struct lmtp *l)
                         l->open_next = 0;
                         lmtp_offload(l, OFFLOAD_DISK, open_mailboxes, go_on);
                         return false;
+                }
+                if (!l->called) {
+                        l->called = true;
+                        for (unsigned i = 0; i < l->rcpts_n; i++)
+                                l->rcpts[i].item = (struct append_item){ .stage = l->stage, .internaldate = INT64_MIN, .savedate = INT64_MIN };
+                        if (callout_path(l->conf, service_name(l->s->service))) {
+                                lmtp_offload(l, OFFLOAD_CALLOUT, ask_callout, go_on);
+                                return false;
+                        }
                 }
                 l->delivery_started = true;
                 begin_all(l);

@@ -51,6 +51,7 @@ struct lmtp_rcpt {
         bool ignore_quota;                      /* RCPT TO … IGNOREQUOTA */
         struct waiter waiter;
         struct duplicate_claim claim;
+        struct append_item item;                /* what is appended */
         struct append_result result;
         struct err err;
 };
@@ -100,6 +101,7 @@ struct lmtp {
         unsigned messages;                      /* counter for ids */
         unsigned open_next;                     /* delivery: recipients whose mailbox is still to be opened from here */
         bool staged;                            /* stage_finish() was done */
+        bool called;                            /* annotation_callout was asked */
         bool delivery_started;
         bool suppress;                          /* duplicatesuppression, and there is a message id */
         char *message_id, *message_date;        /* as in the header, without folds; NULL: none */

@@ -121,6 +121,7 @@ NEEDS = {
     'ESEARCH': Needs(named='r'),                                # RFC 7377 2.2
     'NOTIFY': Needs(named='lr'),                                # RFC 5465 5
     'GETMETADATA': Needs(**METADATA), 'SETMETADATA': Needs(**METADATA),
+    'GETANNOTATION': Needs(**METADATA), 'SETANNOTATION': Needs(**METADATA),
     'GETQUOTA': Needs(), 'GETQUOTAROOT': Needs(named='r', above='k', admin_exempt=True),         # RFC 9208 6
     'SETQUOTA': Needs(admin_only=True),
     'GENURLAUTH': Needs(named='r'), 'URLFETCH': Needs(named='r'), 'RESETKEY': Needs(named='r'),  # RFC 4467

@@ -289,6 +289,15 @@ c> GETMETADATA Case /shared/vendor/cmu/cyrus-imapd/sharedseen
 c< * METADATA Case (/shared/vendor/cmu/cyrus-imapd/sharedseen "true")
 c< OK ...
 
+== the older commands are off
+a> GETANNOTATION INBOX "/comment" "value.priv"
+a< BAD Unknown command
+a> SETANNOTATION INBOX "/comment" ("value.priv" "x")
+a< BAD Unknown command
+a> CAPABILITY
+a! * CAPABILITY ... ANNOTATEMORE ...
+a< OK ...
+
 == cyrctl
 run $BUILD/cyrctl -C imapd.conf metadata set user/alice/Case /shared/comment "from cyrctl"
 run $BUILD/cyrctl -C imapd.conf metadata set user/alice/Case /private/comment "for bob" -u bob
