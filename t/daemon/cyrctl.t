@@ -99,7 +99,8 @@ sub on_terminal {
     my ($keys, @args) = @_;
     my $type = "$cyrd->{dir}/typescript";
     unlink $type;
-    my $cmd = join ' ', "stty rows 20 cols 70; $Interop::build/cyrctl -C $conf top", @args, '; echo "status $?"; stty -a | grep -c -- " -icanon"';
+    # Control-C is for the whole process group: the shell lives on.
+    my $cmd = join ' ', "trap : INT; stty rows 20 cols 70; $Interop::build/cyrctl -C $conf top", @args, '; echo "status $?"; stty -a | grep -c -- " -icanon"';
     my $pid = open(my $in, '|-', "script -qefc '$cmd' $type >/dev/null 2>&1") // die;
     my $old = select $in;
     $| = 1;
