@@ -167,34 +167,92 @@ static int place_as(struct mailbox *m, const char *from, const char *to, struct 
         return copy_file(from, to, err) < 0 ? -1 : 1;
 }
 
-int blob_place(struct mailbox *m, const char *path, const uint8_t guid[GUID_SIZE], uint64_t size, uint32_t *number_r,
-               struct err *err)
+int blob_copy(const char *from, const char *to, uint64_t *octets, struct err *err)
+{
+        struct stat st;
+
+        if (stat(to, &st) == 0)
+                return 0;
+        if (fs_fails("link") || link(from, to) < 0) {
+                if (errno == EEXIST)
+                        return 0;
+                if (errno != EXDEV && errno != EMLINK && errno != EPERM)
+                        return err_errno(err, errno, "link %s to %s", from, to);
+                if (copy_file(from, to, err) < 0)
+                        return -1;
+        }
+        if (octets && stat(to, &st) == 0)
+                *octets += (uint64_t)st.st_size;
+        return 0;
+}
+
+/* The mailbox is being copied to another partition: there too, under the same name. */
+static int place_also(struct mailbox *m, const struct blob_places *places, const char *path, const char *name, struct err *err)
+{
+        struct str to = STR_INIT;
+        struct err why = ERR_INIT;
+        bool sync_failed;
+        int rc = 0;
+
+        str_printf(&to, "%s/%s", places->also, name);
+        (void)fs_take_sync_failure();
+        if (blob_copy(path, to.data, NULL, &why) < 0 || fs_sync_dir(places->also, &why) < 0) {
+                sync_failed = fs_take_sync_failure();
+                rc = relocation_blob_failed(m, places, &why, sync_failed);
+                if (rc < 0)
+                        err_copy(err, &why);
+        }
+        str_deinit(&to);
+        return rc;
+}
+
+static int place_in(struct mailbox *m, const struct blob_places *places, const char *path, const uint8_t guid[GUID_SIZE], uint32_t *number_r,
+                    struct err *err)
 {
         struct str name = STR_INIT, to = STR_INIT;
         int rc = 0;
 
-        (void)size;
         for (uint32_t number = 0; rc == 0 && number < BLOB_NUMBERS_MAX; number++) {
                 str_clear(&name);
                 str_clear(&to);
                 blob_name(&name, guid, number);
-                str_printf(&to, "%s/%s", m->dir, name.data);
+                str_printf(&to, "%s/%s", places->dir, name.data);
                 pin(m, name.data, 1);
                 (void)fs_take_sync_failure();
                 rc = place_as(m, path, to.data, err);
-                if (rc == 1 && fs_sync_dir(m->dir, err) < 0)
+                if (rc == 1 && fs_sync_dir(places->dir, err) < 0)
                         rc = -1;
-                rc = mailbox_guarded(m, rc, err);
+                if (fs_take_sync_failure() && rc < 0)
+                        store_partition_fail(m->store, places->partition_dir, err);
+                if (rc == 1 && places->also && place_also(m, places, path, name.data, err) < 0)
+                        rc = -1;
                 if (rc == 1)
                         *number_r = number;
                 else
                         pin(m, name.data, -1);
         }
         if (rc == 0)
-                err_set(err, ERR_LIMIT, "%s: too many different messages with one GUID", m->dir);
+                err_set(err, ERR_LIMIT, "%s: too many different messages with one GUID", places->dir);
         str_deinit(&name);
         str_deinit(&to);
         return rc == 1 ? 0 : -1;
+}
+
+int blob_place(struct mailbox *m, const char *path, const uint8_t guid[GUID_SIZE], uint64_t size, uint32_t *number_r,
+               struct err *err)
+{
+        (void)size;
+        for (;;) {
+                struct blob_places places;
+                int rc;
+
+                relocation_placing(m, &places);
+                rc = place_in(m, &places, path, guid, number_r, err);
+                relocation_placed(m, &places);
+                if (rc == 0 || places.dir == m->dir)
+                        return rc;
+                err_clear(err);                         /* it has gone to another partition meanwhile */
+        }
 }
 
 struct blob_file *blob_open_locked(struct mailbox *m, const uint8_t guid[GUID_SIZE], uint32_t number)
@@ -247,7 +305,7 @@ static int needed_names(struct mailbox *m, struct table *needed, uint32_t *uidne
 }
 
 /*
- * A file that somebody still sends stays: a message with this GUID may come again at any time and share it, so it must not go when the
+ * None goes while they are copied to another partition. A file that somebody still sends stays: a message with this GUID may come again at any time and share it, so it must not go when the
  * sender is done. Nobody gets a new reference while the lock is held; the next sweep takes it.
  */
 static int remove_if_unneeded(struct mailbox *m, const char *name, const uint8_t guid[GUID_SIZE], uint32_t from_uid, struct err *err)
@@ -261,7 +319,7 @@ static int remove_if_unneeded(struct mailbox *m, const char *name, const uint8_t
 
         mailbox_lock(m);
         open_file = table_find(m->blobs, span_of(name));
-        if (open_file && file_is_shared(open_file->file))
+        if (m->relocation || (open_file && file_is_shared(open_file->file)))
                 m->sweep_wanted = true;
         else if (!table_find(m->blob_pins, span_of(name)) && !m->failed) {
                 index_iter_init(&it, m->ix, from_uid);  /* records that came since the names were gathered */

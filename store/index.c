@@ -55,6 +55,16 @@ void index_destroy(struct index **ix_p)
         free(ix);
 }
 
+void index_move(struct index *ix, const char *path)
+{
+        must(!ix->snapshot);
+        free(ix->path);
+        ix->path = xstrdup(path);
+        *ARRAY_PUSH(&ix->shared->former) = atomic_exchange(&ix->shared->path, xstrdup(path));
+        if (ix->file)
+                index_file_move(ix->file, path);
+}
+
 void index_set_repair(struct index *ix, const struct index_repair *repair)
 {
         ix->shared->repair = *repair;

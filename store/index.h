@@ -106,6 +106,8 @@ struct index *index_create_empty(const char *path, const char *uniqueid);
 int index_open(const char *path, const char *uniqueid, struct index **ix_r, struct err *err);
 /* Views made from it go on: they hold their blocks. A snapshot must be finished before. Nothing is written. */
 void index_destroy(struct index **ix);
+/* Its file was copied to `path` and is going to be unlinked where it was. No snapshot may be out; the mailbox's lock is held. */
+void index_move(struct index *ix, const char *path);
 void index_set_repair(struct index *ix, const struct index_repair *repair);     /* copied; before the first view is made */
 /* For a cold mailbox: unchanged blocks leave memory, the descriptor is closed (and opened again when needed) – but not while a view
  * has blocks that it has not read yet: let go of the mailbox's own view before, it is made again in O(blocks). */

@@ -35,6 +35,9 @@ void index_shared_unref(struct index_shared **s_p)
                 return;
         mutex_deinit(&s->lock);
         free(s->path);
+        for (size_t i = 0; i < s->former.n; i++)
+                free(s->former.v[i]);
+        ARRAY_FREE(&s->former);
         free(s);
 }
 

@@ -142,6 +142,42 @@ static int open_locked(struct index_file *f, struct err *err)
         return 0;
 }
 
+/*
+ * Whoever is reading by the descriptor goes on: it leads to the new file from one moment to the next. It may not stay with the old one,
+ * since the next checkpoint writes to it; so when the new one cannot be opened, the readers' end is waited for, who never wait long.
+ */
+void index_file_move(struct index_file *f, const char *path)
+{
+        struct stat st;
+        bool moved = false;
+
+        mutex_lock(&fds.lock);
+        free(f->path);
+        f->path = xstrdup(path);
+        f->ino = 0;                                     /* if there is nothing: of no file */
+        if (stat(path, &st) == 0) {
+                f->dev = st.st_dev;
+                f->ino = st.st_ino;
+        }
+        while (!moved) {
+                int fd = -1;
+
+                moved = f->fd < 0 || f->users == 0;
+                if (moved && f->fd >= 0)
+                        close_locked(f);
+                if (!moved && (fd = index_file_open(path)) >= 0) {
+                        moved = dup3(fd, f->fd, O_CLOEXEC) >= 0;
+                        close(fd);
+                }
+                if (!moved) {
+                        mutex_unlock(&fds.lock);
+                        usleep(1000);
+                        mutex_lock(&fds.lock);
+                }
+        }
+        mutex_unlock(&fds.lock);
+}
+
 int index_file_use(struct index_file *f, int *fd_r, struct err *err)
 {
         int rc;

@@ -38,11 +38,11 @@ struct index_free { uint32_t page, pages; };
 
 struct index_file {
         atomic_uint_fast32_t refs;
-        char *path;                             /* immutable */
         struct mutex lock;                      /* of index_class; covers free and end */
-        dev_t dev;                              /* immutable once it is shared, as is ino */
+        /* under index_fd.c's lock, once it is shared */
+        char *path;
+        dev_t dev;
         ino_t ino;
-        /* under index_fd.c's lock */
         int fd;                                 /* -1: closed */
         unsigned users;                         /* readers and writers that use fd now */
         bool superseded;                        /* path is another file now: fd stays open */
@@ -62,7 +62,8 @@ struct index_shared {
         atomic_uint_fast32_t refs;
         struct mutex lock;                      /* of index_class: `recs` and `extent` of all blocks change under it */
         struct index_repair repair;             /* set before blocks are shared */
-        char *path;                             /* for logs */
+        _Atomic(char *) path;                   /* for logs */
+        ARRAY(char *) former;                   /* paths before that; with the mailbox's lock */
         uint64_t logged;                        /* log_once(): damage of one index is one line in 10 s */
 };
 
@@ -138,6 +139,8 @@ int index_file_read(struct index_file *f, void *buf, size_t len, uint64_t offset
 void index_file_shed(struct index_file *f);                             /* close it unless it is in use */
 /* The path is about to be another file's: from now on only the descriptor leads here. */
 void index_file_supersede(struct index_file *f);
+/* The file was copied to `path`, which has the same octets, and goes: from now on that is it. */
+void index_file_move(struct index_file *f, const char *path) EXCLUDES(index_class);
 
 /* ---- index_file.c ---- */
 

@@ -54,6 +54,7 @@ struct logstore {
         uint64_t soon_ms;
         unsigned slow_running;
         atomic_uint closing;                    /* closings that job threads have to do */
+        atomic_uint looking;                    /* logstore_look_begin() */
         bool stopping, house_stopping;
 
         pthread_t sync_threads[SYNC_THREADS_MAX], job_threads[JOB_THREADS], house_thread;
@@ -179,8 +180,38 @@ static void jump_over_shown(struct logstore *ls, struct mailbox *m) EXCLUDES(ope
         open_unlock(ls);
 }
 
-int mailbox_open(struct store *store, const struct mailbox_ident *ident, struct mailbox **mbox_r, struct err *err)
+void logstore_look_begin(struct logstore *ls)
 {
+        atomic_fetch_add(&ls->looking, 1);
+}
+
+void logstore_look_end(struct logstore *ls)
+{
+        atomic_fetch_sub(&ls->looking, 1);
+}
+
+bool logstore_is_looked_at(struct logstore *ls)
+{
+        return atomic_load(&ls->looking) > 0;
+}
+
+/*
+ * Whoever asks may have looked up where the mailbox is before it was moved to another partition. From now on it cannot be: that is done with
+ * mailboxes that are open, and where it is now was said before it was closed.
+ */
+static void look_again(struct mailbox *m, struct mailbox_ident *ident)
+{
+        const char *now = store_mailbox_partition_dir(m->store, m->uniqueid);
+
+        if (!now || strcmp(now, ident->partition_dir) == 0)
+                return;
+        ident->partition_dir = now;
+        mailbox_set_place(m, now);
+}
+
+int mailbox_open(struct store *store, const struct mailbox_ident *asked, struct mailbox **mbox_r, struct err *err)
+{
+        struct mailbox_ident here = *asked, *ident = &here;
         struct logstore *ls = store_logstore(store);
         struct mailbox *m;
         int rc;
@@ -207,6 +238,7 @@ int mailbox_open(struct store *store, const struct mailbox_ident *ident, struct 
         open_unlock(ls);
 
         make_room(ls);
+        look_again(m, ident);
         rc = mailbox_load(m, ident, m->readonly_store ? LOAD_READONLY : 0, NULL, err);
         if (rc == 0)
                 jump_over_shown(ls, m);

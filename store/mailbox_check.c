@@ -166,15 +166,32 @@ static int check_private(struct store *store, const struct mailbox_ident *ident,
         return rc;
 }
 
-int mailbox_check_files(struct store *store, const struct mailbox_ident *ident, struct check_report *report, struct err *err)
+/* Where it is now is looked up when its directory cannot go away any more. */
+static void look_begin(struct store *store, struct mailbox_ident *ident)
 {
-        struct mailbox *open = mailbox_find_open(store, ident->uniqueid);
+        const char *now;
+
+        logstore_look_begin(store_logstore(store));
+        now = store_mailbox_partition_dir(store, ident->uniqueid);
+        if (now)
+                ident->partition_dir = now;
+}
+
+int mailbox_check_files(struct store *store, const struct mailbox_ident *asked, struct check_report *report, struct err *err)
+{
+        struct mailbox *open = mailbox_find_open(store, asked->uniqueid);
+        struct mailbox_ident here = *asked, *ident = &here;
         uint64_t limit = 0;
         int rc;
 
-        if (!open)
-                return check_private(store, ident, 0, report, err);
+        if (!open) {
+                look_begin(store, ident);
+                rc = check_private(store, ident, 0, report, err);
+                logstore_look_end(store_logstore(store));
+                return rc;
+        }
         mailbox_maintain_begin(open);                   /* no segment goes away meanwhile, the index file stays as it is */
+        ident->partition_dir = open->partition_dir;
         rc = mailbox_sync_wait(open, err);
         mailbox_lock(open);
         limit = open->durable_mark;
@@ -299,16 +316,20 @@ static int rebuild_manifest(struct mailbox *m, struct err *err)
         return rc;
 }
 
-static int ensure_manifest(struct store *store, const struct mailbox_ident *ident, struct err *err)
+static int ensure_manifest(struct store *store, struct mailbox_ident *ident, struct err *err)
 {
-        struct mailbox *m = mailbox_alloc(store, NULL, ident);
-        int rc = manifest_read(&m->manifest, m->dir, m->uniqueid, err);
+        struct mailbox *m;
+        int rc;
 
+        look_begin(store, ident);
+        m = mailbox_alloc(store, NULL, ident);
+        rc = manifest_read(&m->manifest, m->dir, m->uniqueid, err);
         if (rc < 0 && (err->code == ERR_CORRUPT || (err->code == ERR_NOTFOUND && fs_exists(m->dir)))) {
                 err_clear(err);
                 rc = rebuild_manifest(m, err);
         }
         mailbox_free(&m);
+        logstore_look_end(store_logstore(store));
         return rc;
 }
 
@@ -349,14 +370,16 @@ static int reload_from_log(struct mailbox *m, const struct mailbox_ident *ident,
         return rc;
 }
 
-int mailbox_reconstruct(struct store *store, const struct mailbox_ident *ident, struct err *err)
+int mailbox_reconstruct(struct store *store, const struct mailbox_ident *asked, struct err *err)
 {
-        struct mailbox *m = mailbox_find_open(store, ident->uniqueid);
+        struct mailbox *m = mailbox_find_open(store, asked->uniqueid);
+        struct mailbox_ident here = *asked, *ident = &here;
         int rc;
 
         if (!m && (ensure_manifest(store, ident, err) < 0 || mailbox_open(store, ident, &m, err) < 0))
                 return -1;
         mailbox_maintain_begin(m);
+        ident->partition_dir = m->partition_dir;        /* where it is, and stays for now */
         rc = reload_from_log(m, ident, err);
         if (rc == 0)
                 rc = mailbox_checkpoint_inner(m, err);

@@ -232,25 +232,23 @@ void segment_set_fd(struct segment *s, int fd)
         atomic_fetch_add(&write_fds, 1);
 }
 
-static int writing_fd(struct mailbox *m, struct segment *seg, struct err *err)
+static int writing_fd(struct segment *seg, struct err *err)
 {
-        struct str path = STR_INIT;
+        const char *path = file_path(seg->file);
 
         if (seg->fd >= 0)
                 return 0;
-        mlog_segment_path(&path, m->dir, seg->info.id);
-        seg->fd = open(path.data, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+        seg->fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
         if (seg->fd < 0 && errno == EMFILE) {
                 file_shed(0);
                 index_fds_shed(0);
-                seg->fd = open(path.data, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+                seg->fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
         }
         if (seg->fd < 0)
-                err_errno(err, errno, "open %s", path.data);
+                err_errno(err, errno, "open %s", path);
         else
                 atomic_fetch_add(&write_fds, 1);
         seg->allocated = seg->end;
-        str_deinit(&path);
         return seg->fd < 0 ? -1 : 0;
 }
 
@@ -305,13 +303,13 @@ static int write_pieces(int fd, struct iovec *iov, int n, uint64_t at, struct er
         return 0;
 }
 
-int segment_write(struct mailbox *m, struct segment *seg, struct iovec *iov, int n, uint64_t at, struct err *err)
+int segment_write(struct segment *seg, struct iovec *iov, int n, uint64_t at, struct err *err)
 {
         uint64_t len = 0;
 
         for (int i = 0; i < n; i++)
                 len += iov[i].iov_len;
-        if (writing_fd(m, seg, err) < 0 || allocate(seg, at + len, err) < 0)
+        if (writing_fd(seg, err) < 0 || allocate(seg, at + len, err) < 0)
                 return -1;
         if (write_pieces(seg->fd, iov, n, at, err) == 0)
                 return 0;
@@ -321,6 +319,41 @@ int segment_write(struct mailbox *m, struct segment *seg, struct iovec *iov, int
         if (ftruncate(seg->fd, (off_t)at) < 0)
                 log_event(LOG_WARN, NULL, "mailbox.truncate", "path=%s errno=%d", file_path(seg->file), errno);
         seg->allocated = at;
+        return -1;
+}
+
+/* What is behind `end` goes … */
+static void cut(struct segment *seg, uint64_t end)
+{
+        if (seg->fd >= 0 && ftruncate(seg->fd, (off_t)end) < 0)
+                log_event(LOG_WARN, NULL, "mailbox.truncate", "path=%s errno=%d", file_path(seg->file), errno);
+        seg->end = end;
+        if (seg->allocated > end)
+                seg->allocated = end;
+}
+
+/* … of the segment that is written, and of its copy. */
+static void truncate_locked(struct mailbox *m, struct segment *seg, uint64_t end) REQUIRES(m->lock, mailbox_class);
+static void truncate_locked(struct mailbox *m, struct segment *seg, uint64_t end)
+{
+        cut(seg, end);
+        if (m->mirror && seg == m->active)
+                cut(m->mirror, end);
+}
+
+/* Into the segment that is written, and its copy, if there is one. */
+static int write_both_locked(struct mailbox *m, const struct iovec *iov, int n, struct err *err) REQUIRES(m->lock, mailbox_class);
+static int write_both_locked(struct mailbox *m, const struct iovec *iov, int n, struct err *err)
+{
+        struct iovec own[2] = { iov[0], n > 1 ? iov[1] : iov[0] };
+        struct segment *seg = m->active;
+
+        must(n <= 2);
+        if (segment_write(seg, own, n, seg->end, err) < 0)
+                return -1;
+        if (!m->mirror || relocation_write_locked(m, iov, n, err) == 0)
+                return 0;
+        truncate_locked(m, seg, seg->end);
         return -1;
 }
 
@@ -336,13 +369,15 @@ static int put_batch_locked(struct mailbox *m, struct mlog_batch *b, uint64_t mo
         struct iovec iov[2];
         int n = mlog_batch_seal(b, &pen, iov);
 
-        if (segment_write(m, seg, iov, n, seg->end, err) < 0)
+        if (write_both_locked(m, iov, n, err) < 0)
                 return -1;
         m->bytes_since_checkpoint += pen.offset - seg->end;
         m->records_since_checkpoint += records;
         if (m->ls)
                 atomic_fetch_add_explicit(&logstore_counts(m->ls)->bytes, pen.offset - seg->end, memory_order_relaxed);
         seg->end = pen.offset;
+        if (m->mirror)
+                m->mirror->end = pen.offset;
         m->seq = pen.seq;
         m->prev_crc = pen.prev_crc;
         m->end_mark = mlog_mark(seg->info.id, seg->end);
@@ -365,6 +400,7 @@ static int switch_segment_locked(struct mailbox *m, struct err *err)
         struct mlog_counters c;
         int rc;
 
+        must(!m->mirror);                               /* whoever copies is maintaining, and has used up what was prepared */
         state_counters(m, &c);
         c.prev_segment = old->info.id;
         c.prev_end = old->end;
@@ -412,9 +448,7 @@ int mailbox_write_locked(struct mailbox *m, struct mlog_batch *b, uint64_t modse
                 goto failed;
         if (state_apply_batch(m, b, err) < 0 || (c->also && c->also(m, c->also_ctx, m->seq - 1, err) < 0)) {
                 /* The index could not be read: what was just written must not come back when it can. */
-                if (ftruncate(seg->fd, (off_t)end) < 0)
-                        log_event(LOG_ERROR, NULL, "mailbox.truncate", "path=%s errno=%d", file_path(seg->file), errno);
-                seg->end = end;
+                truncate_locked(m, seg, end);
                 m->seq = seq;
                 m->prev_crc = prev_crc;
                 m->end_mark = mlog_mark(seg->info.id, end);
@@ -451,34 +485,51 @@ struct sync_set {
         struct segment *seg;
         uint64_t end;
         int fd;
+        const char *partition;                  /* its directory: stays as long as the mailbox */
+        bool copy;                              /* the one that is being made in another partition */
 };
 
-/* What has to be synced now, oldest first. */
-static uint32_t gather_locked(struct mailbox *m, struct sync_set **set_r, struct err *err) REQUIRES(m->lock, mailbox_class);
-static uint32_t gather_locked(struct mailbox *m, struct sync_set **set_r, struct err *err)
+/* What has to be synced now, oldest first, a copy last. After an error *bad_r is the partition that it is about. */
+static uint32_t gather_locked(struct mailbox *m, struct sync_set **set_r, const char **bad_r, struct err *err)
+        REQUIRES(m->lock, mailbox_class);
+static uint32_t gather_locked(struct mailbox *m, struct sync_set **set_r, const char **bad_r, struct err *err)
 {
+        struct sync_set *set = xmalloc((m->segs_n + 2) * sizeof *set);
+        struct err why = ERR_INIT;
         uint32_t n = 0;
 
-        *set_r = xmalloc((m->segs_n + 1) * sizeof **set_r);
+        *set_r = set;
         for (uint32_t i = 0; i < m->segs_n; i++) {
                 struct segment *seg = m->segs[i];
 
                 if (seg->durable >= seg->end)
                         continue;
-                if (writing_fd(m, seg, err) < 0)
-                        continue;
-                (*set_r)[n++] = (struct sync_set){ segment_ref(seg), seg->end, seg->fd };
+                if (writing_fd(seg, err) < 0)
+                        *bad_r = m->partition_dir;
+                else
+                        set[n++] = (struct sync_set){ segment_ref(seg), seg->end, seg->fd, m->partition_dir, false };
+        }
+        if (!m->mirror || m->mirror->durable >= m->mirror->end)
+                return n;
+        if (writing_fd(m->mirror, &why) == 0) {
+                set[n++] = (struct sync_set){ segment_ref(m->mirror), m->mirror->end, m->mirror->fd, relocation_partition(m->relocation), true };
+        } else if (m->mirror_counts) {
+                *bad_r = relocation_partition(m->relocation);
+                err_copy(err, &why);
+        } else {
+                relocation_failed_locked(m, &why);
         }
         return n;
 }
 
-static int sync_segments(struct mailbox *m, struct sync_set *set, uint32_t n, struct err *err)
+/* Returns how many were synced before one failed. */
+static uint32_t sync_segments(struct mailbox *m, struct sync_set *set, uint32_t n, struct err *err)
 {
         uint64_t began = clock_mono_us();
-        int rc = 0;
+        uint32_t done = 0;
 
-        for (uint32_t i = 0; i < n && rc == 0; i++)
-                rc = fs_datasync(set[i].fd, file_path(set[i].seg->file), err);
+        while (done < n && fs_datasync(set[done].fd, file_path(set[done].seg->file), err) == 0)
+                done++;
         if (m->ls) {
                 struct logstore_counts *counts = logstore_counts(m->ls);
                 uint64_t us = clock_mono_us() - began;
@@ -490,7 +541,7 @@ static int sync_segments(struct mailbox *m, struct sync_set *set, uint32_t n, st
                 atomic_fetch_add_explicit(&counts->sync_us, us, memory_order_relaxed);
                 atomic_fetch_add_explicit(&counts->sync_buckets[bucket], 1, memory_order_relaxed);
         }
-        return rc;
+        return done;
 }
 
 void mailbox_sync(struct mailbox *m)
@@ -498,29 +549,37 @@ void mailbox_sync(struct mailbox *m)
         struct commit_list done = { NULL, NULL };
         struct err err = ERR_INIT;
         struct sync_set *set;
+        const char *bad = NULL;
         uint64_t mark, modseq;
-        bool news, again, forget, partition_failed = false;
-        uint32_t n;
-        int rc;
+        bool news, again, forget, ok, tried, failed = false;
+        uint32_t n, synced = 0;
 
         mailbox_lock(m);
         while (m->syncing)
                 cond_wait(&m->synced, &m->lock);
         m->syncing = true;
-        n = gather_locked(m, &set, &err);
+        n = gather_locked(m, &set, &bad, &err);
         mark = m->end_mark;
         modseq = index_counters(m->ix)->highestmodseq;
-        rc = err.code ? -1 : 0;
+        ok = tried = err.code == 0;
         mailbox_unlock(m);
 
-        if (rc == 0 && n)
-                rc = sync_segments(m, set, n, &err);
+        if (ok && n) {
+                synced = sync_segments(m, set, n, &err);
+                ok = synced == n;
+                bad = ok ? NULL : set[synced].partition;
+        }
 
         mailbox_lock(m);
         m->syncing = false;
         cond_broadcast(&m->synced);
-        if (rc == 0) {
-                for (uint32_t i = 0; i < n && !m->failed; i++)
+        if (!ok && tried && set[synced].copy && !(m->mirror == set[synced].seg && m->mirror_counts)) {
+                if (m->mirror == set[synced].seg)
+                        relocation_failed_locked(m, &err);
+                ok = true;                              /* all that stands before it is the mailbox's, and on the disk */
+        }
+        if (ok) {
+                for (uint32_t i = 0; i < synced && !m->failed; i++)
                         if (set[i].end > set[i].seg->durable)
                                 set[i].seg->durable = set[i].end;
                 if (mark > m->durable_mark && !m->failed)
@@ -529,7 +588,7 @@ void mailbox_sync(struct mailbox *m)
                         m->durable_modseq = modseq;
         } else if (!m->failed) {
                 mailbox_fail_locked(m, &err, true);
-                partition_failed = true;
+                failed = true;
         }
         news = publish_locked(m, &done);
         again = m->hard_pending > 0 && m->durable_mark < m->end_mark && !m->failed;
@@ -541,9 +600,9 @@ void mailbox_sync(struct mailbox *m)
         for (uint32_t i = 0; i < n; i++)
                 segment_unref(&set[i].seg);
         free(set);
-        if (partition_failed)
-                store_partition_fail(m->store, m->partition_dir, &err);
-        mailbox_complete(m, &done, news || partition_failed);
+        if (bad)
+                store_partition_fail(m->store, bad, &err);
+        mailbox_complete(m, &done, news || failed);
         if (again && logstore_threaded(m->ls))
                 logstore_want_sync(m->ls, m, false);
         if (forget)
@@ -700,6 +759,8 @@ void mailbox_fail_locked(struct mailbox *m, const struct err *why, bool partitio
                 if (seg->durable < seg->end && seg->fd >= 0 && ftruncate(seg->fd, (off_t)seg->durable) < 0)
                         log_event(LOG_WARN, NULL, "mailbox.truncate", "path=%s errno=%d", file_path(seg->file), errno);
         }
+        if (m->mirror && m->mirror->fd >= 0 && ftruncate(m->mirror->fd, (off_t)m->active->durable) < 0)
+                log_event(LOG_WARN, NULL, "mailbox.truncate", "path=%s errno=%d", file_path(m->mirror->file), errno);
         if (m->maintaining)                             /* somebody is at the index or the manifest: mailbox_maintain_end() */
                 m->reload_wanted = true;
         else
@@ -856,6 +917,8 @@ static void close_fds_locked(struct mailbox *m)
                 if (seg->durable >= seg->end)
                         segment_close_fd(seg);
         }
+        if (m->mirror && !m->syncing && m->mirror->durable >= m->mirror->end)
+                segment_close_fd(m->mirror);
 }
 
 void mailbox_close_fds(struct mailbox *m)

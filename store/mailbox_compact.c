@@ -188,7 +188,7 @@ static int flush(struct compaction *c, struct err *err)
                 c->moved.v[i].new_offset += c->out->end;
         c->moved_in_batch = 0;
         n = mlog_batch_seal(&c->batch, &pen, iov);
-        if (segment_write(c->m, c->out, iov, n, c->out->end, err) < 0)
+        if (segment_write(c->out, iov, n, c->out->end, err) < 0)
                 return -1;
         c->out->end = pen.offset;
         c->seq = pen.seq;

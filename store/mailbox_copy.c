@@ -163,9 +163,17 @@ static int copy_blob(struct carry *t, const struct mlog_message *f, uint32_t *nu
         struct blob_pin *pin;
         int rc;
 
-        str_printf(&path, "%s/", t->from->dir);
-        blob_name(&path, f->guid, f->blob_number);
-        rc = blob_place(t->to, path.data, f->guid, f->size, number_r, err);
+        for (;;) {
+                const char *dir = t->from->dir;
+
+                str_printf(&path, "%s/", dir);
+                blob_name(&path, f->guid, f->blob_number);
+                rc = blob_place(t->to, path.data, f->guid, f->size, number_r, err);
+                if (rc == 0 || dir == t->from->dir)
+                        break;
+                err_clear(err);                         /* its mailbox has gone to another partition meanwhile */
+                str_clear(&path);
+        }
         str_deinit(&path);
         if (rc == 0) {
                 pin = ARRAY_PUSH(&t->pins);
@@ -367,7 +375,7 @@ static int side_flush(struct carry *t, struct err *err)
                 return -1;
         new_annots_number(&t->annots, &t->batch, pen.first_uid);
         n = mlog_batch_seal(&t->batch, &pen, iov);
-        if (segment_write(t->to, s, iov, n, s->end, err) < 0)
+        if (segment_write(s, iov, n, s->end, err) < 0)
                 return -1;
         for (size_t i = 0; i < t->annots.list.n; i++) {
                 struct side_annot *side = ARRAY_PUSH(&t->side_annots);

@@ -385,18 +385,24 @@ static void try_partition(void *ctx, const char *name, const char *dir, bool rea
 
 /*
  * The target's files, read without opening it: its own opening may be going on in another thread, so it is read again until its manifest
- * stayed the same meanwhile. Where it is now is looked for in all partitions: they, and the mailbox, may have been moved since the
- * intent was written. A target that is nowhere was deleted. One that is damaged leaves the messages where they are for now: whether it has them is
- * known when it was reconstructed, and the next opening settles it.
+ * stayed the same meanwhile. Where it is now the list of mailboxes says; should it not know, it is looked for in all partitions: they, and
+ * the mailbox, may have been moved since the intent was written. A target that is nowhere was deleted. One that is damaged leaves the
+ * messages where they are for now: whether it has them is known when it was reconstructed, and the next opening settles it.
  */
 static int peek_files(struct mailbox *m, const struct move_note *note, enum peeked *state_r, struct err *err)
 {
         struct partition_search search = { .uniqueid = note->move.other };
         struct mailbox_ident ident = { .uniqueid = note->move.other, .name = note->move.other };
+        const char *now;
         int rc = 0;
 
         *state_r = PEEK_ABSENT;
-        store_each_partition(m->store, try_partition, &search);
+        logstore_look_begin(store_logstore(m->store));
+        now = store_mailbox_partition_dir(m->store, note->move.other);
+        if (now)
+                try_partition(&search, NULL, now, false, NULL);
+        if (!search.found)
+                store_each_partition(m->store, try_partition, &search);
         ident.partition_dir = search.found;
         for (int attempt = 0; search.found && attempt < 5; attempt++) {
                 struct mailbox *other = mailbox_alloc(m->store, NULL, &ident);
@@ -420,6 +426,7 @@ static int peek_files(struct mailbox *m, const struct move_note *note, enum peek
                 if (rc == 0)
                         rc = err_set(err, ERR_BUSY, "mailbox %s does not hold still", note->move.other);
         }
+        logstore_look_end(store_logstore(m->store));
         free(search.found);
         if (rc < 0 && (err->code == ERR_CORRUPT || err->code == ERR_NOTFOUND)) {
                 log_event(LOG_ERROR, NULL, "mailbox.settle", "uniqueid=%s target=%s reason=\"%s\"", m->uniqueid, note->move.other, err->text);

@@ -32,19 +32,34 @@ void mailbox_dir(struct str *out, const char *partition_dir, const char *uniquei
 
 /* ---- the object ---- */
 
+static void set_place(struct mailbox *m, _Atomic(char *) *place, struct str *value)
+{
+        char *former = atomic_exchange(place, str_take(value));
+
+        if (former)
+                *ARRAY_PUSH(&m->former_places) = former;
+}
+
+void mailbox_set_place(struct mailbox *m, const char *partition_dir)
+{
+        struct str s = STR_INIT;
+
+        str_append_str(&s, partition_dir);
+        set_place(m, &m->partition_dir, &s);
+        mailbox_dir(&s, partition_dir, m->uniqueid);
+        set_place(m, &m->dir, &s);
+        str_printf(&s, "%s/index", m->dir);
+        set_place(m, &m->index_path, &s);
+}
+
 struct mailbox *mailbox_alloc(struct store *store, struct logstore *ls, const struct mailbox_ident *ident)
 {
         struct mailbox *m = xcalloc(1, sizeof *m);
-        struct str dir = STR_INIT;
 
         m->store = store;
         m->ls = ls;
         m->uniqueid = xstrdup(ident->uniqueid);
-        m->partition_dir = xstrdup(ident->partition_dir);
-        mailbox_dir(&dir, ident->partition_dir, ident->uniqueid);
-        m->dir = str_take(&dir);
-        str_printf(&dir, "%s/index", m->dir);
-        m->index_path = str_take(&dir);
+        mailbox_set_place(m, ident->partition_dir);
         atomic_init(&m->refs, 1);
         atomic_init(&m->deleted, false);
         atomic_init(&m->name, xstrdup(ident->name ? ident->name : ident->uniqueid));
@@ -53,6 +68,7 @@ struct mailbox *mailbox_alloc(struct store *store, struct logstore *ls, const st
         mutex_init(&m->watch_lock);
         cond_init(&m->maintained);
         cond_init(&m->synced);
+        cond_init(&m->placed);
         uidset_init(&m->moving);
         m->blobs = table_create();
         m->blob_pins = table_create();
@@ -102,7 +118,7 @@ void mailbox_free(struct mailbox **mp)
         *mp = NULL;
         if (!m)
                 return;
-        must(!m->commits.head && !m->watches);
+        must(!m->commits.head && !m->watches && !m->relocation);
         mailbox_unload(m);
         view_unref(&m->view);
         for (size_t pos = 0; table_next(m->blobs, &pos, &key, &value);) {
@@ -125,6 +141,10 @@ void mailbox_free(struct mailbox **mp)
         mutex_deinit(&m->watch_lock);
         cond_deinit(&m->maintained);
         cond_deinit(&m->synced);
+        cond_deinit(&m->placed);
+        for (size_t i = 0; i < m->former_places.n; i++)
+                free(m->former_places.v[i]);
+        ARRAY_FREE(&m->former_places);
         free(m->uniqueid);
         free(m->partition_dir);
         free(m->dir);
@@ -216,7 +236,7 @@ int segment_begin(struct mailbox *m, uint64_t id, bool counters, struct segment 
                 mlog_batch_init(&b);
                 mlog_batch_add(&b, &b.body, MLOG_COUNTERS, &c, sizeof c, NULL, 0, NULL, 0, 0);
                 n = mlog_batch_seal(&b, &pen, iov);
-                rc = segment_write(m, s, iov, n, s->end, err);
+                rc = segment_write(s, iov, n, s->end, err);
                 mlog_batch_deinit(&b);
                 if (rc == 0) {
                         s->end = pen.offset;
@@ -947,19 +967,26 @@ void mailbox_set_view(struct mailbox *m)
         m->view_stale = false;
 }
 
-/* A block of the index is damaged: read the log for it. With or without the mailbox's lock, so nothing of `m` but what is immutable
- * is used: a second, private mailbox is loaded from the files. */
+/* A block of the index is damaged: read the log for it. With or without the mailbox's lock, so nothing of `m` but what is immutable, or
+ * atomic, is used: a second, private mailbox is loaded from the files. */
 static int repair_block(void *ctx, uint32_t first_uid, uint32_t last_uid, struct index_rec *recs, uint32_t max, uint32_t *n_r,
                         struct err *err)
 {
         struct mailbox *m = ctx, *other;
-        struct mailbox_ident ident = { .uniqueid = m->uniqueid, .partition_dir = m->partition_dir, .name = m->uniqueid };
+        struct mailbox_ident ident = { .uniqueid = m->uniqueid, .name = m->uniqueid };
         struct index_iter it;
         int rc;
 
         *n_r = 0;
-        other = mailbox_alloc(m->store, NULL, &ident);
-        rc = mailbox_load(other, &ident, LOAD_REBUILD | LOAD_READONLY, NULL, err);
+        for (;;) {
+                ident.partition_dir = m->partition_dir;
+                other = mailbox_alloc(m->store, NULL, &ident);
+                rc = mailbox_load(other, &ident, LOAD_REBUILD | LOAD_READONLY, NULL, err);
+                if (rc == 0 || ident.partition_dir == m->partition_dir)
+                        break;
+                mailbox_free(&other);                   /* it was on its way to another partition */
+                err_clear(err);
+        }
         if (rc == 0) {
                 index_iter_init(&it, other->ix, first_uid);
                 it.upto_uid = last_uid;

@@ -19,6 +19,7 @@
 #include "store/mime.h"
 #include "store/mlog.h"
 #include "store/quota.h"
+#include "store/relocation.h"
 #include "store/store.h"
 #include "util/array.h"
 #include "util/fs.h"
@@ -160,8 +161,13 @@ struct mailbox {
         /* immutable */
         struct store *store;
         struct logstore *ls;                    /* NULL: private to a check */
-        char *uniqueid, *partition_dir, *dir, *index_path;
+        char *uniqueid;
         bool readonly_store;                    /* look only: nothing is written */
+
+        /* Where it is: changes under the lock, by mailbox_set_place() only; what they pointed to stays until the end. Who goes there without the
+         * lock, not `maintaining` and finds nothing, looks whether they have changed. */
+        _Atomic(char *) partition_dir, dir, index_path;
+        ARRAY(char *) former_places;            /* under the lock */
 
         atomic_uint refs;
         atomic_bool deleted;
@@ -207,6 +213,11 @@ struct mailbox {
         uint32_t checked_words;
         struct table *blobs;                    /* file name → struct blob_file: those read since load */
         struct table *blob_pins;                /* file name → count: linked, record not yet written */
+        struct relocation *relocation;          /* it is being copied to another partition: blobs are placed there too, and none are removed */
+        unsigned placing_here;                  /* calls of blob_place() that began before that */
+        struct cond placed;
+        struct segment *mirror;                 /* … the copy of `active`: every batch is written to both, and synced in both */
+        bool mirror_counts;                     /* its failing is the mailbox's; else there is no copy then */
         uint64_t records_since_checkpoint, bytes_since_checkpoint;
         bool syncing;                           /* a thread is in fdatasync for this mailbox */
         struct cond synced;
@@ -231,6 +242,9 @@ struct mailbox {
         uint64_t cold_since_ms;
         enum { MB_OPENING, MB_OPEN, MB_CLOSING } phase;
 };
+
+/* The three strings, for this partition. Lock held, or nobody else has the mailbox. */
+void mailbox_set_place(struct mailbox *m, const char *partition_dir);
 
 static inline void mailbox_lock(struct mailbox *m) ACQUIRE(m->lock, mailbox_class);
 static inline void mailbox_lock(struct mailbox *m) NO_TSA
@@ -331,7 +345,7 @@ void mailbox_sync(struct mailbox *m) EXCLUDES(mailbox_class);
 /* Block until all that was written before is on disk. Job threads. */
 int mailbox_sync_wait(struct mailbox *m, struct err *err) EXCLUDES(mailbox_class);
 /* Write octets at the end of a segment, growing it in chunks. ERR_NOSPACE, ERR_IO: nothing is there then. */
-int segment_write(struct mailbox *m, struct segment *seg, struct iovec *iov, int n, uint64_t at, struct err *err);
+int segment_write(struct segment *seg, struct iovec *iov, int n, uint64_t at, struct err *err);
 /* Something failed that memory cannot be trusted after: fail waiters, go back to what is on disk. */
 void mailbox_fail_locked(struct mailbox *m, const struct err *why, bool partition) REQUIRES(m->lock, mailbox_class);
 void mailbox_complete(struct mailbox *m, struct commit_list *done, bool notify) EXCLUDES(mailbox_class);
@@ -537,6 +551,24 @@ struct stage_content {
 void stage_content(const struct stage *stage, struct stage_content *c_r);
 int stage_sync(struct stage *stage, struct err *err);                           /* fdatasync of the file, once */
 
+/* ---- mailbox_relocate.c (relocation.h) ---- */
+
+const char *relocation_partition(const struct relocation *r);   /* the target's directory; stays as long as the mailbox */
+/* The copy of what was just written to `active`; it cannot be written or synced, and does not count. */
+int relocation_write_locked(struct mailbox *m, const struct iovec *iov, int n, struct err *err) REQUIRES(m->lock, mailbox_class);
+void relocation_failed_locked(struct mailbox *m, const struct err *err) REQUIRES(m->lock, mailbox_class);
+/* Where a blob has to be placed; then that it was, or was not. */
+struct blob_places {
+        const char *partition_dir, *dir;        /* as long as the mailbox */
+        const char *also;                       /* NULL: nowhere else */
+};
+void relocation_placing(struct mailbox *m, struct blob_places *places_r) EXCLUDES(mailbox_class);
+void relocation_placed(struct mailbox *m, const struct blob_places *places) EXCLUDES(mailbox_class);
+/* … and that it could not be placed in the other one. 0: that is the copy's failure only. */
+int relocation_blob_failed(struct mailbox *m, const struct blob_places *places, const struct err *err, bool sync_failed) EXCLUDES(mailbox_class);
+/* Link, or copy and sync, a blob from directory to directory. One that is there already is the same. */
+int blob_copy(const char *from, const char *to, uint64_t *octets, struct err *err);
+
 /* ---- logstore.c ---- */
 
 /* Run on a job thread (without threads: here and now). */
@@ -562,5 +594,10 @@ struct change_feed *logstore_feed(struct logstore *ls);
 void mailbox_maintain(struct mailbox *m, bool old);
 struct logstore_counts *logstore_counts(struct logstore *ls);
 void logstore_unref(struct logstore *ls, struct mailbox *m) EXCLUDES(open_class);
+/* Around reading a mailbox's files without having it open; where they are is looked up in between. No directory that a mailbox has left is
+ * removed meanwhile. */
+void logstore_look_begin(struct logstore *ls);
+void logstore_look_end(struct logstore *ls);
+bool logstore_is_looked_at(struct logstore *ls);
 
 #endif

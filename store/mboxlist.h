@@ -82,8 +82,8 @@ int mboxlist_delete(struct mboxlist *ml, const char *name, bool immediately, str
 /* A whole tree or user, in one transaction. */
 int mboxlist_delete_tree(struct mboxlist *ml, const char *name, bool immediately, struct err *err) EXCLUDES(names_class);
 /*
- * Rename a mailbox and (with_children) all below it, in one transaction. Unique ids, UIDs and uidvalidity stay. `partition` NULL:
- * where they are. ERR_EXISTS, ERR_NOTFOUND, ERR_BADNAME. INBOX is special and the caller's business (RFC 9051 6.3.6: move the
+ * Rename a mailbox and (with_children) all below it, in one transaction. Unique ids, UIDs and uidvalidity stay. `partition` NULL, or
+ * where they are: not both at once (ERR_UNSUPPORTED; mboxlist_move()). ERR_EXISTS, ERR_NOTFOUND, ERR_BADNAME. INBOX is special and the caller's business (RFC 9051 6.3.6: move the
  * messages to a new mailbox).
  */
 int mboxlist_rename(struct mboxlist *ml, const char *from, const char *to, bool with_children, const char *partition,
@@ -91,6 +91,21 @@ int mboxlist_rename(struct mboxlist *ml, const char *from, const char *to, bool 
 /* What a client asks for: with all below it, and missing names above the new one become mailboxes (RFC 9051 6.3.6). */
 int mboxlist_rename_tree(struct mboxlist *ml, const char *from, const char *to, const char *partition, struct err *err)
         EXCLUDES(names_class);
+/*
+ * To another partition, while they are used: nobody sees anything of it. Up to 1,000 mailboxes at a time go together, in one transaction;
+ * after an error or a stop those that went are there, and the rest is where it was. Takes as long as copying does; mailboxes that arrive in
+ * the tree meanwhile go along. ERR_EXISTS: all of it is there. ERR_NOTFOUND, ERR_NOSPACE, ERR_IO, ERR_READONLY, ERR_BUSY: stopped.
+ */
+struct mboxlist_move {
+        const char *name;                       /* internal; with children "user" is all users */
+        bool with_children;
+        const char *partition;
+        const char *from;                       /* only those in this partition; NULL: all */
+        bool (*stopped)(void *ctx);             /* asked now and then, by the thread that calls; NULL: never */
+        void (*moved)(void *ctx, const struct mbentry *from, const char *to, uint64_t octets);  /* one is there; NULL: not told */
+        void *ctx;
+};
+int mboxlist_move(struct mboxlist *ml, const struct mboxlist_move *what, struct err *err) EXCLUDES(names_class);
 /* The owner keeps implicit_owner_rights whatever is asked for: they stay in the list, where others see them. */
 int mboxlist_set_acl(struct mboxlist *ml, const char *name, const char *identifier, int acl_mode, uint32_t rights, struct err *err)
         EXCLUDES(names_class);

@@ -319,6 +319,7 @@ int mboxlist_open(struct store *store, struct db *db, struct mboxlist **ml_r, ui
         mem_init(&ml->mem);
         for (size_t i = 0; i < ARRAY_LEN(ml->stripes); i++)
                 mutex_init(&ml->stripes[i]);
+        mutex_init(&ml->moving);
         *damaged_r = 0;
         if (db && load(ml, damaged_r, err) < 0) {
                 mboxlist_close(&ml);
@@ -338,6 +339,7 @@ void mboxlist_close(struct mboxlist **mlp)
         mem_deinit(&ml->mem);
         for (size_t i = 0; i < ARRAY_LEN(ml->stripes); i++)
                 mutex_deinit(&ml->stripes[i]);
+        mutex_deinit(&ml->moving);
         free(ml);
 }
 

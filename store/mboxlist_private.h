@@ -67,6 +67,7 @@ struct name_change {
 struct removal {
         const char *uniqueid, *partition;
         bool settled;                           /* the entry is there now: forget it */
+        bool moved;                             /* the mailbox goes on, in another partition */
 };
 struct name_changes {
         ARRAY(struct name_change) list;
@@ -83,6 +84,8 @@ struct mboxlist {
         struct db *db;                          /* NULL: readonly without a table yet */
         struct mem mem;
         struct mutex stripes[32];
+        struct mutex moving;                    /* whoever moves mailboxes to another partition; taken before the stripes */
+        atomic_bool is_moving;                  /* changed with all stripes of the mailboxes that are moved */
         atomic_uint_fast64_t modseq;            /* of the newest change of any folder */
         atomic_uint_fast32_t last_uidvalidity;  /* of any mailbox of this store, living or remembered */
 };
@@ -90,6 +93,14 @@ struct mboxlist {
 /* Load everything. Unreadable records are logged and counted in *damaged_r; ERR_CORRUPT only when nothing can be read. */
 int mboxlist_open(struct store *store, struct db *db, struct mboxlist **ml_r, uint64_t *damaged_r, struct err *err);
 void mboxlist_close(struct mboxlist **ml);
+#define DB_RESTORED_KEY SPAN("!restored")       /* in a table that came back from a dump (store_db.c) */
+/* If the list is one, mailboxes may have been moved to other partitions since: they are listed where they are. Before anything is opened, or
+ * removed. (mboxlist_move.c) */
+int mboxlist_after_restore(struct mboxlist *ml, struct err *err) EXCLUDES(names_class);
+/* The partition of that name has the newest directory of this mailbox; NULL: none has one. */
+const char *mboxlist_newest_place(struct mboxlist *ml, const struct mbentry *e);
+/* List it there. */
+int mboxlist_set_partition(struct mboxlist *ml, const struct mbentry *e, const char *partition, struct err *err) REQUIRES(names_class);
 /* Commit the changes, then show them, then publish. */
 int mboxlist_commit(struct mboxlist *ml, struct name_changes *changes, struct err *err) REQUIRES(names_class);
 /* What is remembered of a name that is not there (its uidvalidity), 0: nothing. -1 with err. */
@@ -105,8 +116,15 @@ void changes_removal(struct name_changes *changes, const struct mbentry *e, bool
 int removals_write(struct store *store, struct db_txn *txn, const struct name_changes *changes, struct err *err);
 /* A directory is about to be made for an entry that is not committed yet. Not synced: it goes to the disk with the next commit. */
 int removal_announce(struct mboxlist *ml, const struct mbentry *e, struct err *err);
-bool removal_pending(struct mboxlist *ml, const char *uniqueid);
-/* Forget what is done; with `remove` (at start, when nobody has anything open) do what is not. */
+/* The entry is in another partition from now on. */
+void changes_moved(struct name_changes *changes, const struct mbentry *from, const struct mbentry *to);
+/* These mailboxes (their unique ids) will get directories in this partition, or did not, or have none any more. The former is synced. */
+int removals_announce(struct mboxlist *ml, const char *const *uniqueids, size_t n, const char *partition, struct err *err);
+int removals_forget(struct mboxlist *ml, const char *const *uniqueids, size_t n, const char *partition, struct err *err);
+/* May this mailbox's directory in this partition be one that is on its way? */
+bool removal_pending(struct mboxlist *ml, const char *uniqueid, const char *partition);
+/* Forget what is done; with `remove` (at start, when nobody has anything open) do what is not. What mailboxes left that were moved goes as
+ * soon as nobody reads it. */
 int mboxlist_settle_removals(struct mboxlist *ml, bool remove, struct err *err) EXCLUDES(names_class);
 
 /* ---- mboxlist_ops.c ---- */

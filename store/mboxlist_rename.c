@@ -82,7 +82,7 @@ static int rename_one(struct rename *r, const struct mbentry *e, struct err *err
                 if (names_writable(r->ml, e->partition, err) < 0)
                         return -1;
                 if (r->partition && strcasecmp(r->partition, e->partition) != 0)
-                        return err_set(err, ERR_UNSUPPORTED, "moving a mailbox to another partition is not built yet");
+                        return err_set(err, ERR_UNSUPPORTED, "a mailbox is renamed or goes to another partition, not both at once");
         }
         renamed.name = (char *)(uintptr_t)name;
         renamed.foldermodseq = names_next_modseq(r->ml);
@@ -177,8 +177,7 @@ static int rename_names(struct mboxlist *ml, const char *from, const char *to, b
                 return err_set(err, ERR_BADNAME, "nothing is renamed below %s by hand",
                                conf_str(store_conf(ml->store), NULL, "deletedprefix"));
         if (strcmp(from, to) == 0)
-                return err_set(err, partition ? ERR_UNSUPPORTED : ERR_EXISTS,
-                               partition ? "moving a mailbox to another partition is not built yet" : "that is its name already");
+                return err_set(err, ERR_EXISTS, "that is its name already");
         if (mailname_is_below(to, from))
                 return err_set(err, ERR_BADNAME, "a mailbox cannot be renamed below itself");
         changes_init(&r.changes);

@@ -78,7 +78,7 @@ static int open_all(struct store *store, struct conf *conf, struct err *err)
         str_deinit(&path);
         if (rc < 0 || store_stamp(store, err) < 0 || store_add_partitions(store, conf, err) < 0 || store_begin(store, err) < 0 ||
             store_open_databases(store, err) < 0 || mboxlist_open(store, store->mailboxes_db, &store->ml, &damaged, err) < 0 ||
-            mboxlist_settle_removals(store->ml, true, err) < 0 || subs_create(store, &store->subs, err) < 0 ||
+            mboxlist_after_restore(store->ml, err) < 0 || mboxlist_settle_removals(store->ml, true, err) < 0 || subs_create(store, &store->subs, err) < 0 ||
             seens_create(store, &store->seens) < 0 || annot_users_open(store, &store->annot_users, err) < 0 ||
             quotas_open(store, &store->quotas, err) < 0 || duplicates_create(store, &store->duplicates) < 0 ||
             logstore_open(store, err) < 0)
@@ -301,6 +301,22 @@ const char *store_partition_dir(struct store *store, const char *partition)
         struct store_partition *p = partition_named(store, partition);
 
         return p ? p->dir : NULL;
+}
+
+const char *store_partition_name(struct store *store, const char *partition)
+{
+        struct store_partition *p = partition_named(store, partition);
+
+        return p ? p->name : NULL;
+}
+
+const char *store_mailbox_partition_dir(struct store *store, const char *uniqueid)
+{
+        const struct mbentry *e = store->ml ? mboxlist_find_uniqueid(store->ml, uniqueid) : NULL;
+        const char *dir = e && e->type == MBTYPE_NORMAL ? store_partition_dir(store, e->partition) : NULL;
+
+        mbentry_unref(&e);
+        return dir;
 }
 
 static uint64_t free_bytes(const char *dir)

@@ -61,6 +61,10 @@ void store_mailbox_loaded(struct mailbox *mbox);                        /* it is
 uint32_t store_epoch(struct store *store);
 /* The absolute directory of a partition, NULL when there is none of that name. Pointer lives as long as the store. */
 const char *store_partition_dir(struct store *store, const char *partition);
+/* Its name as it is configured: they are found in any case. NULL as above. */
+const char *store_partition_name(struct store *store, const char *partition);
+/* The directory of the partition where this mailbox is, by the list of mailboxes, now; NULL: it lists none that has such a partition. */
+const char *store_mailbox_partition_dir(struct store *store, const char *uniqueid);
 enum expunge_mode { EXPUNGE_DELAYED, EXPUNGE_SEMIDELAYED, EXPUNGE_IMMEDIATE };
 enum expunge_mode store_expunge_mode(struct store *store);              /* as configured now: see mailbox_expunged() */
 /* Where a new mailbox goes when nobody says: `defaultpartition`, else the one with the most free space that takes changes. */

@@ -3,7 +3,7 @@
  *
  * A table is ours when it has the key "!format". One without it was made anew by db_open() – the file had been removed, or the whole
  * environment was set aside because it could not be recovered – and gets the last dump's records, and then that key, before it is used.
- * So whatever is interrupted is done again at the next start.
+ * "!restored" in mailboxes.db says so until mboxlist_after_restore() has seen to it. So whatever is interrupted is done again at the next start.
  *
  * Two nets below the environment, renewed by store_db_checkpoint():
  *   db.backup/tables/   copies of the tables, with all log files since then kept in db/: when an environment cannot be recovered, as after
@@ -42,12 +42,18 @@ static void copies_path(struct store *store, const char *suffix, struct str *pat
         str_printf(path, "%s/db.backup/tables%s", store->configdir, suffix);
 }
 
+static int put_restored(struct db_txn *txn, void *table, struct err *err)
+{
+        return db_put(table, txn, DB_RESTORED_KEY, SPAN(""), err);
+}
+
 /* From the newest dump that is whole. None at all is fine: the table is a new one. */
 static int restore(struct store *store, struct db *db, const char *table, struct err *err)
 {
         static const char *const suffixes[] = { "", ".1" };
         struct str path = STR_INIT;
         bool any = false, done = false;
+        int rc = -1;
 
         for (size_t i = 0; !done && i < ARRAY_LEN(suffixes); i++) {
                 struct err mine = ERR_INIT;
@@ -57,6 +63,9 @@ static int restore(struct store *store, struct db *db, const char *table, struct
                 if (!fs_exists(path.data))
                         continue;
                 any = true;
+                /* Before the records: they bring the key "!format" along. */
+                if (strcmp(table, "mailboxes.db") == 0 && db_run(store->env, false, put_restored, db, err) < 0)
+                        goto out;
                 if (db_restore(db, path.data, &records, &mine) == 0) {
                         done = true;
                         log_event(LOG_ERROR, NULL, "db.restored",
@@ -66,10 +75,10 @@ static int restore(struct store *store, struct db *db, const char *table, struct
                         log_event(LOG_ERROR, NULL, "db.restore", "from=%s reason=\"%s\"", path.data, mine.text);
                 }
         }
+        rc = any && !done ? err_set(err, ERR_CORRUPT, "table %s is lost and none of its dumps is whole", table) : 0;
+out:
         str_deinit(&path);
-        if (any && !done)
-                return err_set(err, ERR_CORRUPT, "table %s is lost and none of its dumps is whole", table);
-        return 0;
+        return rc;
 }
 
 /* Every page is read once: damage is to be found now, while there is something to be done about it. */

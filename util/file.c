@@ -11,12 +11,14 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "util/array.h"
 #include "util/fs.h"
 #include "util/lock.h"
 #include "util/must.h"
 
 struct file {
-        char *path;                             /* immutable; NULL only with a given descriptor */
+        _Atomic(char *) path;                   /* NULL only with a given descriptor; written under shed.lock */
+        ARRAY(char *) former;                   /* under shed.lock: paths that it had, which somebody may be looking at */
         atomic_uint_fast32_t refs;
         bool given;                             /* immutable: the descriptor was given, and stays */
         atomic_bool unlink_last;
@@ -102,6 +104,9 @@ void file_unref(struct file **fp)
         if (atomic_load(&f->unlink_last) && f->path)
                 unlink(f->path);
         free(f->path);
+        for (size_t i = 0; i < f->former.n; i++)
+                free(f->former.v[i]);
+        ARRAY_FREE(&f->former);
         free(f);
 }
 
@@ -117,7 +122,34 @@ bool file_is_shared(const struct file *f)
 
 const char *file_path(const struct file *f)
 {
-        return f->path ? f->path : "(unnamed)";
+        const char *path = f->path;
+
+        return path ? path : "(unnamed)";
+}
+
+static void close_idle_locked(struct file *f)
+{
+        list_remove_locked(f);
+        close(f->fd);
+        f->fd = -1;
+}
+
+void file_move(struct file *f, const char *path)
+{
+        must(!f->given);
+        mutex_lock(&shed.lock);
+        *ARRAY_PUSH(&f->former) = atomic_exchange(&f->path, xstrdup(path));
+        if (f->fd >= 0 && f->users == 0) {
+                close_idle_locked(f);
+        } else if (f->fd >= 0) {
+                int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+
+                if (fd >= 0) {                          /* should that fail, the old file is read until its user is done */
+                        (void)dup3(fd, f->fd, O_CLOEXEC);
+                        close(fd);
+                }
+        }
+        mutex_unlock(&shed.lock);
 }
 
 int file_acquire_fd(struct file *f, int *fd_r, struct err *err)
@@ -132,11 +164,7 @@ int file_acquire_fd(struct file *f, int *fd_r, struct err *err)
         if (f->fd < 0) {
                 f->fd = open(f->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
                 if (f->fd < 0 && errno == EMFILE && shed.oldest) {
-                        struct file *victim = shed.oldest;
-
-                        list_remove_locked(victim);
-                        close(victim->fd);
-                        victim->fd = -1;
+                        close_idle_locked(shed.oldest);
                         f->fd = open(f->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
                 }
                 if (f->fd < 0)
@@ -179,12 +207,7 @@ int file_read(struct file *f, void *buf, size_t len, uint64_t offset, struct err
 void file_shed(unsigned keep)
 {
         mutex_lock(&shed.lock);
-        while (shed.listed > keep) {
-                struct file *victim = shed.oldest;
-
-                list_remove_locked(victim);
-                close(victim->fd);
-                victim->fd = -1;
-        }
+        while (shed.listed > keep)
+                close_idle_locked(shed.oldest);
         mutex_unlock(&shed.lock);
 }

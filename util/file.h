@@ -27,7 +27,11 @@ void file_unref(struct file **f);
 void file_unlink_last(struct file *f);
 /* Has anybody else a reference? Exact when the caller's is the only one that others could get theirs from, and keeps them from it. */
 bool file_is_shared(const struct file *f);
+/* As it is at the moment; valid as long as the file. */
 const char *file_path(const struct file *f);
+/* The same octets are at `path` now (copied), and the former one is going to be unlinked: everything from here on is done there, and an
+ * open descriptor leads there too, also for whoever is just reading by it. */
+void file_move(struct file *f, const char *path);
 
 /* pread, all of `len` octets: 0, or -1 with ERR_IO, ERR_CORRUPT (the file is shorter), ERR_NOTFOUND. */
 int file_read(struct file *f, void *buf, size_t len, uint64_t offset, struct err *err);

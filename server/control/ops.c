@@ -26,6 +26,7 @@ static const struct ctl_op ops[] = {            /* sorted, for bsearch() */
         { "mailbox.entry", ctl_mailbox_entry, CTL_READS },
         { "mailbox.info", ctl_mailbox_info, CTL_READS },
         { "mailbox.load", ctl_mailbox_load, 0 },
+        { "mailbox.move", ctl_mailbox_move, 0 },
         { "mailbox.rename", ctl_mailbox_rename, 0 },
         { "mailbox.specialuse", ctl_mailbox_specialuse, 0 },
         { "message.append", ctl_message_append, CTL_QUIET },
@@ -56,6 +57,7 @@ static const struct ctl_op ops[] = {            /* sorted, for bsearch() */
         { "user.delete", ctl_user_delete, 0 },
         { "user.info", ctl_user_info, CTL_READS },
         { "user.list", ctl_user_list, CTL_READS },
+        { "user.move", ctl_user_move, 0 },
         { "user.rename", ctl_user_rename, 0 },
 };
 

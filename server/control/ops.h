@@ -88,6 +88,9 @@ int ctl_mailbox_info(struct ctl_call *call, struct err *err);
 int ctl_mailbox_create(struct ctl_call *call, struct err *err);
 int ctl_mailbox_delete(struct ctl_call *call, struct err *err);
 int ctl_mailbox_rename(struct ctl_call *call, struct err *err);
+int ctl_mailbox_move(struct ctl_call *call, struct err *err);
+/* What mailbox.move and user.move share; a row for each mailbox that went. */
+int ctl_move(struct ctl_call *call, const char *name, bool with_children, struct err *err);
 int ctl_mailbox_specialuse(struct ctl_call *call, struct err *err);
 int ctl_message_guids(struct ctl_call *call, struct err *err);         /* ops_message.c */
 int ctl_message_append(struct ctl_call *call, struct err *err);
@@ -99,6 +102,7 @@ int ctl_user_info(struct ctl_call *call, struct err *err);
 int ctl_user_create(struct ctl_call *call, struct err *err);
 int ctl_user_delete(struct ctl_call *call, struct err *err);
 int ctl_user_rename(struct ctl_call *call, struct err *err);
+int ctl_user_move(struct ctl_call *call, struct err *err);
 int ctl_quota_list(struct ctl_call *call, struct err *err);            /* ops_quota.c */
 int ctl_quota_fix(struct ctl_call *call, struct err *err);
 int ctl_quota_set(struct ctl_call *call, struct err *err);

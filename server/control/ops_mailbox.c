@@ -209,7 +209,43 @@ int ctl_mailbox_rename(struct ctl_call *call, struct err *err)
         mbentry_unref(&e);
         if (ctl_arg_mailbox(call, "to", to, err) < 0 || mailname_check_new(to, true, err) < 0)
                 return -1;
-        return mboxlist_rename_tree(store_mboxlist(call->store), name, to, ctl_arg(call, "partition"), err);
+        return mboxlist_rename_tree(store_mboxlist(call->store), name, to, NULL, err);
+}
+
+static bool must_stop(void *ctx)
+{
+        struct ctl_call *call = ctx;
+
+        return call->cancelled(call);
+}
+
+static void tell_moved(void *ctx, const struct mbentry *from, const char *to, uint64_t octets)
+{
+        struct ctl_call *call = ctx;
+
+        call->row(call, json_pack("{s:o, s:s, s:s, s:I}", "mailbox", ctl_mailbox_json(call, from->name), "from", from->partition, "to", to, "octets",
+                                  (json_int_t)octets));
+}
+
+int ctl_move(struct ctl_call *call, const char *name, bool with_children, struct err *err)
+{
+        const struct mboxlist_move what = { .name = name, .with_children = with_children, .partition = ctl_arg(call, "partition"),
+                                            .from = ctl_arg(call, "from"), .stopped = must_stop, .moved = tell_moved, .ctx = call };
+
+        if (!what.partition)
+                return err_set(err, ERR_SYNTAX, "a partition is wanted");
+        if (what.from && !store_partition_dir(call->store, what.from))
+                return err_set(err, ERR_NOTFOUND, "there is no partition %s", what.from);
+        return mboxlist_move(store_mboxlist(call->store), &what, err);
+}
+
+int ctl_mailbox_move(struct ctl_call *call, struct err *err)
+{
+        char name[512];
+
+        if (ctl_arg_mailbox(call, "mailbox", name, err) < 0)
+                return -1;
+        return ctl_move(call, name, !ctl_arg_bool(call, "only"), err);
 }
 
 int ctl_mailbox_specialuse(struct ctl_call *call, struct err *err)

@@ -144,3 +144,15 @@ int ctl_user_rename(struct ctl_call *call, struct err *err)
         arena_deinit(&arena);
         return rc;
 }
+
+int ctl_user_move(struct ctl_call *call, struct err *err)
+{
+        struct arena arena = ARENA_INIT;
+        const char *userid, *inbox;
+        int rc = arg_user(call, "user", &arena, &userid, &inbox, err);
+
+        if (rc == 0)
+                rc = ctl_move(call, inbox, true, err);
+        arena_deinit(&arena);
+        return rc;
+}

@@ -14,6 +14,7 @@
 
 #define QUOTA_COLUMNS "root=Root resource=Resource used=Used limit=Limit percent=%"
 #define EXPUNGED_COLUMNS "uid=UID octets=Octets received@=Received expunged@=Expunged from=From subject=Subject"
+#define MOVED_COLUMNS "mailbox=Mailbox from=From to=To octets=Octets"
 #define ENTRY_COLUMNS "mailbox=Mailbox type=Type partition=Partition specialuse=Use acl=ACL"
 
 const struct ctl_command ctl_commands[] = {
@@ -39,7 +40,9 @@ const struct ctl_command ctl_commands[] = {
         { "mailbox create", "mailbox.create", "mailbox", "-p:=partition -u:=specialuse", ENTRY_COLUMNS, "make a mailbox" },
         { "mailbox delete", "mailbox.delete", "mailbox", "-r=recursive -n=immediately", NULL,
           "delete a mailbox (-r: and all below it; -n: now, whatever delete_mode says)" },
-        { "mailbox rename", "mailbox.rename", "mailbox to", "-p:=partition", NULL, "rename a mailbox and all below it" },
+        { "mailbox rename", "mailbox.rename", "mailbox to", "", NULL, "rename a mailbox and all below it" },
+        { "mailbox move", "mailbox.move", "mailbox partition", "-f:=from -o=only", MOVED_COLUMNS,
+          "a mailbox and all below it to another partition, while they are used (-o: only it; -f: only what is in that partition)" },
         { "mailbox specialuse", "mailbox.specialuse", "mailbox [specialuse]", "", NULL, "set \\Sent, \\Trash …, or nothing" },
         { "acl get", "acl.get", "mailbox", "", "identifier=Identifier rights=Rights", "who may do what" },
         { "acl list", "acl.get", "mailbox", "", "identifier=Identifier rights=Rights", "the same" },
@@ -55,6 +58,7 @@ const struct ctl_command ctl_commands[] = {
         { "user info", "user.info", "user", "", "mailbox=Mailbox messages=Messages unseen=Unseen octets=Octets", "a user's mailboxes" },
         { "user create", "user.create", "user", "-p:=partition", NULL, "make a user's INBOX" },
         { "user delete", "user.delete", "user", "-n=immediately", NULL, "delete all mailboxes of a user" },
+        { "user move", "user.move", "user partition", "-f:=from", MOVED_COLUMNS, "all mailboxes of a user to another partition" },
         { "user rename", "user.rename", "user to", "", NULL, "give all mailboxes of a user to a new name" },
         { "quota", "quota.list", "[root]", "-a=all", QUOTA_COLUMNS, "quota roots at and below a name (-a: with what is not limited)" },
         { "quota list", "quota.list", "[root]", "-a=all", QUOTA_COLUMNS, "the same" },

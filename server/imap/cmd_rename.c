@@ -6,6 +6,8 @@
  * below it. Annotations of INBOX itself are copied (RFC 5464 3.3), and so are its options. Needs x on the old name and k above the new one (RFC 4314 4); for INBOX, whose messages go, r, t and e too.
  * Another user's INBOX takes the whole user along: for admins only. The implicit rights of an owner are not to be had by moving a
  * mailbox into one's own tree: to change whose it is takes the a right on all that moves.
+ *
+ * RENAME name name partition is something else again: everything stays as it is, but for the partition, of all that is below, too.
  */
 #include "server/imap/imap_private.h"
 #include "server/imap/seen.h"
@@ -16,7 +18,7 @@ struct rename_state {
         const char *from, *to, *partition;
         bool inbox;
         bool new_owner;                         /* whoever that is, he gets the implicit rights of one; false for admins */
-        enum { RENAMING, CREATING, OPENING_FROM, OPENING_TO, ANNOTATING, MOVING, MARKING } at;
+        enum { RENAMING, GOING, CREATING, OPENING_FROM, OPENING_TO, ANNOTATING, MOVING, MARKING } at;
         struct err err;
         struct imap_open open;
         const struct mbentry *from_entry, *to_entry;
@@ -77,6 +79,20 @@ static void rename_job(void *arg)
         mboxlist_rename_tree(store_mboxlist(st->imap->store), st->from, st->to, st->partition, &st->err);
 }
 
+static bool must_stop(void *ctx)
+{
+        (void)ctx;
+        return engine_stopping();
+}
+
+static void go_job(void *arg)
+{
+        struct rename_state *st = arg;
+        const struct mboxlist_move what = { .name = st->from, .with_children = true, .partition = st->partition, .stopped = must_stop };
+
+        mboxlist_move(store_mboxlist(st->imap->store), &what, &st->err);
+}
+
 static void create_job(void *arg)
 {
         struct rename_state *st = arg;
@@ -103,17 +119,21 @@ static bool parse(struct imap *imap, struct rename_state *st)
                 goto bad;
         if (!imap_arg_mailbox(imap, &st->to))
                 return false;
-        if (imap->is_admin && !imap_at_end(ip)) {
+        if (!imap_at_end(ip)) {
                 if (imap_sp(ip) < 0 || imap_astring(ip, &partition) < 0)
                         goto bad;
                 st->partition = arena_strndup(&imap->s->arena, partition.p, partition.len);
-                if (!store_partition_dir(imap->store, st->partition)) {
-                        imap_no(imap, "CANNOT", "There is no such partition");
-                        return false;
-                }
         }
         if (imap_end(ip) < 0)
                 goto bad;
+        if (st->partition && !imap->is_admin) {
+                imap_no(imap, "NOPERM", "Permission denied");
+                return false;
+        }
+        if (st->partition && !store_partition_dir(imap->store, st->partition)) {
+                imap_no(imap, "CANNOT", "There is no such partition");
+                return false;
+        }
         return true;
 bad:
         imap_bad(imap, "%s", ip->err.text);
@@ -128,8 +148,6 @@ static bool target_is_free(struct imap *imap, struct rename_state *st)
 
         imap->cmd.own_names[0] = st->from;
         imap->cmd.own_names[1] = st->to;
-        if (strcmp(st->from, st->to) == 0 && st->partition)             /* to another partition */
-                return true;
         if (mailname_check_new(st->to, imap->is_admin, &err) < 0) {
                 imap_fail(imap, &err);
                 return false;
@@ -188,6 +206,11 @@ static enum cmd_result begin(struct imap *imap)
         st->from_entry = imap_find_mailbox(imap, st->from, &rights);
         if (!st->from_entry)
                 return CMD_DONE;
+        if (st->partition && strcmp(st->from, st->to) == 0) {
+                imap->cmd.own_names[0] = st->from;
+                st->at = GOING;
+                return imap_offload(imap, OFFLOAD_CONTROL, go_job, st);
+        }
         if (st->inbox && (rights & INBOX_RIGHTS) != INBOX_RIGHTS)
                 return imap_no(imap, "NOPERM", "Permission denied");
         if (!st->inbox && mailname_is_inbox(st->from) && !imap->is_admin)
@@ -394,5 +417,5 @@ enum cmd_result cmd_rename(struct imap *imap)
                 return begin(imap);
         if (st->err.code)
                 return imap_fail(imap, &st->err);
-        return st->at == RENAMING ? imap_ok(imap, NULL, "Completed") : go_on(imap, st);
+        return st->at == RENAMING || st->at == GOING ? imap_ok(imap, NULL, "Completed") : go_on(imap, st);
 }

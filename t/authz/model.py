@@ -232,6 +232,6 @@ CONTROL_READS = {'acl.get', 'check', 'config', 'df', 'expunged.list', 'info', 'l
                  'message.guids', 'message.read', 'metadata.list', 'metrics', 'quota.list', 'readers', 'seen.own', 'sessions', 'status',
                  'top', 'trace.list', 'user.info', 'user.list'}
 CONTROL_CHANGES = {'acl.set', 'expire', 'expunged.restore', 'handover', 'mailbox.create', 'mailbox.delete', 'mailbox.load',
-                   'mailbox.rename', 'mailbox.specialuse', 'message.append', 'message.purge', 'metadata.set', 'quota.delete', 'quota.fix',
+                   'mailbox.move', 'mailbox.rename', 'mailbox.specialuse', 'message.append', 'message.purge', 'metadata.set', 'quota.delete', 'quota.fix',
                    'quota.set', 'readers.prune', 'reconstruct', 'seen.own.remove', 'sessions.kick', 'temporary.end', 'trace.off',
-                   'trace.on', 'user.create', 'user.delete', 'user.rename'}
+                   'trace.on', 'user.create', 'user.delete', 'user.move', 'user.rename'}

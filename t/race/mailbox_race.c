@@ -1,4 +1,4 @@
-/* mailbox_race - many threads append, flag, expunge, copy, move and read at once (SAN=thread): nothing lost, nothing double. TAP. */
+/* mailbox_race - many threads append, flag, expunge, copy, move and read at once, and the mailboxes change partition (SAN=thread): nothing lost, nothing double. TAP. */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -9,7 +9,7 @@
 
 static struct store st;
 static struct mailbox *a, *b;
-static atomic_uint appended, moved, expunged, news;
+static atomic_uint appended, moved, expunged, news, relocated;
 static atomic_bool stop;
 static const char text[] = "Subject: race\r\n\r\nbody\r\n";
 
@@ -71,6 +71,35 @@ static void *mover(void *arg)
                         atomic_fetch_add(&moved, r.count);
                 uidset_deinit(&uids);
                 usleep(200);
+        }
+        return NULL;
+}
+
+/* To another partition and back, all the time. */
+static void *relocator(void *arg)
+{
+        struct mailbox *m = arg;
+        char other[100];
+
+        snprintf(other, sizeof other, "%s.other", st.dir);
+        must(fs_mkdir_p(other, 0700, NULL) == 0);
+        for (unsigned i = 0, n = 0; !atomic_load(&stop) || i % 2; n++) {
+                const char *from = i % 2 ? other : st.dir, *to = i % 2 ? st.dir : other;
+                struct relocation *r;
+                struct err err = ERR_INIT;
+
+                must(relocation_begin(m, to, &r, &err) == 0);
+                must(relocation_copy(r, NULL, NULL, &err) == 0);
+                must(relocation_join(r, NULL, NULL, &err) == 0);
+                must(relocation_decide(r, &err) == 0);
+                if (n % 5 == 4) {
+                        relocation_abort(&r, NULL);
+                } else {
+                        i++;
+                        relocation_finish(&r);
+                        relocation_remove_old(&st, m->uniqueid, from);
+                        atomic_fetch_add(&relocated, 1);
+                }
         }
         return NULL;
 }
@@ -154,7 +183,7 @@ static unsigned problems(const char *id)
 int main(int argc, char **argv)
 {
         unsigned each = argc > 1 ? (unsigned)atoi(argv[1]) : 150, want, before;
-        pthread_t writers[8], others[8];
+        pthread_t writers[8], others[10];
         struct mailbox_watch watch = { .fn = on_news };
         struct logstore_stats stats;
 
@@ -171,10 +200,12 @@ int main(int argc, char **argv)
         must(pthread_create(&others[4], NULL, maintainer, NULL) == 0);
         for (unsigned i = 5; i < 8; i++)
                 must(pthread_create(&others[i], NULL, mover, (void *)(uintptr_t)i) == 0);
+        must(pthread_create(&others[8], NULL, relocator, a) == 0);
+        must(pthread_create(&others[9], NULL, relocator, b) == 0);
         for (unsigned i = 0; i < 8; i++)
                 pthread_join(writers[i], NULL);
         atomic_store(&stop, true);
-        for (unsigned i = 0; i < 8; i++)
+        for (unsigned i = 0; i < 10; i++)
                 pthread_join(others[i], NULL);
         want = atomic_load(&appended) - atomic_load(&expunged);
         logstore_stats(st.ls, &stats);
@@ -186,7 +217,7 @@ int main(int argc, char **argv)
                (unsigned long long)stats.commits, (unsigned long long)stats.syncs);
         mailbox_unwatch(a, &watch);
         before = messages(a);
-        printf("# moved %u, expunged %u, compactions %llu\n", moved, expunged, (unsigned long long)stats.compactions);
+        printf("# moved %u, expunged %u, relocated %u, compactions %llu\n", moved, expunged, relocated, (unsigned long long)stats.compactions);
         printf("%s 5 - the logs are clean\n", problems("aaaaaaaaaaaaaaaaaaaaaaaa") + problems("bbbbbbbbbbbbbbbbbbbbbbbb") == 0 ? "ok" : "not ok");
         mailbox_unref(&a);
         mailbox_unref(&b);
@@ -195,6 +226,12 @@ int main(int argc, char **argv)
         a = fake_open(&st, "aaaaaaaaaaaaaaaaaaaaaaaa");
         printf("%s 6 - and the same after opening again\n", messages(a) == before ? "ok" : "not ok");
         mailbox_unref(&a);
+        {
+                char other[100];
+
+                snprintf(other, sizeof other, "%s.other", st.dir);
+                fs_remove_tree(other, NULL);
+        }
         fake_store_deinit(&st);
         return 0;
 }

@@ -21,6 +21,8 @@ struct store {
         uint32_t epoch;
         char dir[64];                           /* the partition */
         bool failed, mailbox_failed;
+        bool other_failed;                      /* any other partition */
+        char moved_to[80];                      /* every mailbox is there, says the list of mailboxes; "": it does not list them */
         struct sort_cache *sort_cache;          /* the test's, if it needs one */
         enum expunge_mode expunge_mode;
 };
@@ -32,12 +34,20 @@ enum expunge_mode store_expunge_mode(struct store *store) { return store->expung
 struct quotas *store_quotas(struct store *store) { (void)store; return NULL; }
 struct annot_users *store_annot_users(struct store *store) { (void)store; return NULL; }
 void store_mailbox_loaded(struct mailbox *m) { (void)m; }
-bool store_partition_failed(struct store *store, const char *dir) { (void)dir; return store->failed; }
+bool store_partition_failed(struct store *store, const char *dir)
+{
+        return strcmp(dir, store->dir) == 0 ? store->failed : store->other_failed;
+}
 void store_partition_fail(struct store *store, const char *dir, const struct err *why)
 {
-        (void)dir;
         (void)why;
-        store->failed = true;
+        *(strcmp(dir, store->dir) == 0 ? &store->failed : &store->other_failed) = true;
+}
+
+const char *store_mailbox_partition_dir(struct store *store, const char *uniqueid)
+{
+        (void)uniqueid;
+        return store->moved_to[0] ? store->moved_to : NULL;
 }
 
 void store_mailbox_failed(struct store *store) { store->mailbox_failed = true; }
@@ -60,7 +70,7 @@ static inline void fake_store_start(struct store *s, unsigned threads)
         struct logstore_options options = { .sync_threads = threads };
         struct err err = ERR_INIT;
 
-        s->failed = false;
+        s->failed = s->other_failed = false;
         must(logstore_create(s, &options, &s->ls, &err) == 0);
 }
 
