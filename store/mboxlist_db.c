@@ -320,6 +320,7 @@ int mboxlist_open(struct store *store, struct db *db, struct mboxlist **ml_r, ui
         for (size_t i = 0; i < ARRAY_LEN(ml->stripes); i++)
                 mutex_init(&ml->stripes[i]);
         mutex_init(&ml->moving);
+        ml->move_together = 1000;
         *damaged_r = 0;
         if (db && load(ml, damaged_r, err) < 0) {
                 mboxlist_close(&ml);

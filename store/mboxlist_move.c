@@ -1,7 +1,7 @@
 /*
  * mboxlist_move - mailboxes to another partition, with all below them, while they are used.
  *
- * Up to GROUP_MAX at a time go together: what can be copied of all of them is copied while everything goes on; then one after the other is
+ * Up to ml->move_together at a time go together: what can be copied of all of them is copied while everything goes on; then one after the other is
  * held in both places (mailbox_relocate.c); then, with the stripe of their names held, one transaction moves all their entries. So after
  * whatever stop either all of a group are there or none is, and what was moved stays moved: who asks again gets the rest.
  *
@@ -17,7 +17,6 @@
 #include "util/clock.h"
 #include "util/log.h"
 
-#define GROUP_MAX 1000
 #define ROUNDS_MAX 20                           /* groups in a row that were made or renamed while their neighbours were copied */
 
 struct moving {
@@ -56,7 +55,7 @@ static int choose(struct move *mv, struct err *err)
 
         entries_collect(mv->ml, mv->what->name, mv->what->with_children, &all);
         any = all.list.n > 0 && (mv->what->with_children || all.list.v[0]->type == MBTYPE_NORMAL);
-        for (size_t i = 0; i < all.list.n && mv->group.n < GROUP_MAX && rc == 0; i++) {
+        for (size_t i = 0; i < all.list.n && mv->group.n < mv->ml->move_together && rc == 0; i++) {
                 const struct mbentry *e = all.list.v[i];
 
                 if (is_moved(mv, e))

@@ -85,6 +85,7 @@ struct mboxlist {
         struct mem mem;
         struct mutex stripes[32];
         struct mutex moving;                    /* whoever moves mailboxes to another partition; taken before the stripes */
+        unsigned move_together;                 /* so many of them in one transaction */
         atomic_bool is_moving;                  /* changed with all stripes of the mailboxes that are moved */
         atomic_uint_fast64_t modseq;            /* of the newest change of any folder */
         atomic_uint_fast32_t last_uidvalidity;  /* of any mailbox of this store, living or remembered */
