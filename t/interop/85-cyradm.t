@@ -1,5 +1,5 @@
 #!/usr/bin/perl
-# cyradm, Cyrus's administration shell: users' mailboxes are made, listed, given rights to, renamed and deleted.
+# cyradm, Cyrus's administration shell: users' mailboxes are made, listed, given rights to, renamed, moved to another partition and deleted.
 use strict;
 use warnings;
 use FindBin;
@@ -20,6 +20,10 @@ ok($out =~ /bob lrs$/m && $out =~ /carol lrswipkxtecda/, 'setaclmailbox, listacl
 is(scalar(() = $out =~ /alice lrs/g), 1, 'deleteaclmailbox');
 ($st, $out) = cyradm('admin', 'renamemailbox user/carol/Lists user/carol/Groups', 'lm user/carol/*');
 ok($out =~ m{user/carol/Groups} && $out !~ m{user/carol/Lists}, 'renamemailbox') or note_lines($out);
+($st, $out) = cyradm('admin', 'renamemailbox user/carol user/carol second', 'info user/carol', 'info user/carol/Groups', 'renm user/carol user/carol second',
+                     'renm user/carol user/carol nowhere', 'renm user/carol user/carol default', 'info user/carol');
+is(scalar(() = $out =~ /^\s+partition: second$/mg), 2, 'renamemailbox to another partition takes what is below along') or note_lines($out);
+ok((() = $out =~ /renamemailbox: \[/g) == 2 && $out =~ /no such partition/ && $out =~ /^\s+partition: default$/m, 'where it is already, nowhere, and back') or note_lines($out);
 # As in Cyrus an administrator who deletes first gives himself the right to.
 ($st, $out) = cyradm('admin', 'dm user/carol/Groups', 'lm user/carol/*');
 ok($out =~ /Permission denied/ && $out =~ m{user/carol/Groups}, 'deletemailbox without the right is refused') or note_lines($out);

@@ -144,12 +144,12 @@ sub new {
     my $dir = tempdir('cyrd-interopXXXXXX', DIR => $ENV{TMPDIR} || '/tmp', CLEANUP => !$ENV{KEEP});
     my $self = bless { dir => $dir, owner => $$, users => $o{users} // [qw(admin alice bob)] }, $class;
     chmod 0755, $dir;
-    make_path(map { "$dir/$_" } qw(conf conf/log spool tls socket));
+    make_path(map { "$dir/$_" } qw(conf conf/log spool second tls socket));
     $self->{$_} = free_port() for qw(imap imaps lmtp);
     $self->{lmtp_socket} = "$dir/socket/lmtp";
     $self->{user} = (grep { getpwnam $_ } qw(cyrus nobody))[0] if $> == 0;
     $self->certificates;
-    spew("$dir/imapd.conf", join('', "configdirectory: $dir/conf\npartition-default: $dir/spool\ndefaultpartition: default\n",
+    spew("$dir/imapd.conf", join('', "configdirectory: $dir/conf\npartition-default: $dir/spool\npartition-second: $dir/second\ndefaultpartition: default\n",
         "servername: localhost\nadmins: admin\naltnamespace: yes\nunixhierarchysep: yes\n",
         ($self->{user} ? "cyrus_user: $self->{user}\n" : ''),
         "sasl_pwcheck_method: auxprop\nsasl_auxprop_plugin: sasldb\nsasl_sasldb_path: $dir/conf/sasldb2\n",
@@ -194,7 +194,7 @@ sub own {
     my ($self) = @_;
     return unless $self->{user};
     my ($uid, $gid) = (getpwnam $self->{user})[2, 3];
-    my ($st, $out) = run_cmd(['chown', '-R', "$uid:$gid", map { "$self->{dir}/$_" } qw(conf spool tls socket)]);
+    my ($st, $out) = run_cmd(['chown', '-R', "$uid:$gid", map { "$self->{dir}/$_" } qw(conf spool second tls socket)]);
     die $out if $st ne '0';
 }
 
