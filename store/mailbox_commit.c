@@ -522,13 +522,20 @@ static uint32_t gather_locked(struct mailbox *m, struct sync_set **set_r, const 
         return n;
 }
 
+static int sync_one(const struct sync_set *s, struct err *err)
+{
+        if (s->copy && fs_datasync(s->fd, file_path(s->seg->file), err) < 0)
+                return err_prefix(err, "the copy in %s", s->partition);
+        return s->copy ? 0 : fs_datasync(s->fd, file_path(s->seg->file), err);
+}
+
 /* Returns how many were synced before one failed. */
 static uint32_t sync_segments(struct mailbox *m, struct sync_set *set, uint32_t n, struct err *err)
 {
         uint64_t began = clock_mono_us();
         uint32_t done = 0;
 
-        while (done < n && fs_datasync(set[done].fd, file_path(set[done].seg->file), err) == 0)
+        while (done < n && sync_one(&set[done], err) == 0)
                 done++;
         if (m->ls) {
                 struct logstore_counts *counts = logstore_counts(m->ls);

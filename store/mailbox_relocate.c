@@ -626,6 +626,21 @@ static bool remove_files(struct mailbox *m, const char *dir, struct err *err) EX
         return clear_directory(m, dir, err) == 0 && (rmdir(dir) == 0 || errno == ENOENT);
 }
 
+bool relocation_is_gone(const char *partition_dir, const char *uniqueid, struct err *err)
+{
+        struct str dir = STR_INIT;
+        bool gone;
+
+        mailbox_dir(&dir, partition_dir, uniqueid);
+        gone = !fs_exists(dir.data);
+        if (gone) {
+                str_truncate(&dir, (size_t)(strrchr(dir.data, '/') - dir.data));
+                gone = !fs_exists(dir.data) || fs_sync_dir(dir.data, err) == 0;
+        }
+        str_deinit(&dir);
+        return gone;
+}
+
 bool relocation_remove_old(struct store *store, const char *uniqueid, const char *partition_dir)
 {
         struct logstore *ls = store_logstore(store);
@@ -645,6 +660,7 @@ bool relocation_remove_old(struct store *store, const char *uniqueid, const char
         } else {
                 gone = fs_remove_tree(dir.data, &err) == 0;
         }
+        gone = gone && relocation_is_gone(partition_dir, uniqueid, &err);
         if (err.code)
                 log_event(LOG_WARN, NULL, "mailbox.remove", "path=%s reason=\"%s\"", dir.data, err.text);
         str_deinit(&dir);

@@ -194,7 +194,6 @@ static void end_group(struct move *mv, bool moved)
 
         for (size_t i = 0; i < mv->group.n; i++) {
                 struct moving *g = &mv->group.v[i];
-                uint64_t generation;
 
                 if (g->r)
                         relocation_abort(&g->r, NULL);
@@ -206,7 +205,7 @@ static void end_group(struct move *mv, bool moved)
                                 (void)removals_forget(mv->ml, &id, 1, g->now->partition, NULL);
                         if (mv->what->moved)
                                 mv->what->moved(mv->what->ctx, g->now, mv->name, g->octets);
-                } else if (!relocation_look(mv->dir, g->entry->uniqueid, &generation)) {
+                } else if (relocation_is_gone(mv->dir, g->entry->uniqueid, &err)) {
                         mv->ids.v[gone++] = g->entry->uniqueid;
                 }
                 if (g->mbox)
@@ -329,7 +328,7 @@ int mboxlist_after_restore(struct mboxlist *ml, struct err *err)
                         rc = mboxlist_set_partition(ml, e, place, err);
         }
         if (rc >= 0)
-                rc = db_run(ml->store->env, true, forget_restored, ml->db, err);
+                rc = db_run(ml->store->env, false, forget_restored, ml->db, err);      /* looking once more does no harm */
         names_unlock_all(ml);
         entries_free(&all);
         return rc < 0 ? -1 : 0;

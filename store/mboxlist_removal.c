@@ -7,8 +7,8 @@
  * whatever directory a kill -9 leaves without an entry has a row, and the next start removes it – unless an entry has that
  * unique id and is in that partition, which always wins.
  *
- * One that is moved has a row for the directory that it gets, before that is made, and synced: nobody would ever miss it. The transaction that
- * moves the entry turns it into one for the directory that it leaves.
+ * One that is moved has a row for the directory that it gets, before that is made, and synced. The transaction that moves the entry turns it
+ * into one for the directory that it leaves, which stays until that is gone for good: nobody would ever miss a second directory.
  */
 #include <string.h>
 #include <strings.h>
@@ -168,7 +168,7 @@ static bool settle(struct mboxlist *ml, const struct known_row *row, bool remove
                           err.text);
         }
         str_deinit(&path);
-        return done;
+        return done && (!row->moved || relocation_is_gone(dir, row->uniqueid, &err));
 }
 
 /* What mailboxes left that are elsewhere now: with ml->moving, so that none of them comes back meanwhile. */

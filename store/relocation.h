@@ -30,6 +30,8 @@ void relocation_abort(struct relocation **r, const struct err *in_doubt) EXCLUDE
 uint64_t relocation_octets(const struct relocation *r);         /* of files copied or linked so far */
 /* Remove what a partition has of a mailbox that is not there any more. false: not now (its files are read), or it failed. */
 bool relocation_remove_old(struct store *store, const char *uniqueid, const char *partition_dir) EXCLUDES(open_class);
+/* Has the partition no directory of it, for good: will not even a power loss bring it back? */
+bool relocation_is_gone(const char *partition_dir, const char *uniqueid, struct err *err);
 /* Has this partition a directory of this mailbox? *generation_r: the higher, the newer; 0: its manifest is not there, or damaged. */
 bool relocation_look(const char *partition_dir, const char *uniqueid, uint64_t *generation_r);
 

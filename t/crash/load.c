@@ -3,7 +3,8 @@
  * layer's log what it begins ("B <thread> …") and what was acknowledged ("E <thread> …"). powerloss.c reads the notes back.
  *   load ROOT THREADS SECONDS SEED
  * In ROOT are the directories etc, spool and second, each for itself: what makes the configuration directory's name durable must not
- * do so for a partition's.
+ * do so for a partition's. A third partition is on the second's file system. A thread of its own moves mailboxes to and fro between them, all
+ * but those of the first worker, which the model has no part in: wherever they are, they hold what they should.
  *
  * Notes, words separated by blanks; new messages are named by their GUID, others by their UID; FLAGS is a number, the keyword k0 256, k1 512 …:
  *   create NAME | delete NAME | rename NAME TO | append NAME FLAGS REMARK GUID… ("-": none) | flags NAME UID FLAGS | copy NAME TO UID… |
@@ -765,6 +766,53 @@ static void *work(void *arg)
         return NULL;
 }
 
+/* ---- partitions ---- */
+
+struct load;
+struct mover {
+        struct store *store;
+        unsigned threads, seed;
+        bool killed;
+        pthread_t thread;
+};
+
+/* A mailbox of the user, or himself with all that is his. */
+static void pick_name(struct mover *mv, char name[64], bool *tree_r)
+{
+        const struct mbentry *found[BOXES + 2];
+        char user[16];
+        unsigned n;
+
+        snprintf(user, sizeof user, "user.u%hhu", (unsigned char)(1 + (unsigned)rand_r(&mv->seed) % (mv->threads - 1)));
+        n = mboxlist_next(store_mboxlist(mv->store), user, "", found, BOXES + 2);
+        snprintf(name, 64, "%.63s", n ? found[rand_r(&mv->seed) % n]->name : user);
+        for (unsigned i = 0; i < n; i++)
+                mbentry_unref(&found[i]);
+        *tree_r = strcmp(name, user) == 0;
+}
+
+static void *move_about(void *arg)
+{
+        static const char *const partitions[] = { "default", "second", "third", "second", "third" };
+        struct mover *mv = arg;
+
+        while (mv->killed || atomic_load(&working)) {
+                char name[64];
+                struct err err = ERR_INIT;
+                struct mboxlist_move what = { .name = name, .partition = partitions[rand_r(&mv->seed) % 5] };
+                int rc;
+
+                pick_name(mv, name, &what.with_children);
+                note("moving %s to %s", name, what.partition);
+                rc = mboxlist_move(store_mboxlist(mv->store), &what, &err);
+                note("moved %d", rc);
+                if (rc < 0 && err.code != ERR_EXISTS && err.code != ERR_NOTFOUND)
+                        need(rc, "move", &err);
+                usleep((useconds_t)(rand_r(&mv->seed) % 60000));
+        }
+        return NULL;
+}
+
 /* ---- sessions ---- */
 
 struct load { const char *root; unsigned threads; uint64_t ms; struct worker *workers; struct store *store; };
@@ -780,7 +828,8 @@ static struct conf *configuration(const struct load *l, bool second, const char 
                          l->root, l->root);
 
         if (second)
-                n += snprintf(text + n, sizeof text - (size_t)n, "partition-second: %s/second/data\n", l->root);
+                n += snprintf(text + n, sizeof text - (size_t)n, "partition-second: %s/second/data\npartition-third: %s/second/third\n", l->root,
+                              l->root);
         if (mode)
                 n += snprintf(text + n, sizeof text - (size_t)n, "expunge_mode: %s\n", mode);
         snprintf(path, sizeof path, "%s.conf", l->root);
@@ -814,8 +863,13 @@ static const char *expunge_mode(enum session session)
 
 static void run_load(struct load *l, uint64_t ms, bool second, bool killed, enum session session)
 {
+        static struct mover mover;
+
+        mover = (struct mover){ .store = l->store, .threads = l->threads, .seed = (unsigned)rand_r(&l->workers[0].seed), .killed = killed };
         atomic_store(&working, l->threads);
         atomic_store(&dumped, false);
+        if (second && l->threads > 1)
+                must(thread_start(&mover.thread, "mover", 1 << 20, move_about, &mover) == 0);
         for (unsigned i = 0; i < l->threads; i++) {
                 struct worker *w = &l->workers[i];
 
@@ -853,6 +907,8 @@ static void run_load(struct load *l, uint64_t ms, bool second, bool killed, enum
         }
         for (unsigned i = 0; i < l->threads; i++)
                 pthread_join(l->workers[i].thread, NULL);
+        if (second && l->threads > 1)
+                pthread_join(mover.thread, NULL);
 }
 
 static void in_each(const char *dir, void (*fn)(const char *path, const char *name, bool is_dir))
@@ -949,7 +1005,7 @@ static void before(const struct load *l, enum session session)
                 /* All, as some are of mailboxes that were deleted, which nobody opens; a reconstruction is for one only. */
                 manifests_to_lose = session == SESSION_DUMPS ? 1 : UINT_MAX;
                 copies_to_lose = session == SESSION_DUMPS;
-                snprintf(data, sizeof data, "%s/second/data", l->root);        /* no torn logs there */
+                snprintf(data, sizeof data, "%s/second/data", l->root);        /* no torn logs there: what a copy has behind the end is left behind */
                 lose_manifest(data, "", true);
                 must(manifests_lost > 0);
         }

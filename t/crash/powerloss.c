@@ -693,6 +693,17 @@ static int dump_mailbox(struct store *store, FILE *f, const struct mbentry *e, i
         return rc < 0 ? err_prefix(err, "%s", e->name) : 0;
 }
 
+/* A mailbox is in one partition: where it is listed. A directory of one that was just being made, or long gone, is another matter. */
+struct finding { FILE *f; int damage; };
+
+static void print_finding(void *ctx, const char *text)
+{
+        struct finding *x = ctx;
+
+        if (strncmp(text, "moved: ", 7) == 0 || (x->damage != DAMAGE_DATABASE && (strncmp(text, "dangling: ", 10) == 0 || strstr(text, " is a copy of "))))
+                fprintf(x->f, "P the list: %s\n", text);
+}
+
 static bool is_ours(const struct mbentry *e)
 {
         return e->type == MBTYPE_NORMAL && strncmp(e->name, "user.", 5) == 0;
@@ -740,7 +751,7 @@ static void dump_store(const char *scratch, int damage, int out)
         snprintf(path, sizeof path, "%s/imapd.conf", scratch);
         n = snprintf(text, sizeof text,
                      "configdirectory: %s/etc/conf\npartition-default: %s/spool/data\npartition-second: %s/second/data\n"
-                     "defaultpartition: default\n", scratch, scratch, scratch);
+                     "partition-third: %s/second/third\ndefaultpartition: default\n", scratch, scratch, scratch, scratch);
         if (fs_replace(path, text, (size_t)n, 0600, &err) < 0)
                 goto failed;
         diag_init(&diag);
@@ -762,6 +773,8 @@ static void dump_store(const char *scratch, int damage, int out)
                 }
                 mbentry_unref(&e);
         }
+        if (!said_damaged && mboxlist_check(store_mboxlist(store), false, print_finding, &(struct finding){ f, damage }, &err) < 0)
+                goto failed;
         store_close(&store);
         fprintf(f, "end\n");
         fflush(f);
