@@ -10,7 +10,7 @@ $(CRASH_B)/record.so: t/crash/record.c t/crash/record.h
 $(CRASH_B)/load $(CRASH_B)/powerloss: $(CRASH_B)/%: $(CRASH_B)/%.o $B/libcyrd.a
 	$(CC) $(CFLAGS) $(SANFLAGS) $(LDFLAGS) -rdynamic -o $@ $^ $(LIBS)
 
-$(CRASH_B)/powerloss: $(CRASH_B)/model.o
+$(CRASH_B)/powerloss: $(CRASH_B)/model.o $(CRASH_B)/disk.o $(CRASH_B)/sites.o
 
 crash-build: $(CRASH_B)/record.so $(CRASH_B)/load $(CRASH_B)/powerloss
 crash-short: crash-build
