@@ -21,7 +21,10 @@
 #define ANNOT_VALUE_MAX 65536                   /* octets of a value */
 #define ANNOT_COUNT_MAX 1000                    /* shared ones, or private ones of one user: of one mailbox (apart from its messages'), of one
                                                  * message, of the server */
-#define ANNOT_BYTES_MAX (16u << 20)             /* what all of one mailbox may take in memory, its messages' included: they are there with it */
+/* What those of one mailbox may take in memory, its messages' included: they are there with it. Each share has a bound of its own, so that
+ * nobody who may only read keeps others from writing. */
+#define ANNOT_SHARED_BYTES_MAX (16u << 20)      /* all shared ones */
+#define ANNOT_PRIVATE_BYTES_MAX (4u << 20)      /* all private ones of one user; of the server: the octets of his values, or of the shared ones */
 
 struct annot {
         const char *entry;                      /* "/comment" */
@@ -59,7 +62,7 @@ void mailbox_annot_values(struct mailbox *mbox, uint32_t uid, const char *entry,
 bool mailbox_has_message_annots(struct mailbox *mbox);
 /*
  * Set annotations of the mailbox, all of them or none: durable when the waiter is done. What is the same already is not written.
- * ERR_LIMIT: too many, or too large together; ERR_QUOTA: as store/quota.h. -1 as mailbox_append().
+ * ERR_LIMIT: too many of theirs, or too large together; ERR_QUOTA: as store/quota.h. -1 as mailbox_append().
  */
 int mailbox_annotate(struct mailbox *mbox, const struct annot *set, uint32_t n, struct waiter *waiter, struct err *err);
 
@@ -79,7 +82,7 @@ int mailbox_annotate_messages(struct mailbox *mbox, const struct uidset *uids, c
 
 /* The shared ones and this user's, in order, in the arena. */
 int server_annots(struct store *store, const char *user, struct arena *arena, struct annot **list_r, uint32_t *n_r, struct err *err);
-/* All of them or none; durable when it returns. Blocks. */
+/* All of them or none; durable when it returns. Blocks. ERR_LIMIT: too many of one user's, or too large together. */
 int server_annotate(struct store *store, const struct annot *set, uint32_t n, struct err *err);
 
 #endif

@@ -10,6 +10,7 @@
  *
  * INDEX_ANNOTATIONS: u32 n, then n times struct annot_saved, entry, user, value; then u64 the floor.
  */
+#include <inttypes.h>
 #include <stdlib.h>
 
 #include "store/annot.h"
@@ -32,6 +33,7 @@ struct annot_row {
         uint32_t uid;
         uint32_t value_len;                     /* UINT32_MAX: removed */
         uint64_t seq, modseq;
+        struct annot_share *share;              /* of the table that it is in */
         char *entry, *user, *value;             /* one piece of memory, with the struct */
 };
 
@@ -43,6 +45,7 @@ static struct annot_row *row_create(uint32_t uid, struct span entry, struct span
         row->value_len = value.p ? (uint32_t)value.len : UINT32_MAX;
         row->seq = seq;
         row->modseq = modseq;
+        row->share = NULL;
         row->entry = (char *)(row + 1);
         row->user = row->entry + entry.len + 1;
         row->value = row->user + user.len + 1;
@@ -177,17 +180,72 @@ static uint64_t row_bytes(const struct annot_row *row)
         return ROW_BYTES + (uint64_t)strlen(row->entry) + strlen(row->user) + (is_removed(row) ? 0 : row->value_len);
 }
 
+/* ---- shares ---- */
+
+static struct annot_share *find_share(const struct annot_tab *t, const char *user)
+{
+        return t->shares ? table_find(t->shares, span_of(user)) : NULL;
+}
+
+static struct annot_share *need_share(struct annot_tab *t, const char *user)
+{
+        struct annot_share *share = find_share(t, user);
+
+        if (share)
+                return share;
+        if (!t->shares)
+                t->shares = table_create();
+        share = xcalloc(1, sizeof *share);
+        share->shared = !*user;
+        table_set(t->shares, span_of(user), share);
+        return share;
+}
+
+static void forget_shares(struct annot_tab *t)
+{
+        struct span user;
+        void *share;
+
+        for (size_t pos = 0; t->shares && table_next(t->shares, &pos, &user, &share);)
+                free(share);
+        if (t->shares)
+                table_destroy(&t->shares);
+}
+
+static uint64_t share_max(bool shared)
+{
+        return shared ? ANNOT_SHARED_BYTES_MAX : ANNOT_PRIVATE_BYTES_MAX;
+}
+
+/* Are there so many removed rows of this share that all annotations should be written anew? */
+static bool share_wants_rewrite(const struct annot_share *share)
+{
+        return share->removed > share_max(share->shared) / 2;
+}
+
 static void count_row(struct annot_tab *t, const struct annot_row *row, int sign)
 {
-        t->bytes += (uint64_t)sign * row_bytes(row);
-        t->rows += (uint64_t)sign;
+        struct annot_share *share = row->share;
+        uint64_t by = (uint64_t)(int64_t)sign, bytes = by * row_bytes(row);
+
+        t->bytes += bytes;
+        t->rows += by;
+        share->bytes += bytes;
+        share->rows += by;
         if (is_removed(row)) {
-                t->removed += (uint64_t)sign * row_bytes(row);
-                return;
+                t->removed += bytes;
+                share->removed += bytes;
+        } else {
+                t->values += by * row->value_len;
+                if (row->uid)
+                        t->of_messages += by;
+                else
+                        share->of_mailbox += (uint32_t)sign;
         }
-        t->values += (uint64_t)sign * row->value_len;
-        if (row->uid)
-                t->of_messages += (uint64_t)sign;
+        if (share->rows == 0) {
+                table_set(t->shares, span_of(row->user), NULL);
+                free(share);
+        }
 }
 
 /* Takes the row. */
@@ -196,6 +254,7 @@ static void put_row(struct annot_tab *t, struct annot_row *row)
         struct place p = lower_bound(t, row->uid, row->entry, row->user);
         struct annot_row *old = row_at(t, p);
 
+        row->share = need_share(t, row->user);
         count_row(t, row, 1);
         t->changed = true;
         if (old && compare_key(old, row->uid, row->entry, row->user) == 0) {
@@ -248,7 +307,13 @@ void annots_forget(struct mailbox *m)
                 free(t->chunks.v[i]);
         }
         ARRAY_FREE(&t->chunks);
+        forget_shares(t);
         memset(t, 0, sizeof *t);
+}
+
+static bool mostly_removed(const struct annot_tab *t)
+{
+        return t->removed >= REWRITE_BYTES && t->removed > t->bytes / 2;
 }
 
 static bool is_below_floor(const struct annot_row *row, const void *floor)
@@ -273,11 +338,12 @@ void annots_apply(struct mailbox *m, uint32_t uid, uint64_t seq, uint64_t modseq
                 return;
         row = row_create(uid, entry, user, value, seq, modseq);
         old = find_row(t, uid, row->entry, row->user);
-        if (old && old->seq >= seq)
+        if (old && old->seq >= seq) {
                 free(row);
-        else
-                put_row(t, row);
-        if (t->removed >= REWRITE_BYTES && t->removed > t->bytes / 2)
+                return;
+        }
+        put_row(t, row);
+        if (mostly_removed(t) || share_wants_rewrite(row->share))
                 m->compact_wanted = true;
 }
 
@@ -383,7 +449,14 @@ bool annots_load(struct mailbox *m)
 
 bool annots_want_rewrite(const struct mailbox *m)
 {
-        return m->annots.removed >= REWRITE_BYTES && m->annots.removed > m->annots.bytes / 2;
+        const struct annot_tab *t = &m->annots;
+        struct span user;
+        void *share;
+
+        for (size_t pos = 0; t->shares && table_next(t->shares, &pos, &user, &share);)
+                if (share_wants_rewrite(share))
+                        return true;
+        return mostly_removed(t);
 }
 
 void annots_note(struct annot_keys *keys, uint32_t uid, const struct mlog_annotation *a)
@@ -687,10 +760,13 @@ int annots_resolve(struct mailbox *m, const struct annot *set, uint32_t n, struc
 /* Those with a value: shared ones, or one user's. */
 static uint32_t count_of(const struct annot_tab *t, uint32_t uid, const char *user)
 {
+        const struct annot_share *share = find_share(t, user);
         struct place p = lower_bound(t, uid, "", "");
         const struct annot_row *row;
         uint32_t n = 0;
 
+        if (!share || uid == 0)
+                return share ? share->of_mailbox : 0;
         for (; (row = row_at(t, p)) && row->uid == uid; p = next_place(t, p))
                 n += !is_removed(row) && strcmp(row->user, user) == 0;
         return n;
@@ -745,9 +821,7 @@ static int plan_one(const struct annot_tab *t, uint32_t uid, const struct annot 
                 return err_set(err, ERR_LIMIT, "more than %d annotations", ANNOT_COUNT_MAX);
         if (!a->value.p)
                 --*count_for(t, uid, a->user, counts);
-        plan->bytes += (int64_t)annots_bytes(a, 1) - (int64_t)(row ? row_bytes(row) : 0);
-        if (a->value.p && plan->bytes > 0 && t->bytes + (uint64_t)plan->bytes > ANNOT_BYTES_MAX)
-                return annots_full(err);
+        annot_grows(&plan->growths, a->user, (int64_t)(a->value.p ? annot_bytes(a) : 0) - (int64_t)(there ? row_bytes(row) : 0));
         plan->values += (a->value.p ? (int64_t)a->value.len : 0) - (there ? (int64_t)row->value_len : 0);
         return 1;
 }
@@ -768,23 +842,47 @@ int annots_plan_locked(struct mailbox *m, uint32_t uid, const struct annot *set,
                 }
         }
         ARRAY_FREE(&counts.list);
-        if (rc < 0)
+        if (rc < 0 || annots_room_locked(m, &plan->growths, err) < 0)
                 return -1;
         return quota_use(m, QUOTA_ANNOTATION, plan->values, true, err);         /* what is not written is given back by quota_report() */
 }
 
-int annots_full(struct err *err)
+uint64_t annot_bytes(const struct annot *a)
 {
-        return err_set(err, ERR_LIMIT, "the annotations of this mailbox take more than %u octets", ANNOT_BYTES_MAX);
+        return ROW_BYTES + (uint64_t)strlen(a->entry) + strlen(a->user) + a->value.len;
 }
 
-uint64_t annots_bytes(const struct annot *set, uint32_t n)
+void annot_grows(struct annot_growths *growths, const char *user, int64_t bytes)
 {
-        uint64_t bytes = 0;
+        for (size_t i = 0; i < growths->list.n; i++) {
+                if (strcmp(growths->list.v[i].user, user) == 0) {
+                        growths->list.v[i].bytes += bytes;
+                        return;
+                }
+        }
+        *ARRAY_PUSH(&growths->list) = (struct annot_growth){ xstrdup(user), bytes };
+}
 
-        for (uint32_t i = 0; i < n; i++)
-                bytes += ROW_BYTES + strlen(set[i].entry) + strlen(set[i].user) + set[i].value.len;
-        return bytes;
+void annot_growths_deinit(struct annot_growths *growths)
+{
+        for (size_t i = 0; i < growths->list.n; i++)
+                free(growths->list.v[i].user);
+        ARRAY_FREE(&growths->list);
+}
+
+/* Removed rows have as much room again: where the log cannot be compacted they must not grow for ever. */
+int annots_room_locked(struct mailbox *m, const struct annot_growths *growths, struct err *err)
+{
+        for (size_t i = 0; i < growths->list.n; i++) {
+                const struct annot_growth *g = &growths->list.v[i];
+                const struct annot_share *share = find_share(&m->annots, g->user);
+                uint64_t max = share_max(!*g->user), bytes = share ? share->bytes : 0, removed = share ? share->removed : 0;
+
+                if (g->bytes > 0 && (bytes - removed + (uint64_t)g->bytes > max || bytes + (uint64_t)g->bytes > 2 * max))
+                        return err_set(err, ERR_LIMIT, "the %s annotations of this mailbox take more than %" PRIu64 " octets",
+                                       *g->user ? "user's private" : "shared", max);
+        }
+        return 0;
 }
 
 struct annotating {
@@ -867,6 +965,7 @@ int mailbox_annotate_messages(struct mailbox *m, const struct uidset *uids, cons
         mailbox_unlock(m);
         mailbox_after(m);
         mlog_batch_deinit(&w.batch);
+        annot_growths_deinit(&w.plan.growths);
         ARRAY_FREE(&w.entries);
         ARRAY_FREE(&w.before);
         arena_deinit(&w.arena);
@@ -876,7 +975,7 @@ int mailbox_annotate_messages(struct mailbox *m, const struct uidset *uids, cons
 int mailbox_annotate(struct mailbox *m, const struct annot *set, uint32_t n, struct waiter *waiter, struct err *err)
 {
         struct commit c = { .waiter = waiter, .hard = true, .about = COMMIT_OF_MAILBOX };
-        struct annot_plan plan = { 0 };
+        struct annot_plan plan = { .values = 0 };
         struct arena arena = ARENA_INIT;
         struct mlog_batch b;
         struct annot *keyed;
@@ -901,6 +1000,7 @@ int mailbox_annotate(struct mailbox *m, const struct annot *set, uint32_t n, str
         mailbox_unlock(m);
         mailbox_after(m);
         mlog_batch_deinit(&b);
+        annot_growths_deinit(&plan.growths);
         arena_deinit(&arena);
         return rc;
 }

@@ -80,7 +80,7 @@ void new_annots_number(const struct new_annots *annots, struct mlog_batch *b, ui
 
 struct annots_added {
         struct new_annots list;
-        uint64_t bytes;                         /* what they take in memory … */
+        struct annot_growths growths;           /* what they take in memory … */
         int64_t values;                         /* … and of a quota */
 };
 
@@ -99,7 +99,7 @@ static int add_annots(struct mailbox *m, struct mlog_batch *b, const struct appe
                         continue;
                 *ARRAY_PUSH(&added->list.list) = (struct new_annot){
                         annots_add_record(b, &b->body, 0, set[i].entry, set[i].user, set[i].value, 0), nth };
-                added->bytes += annots_bytes(&set[i], 1);
+                annot_grows(&added->growths, set[i].user, (int64_t)annot_bytes(&set[i]));
                 added->values += (int64_t)set[i].value.len;
         }
         arena_deinit(&arena);
@@ -110,8 +110,8 @@ static int take_annot_room_locked(struct mailbox *m, const struct annots_added *
         REQUIRES(m->lock, mailbox_class);
 static int take_annot_room_locked(struct mailbox *m, const struct annots_added *added, bool enforce, struct err *err)
 {
-        if (added->bytes && m->annots.bytes + added->bytes > ANNOT_BYTES_MAX)
-                return annots_full(err);
+        if (annots_room_locked(m, &added->growths, err) < 0)
+                return -1;
         return added->values ? quota_use(m, QUOTA_ANNOTATION, added->values, enforce, err) : 0;
 }
 
@@ -228,7 +228,7 @@ static int append_now(struct mailbox *m, const struct append_item *items, uint32
 {
         struct mlog_batch b;
         size_t *at = xmalloc(n * sizeof *at);
-        struct annots_added annots = { 0 };
+        struct annots_added annots = { .values = 0 };
         int64_t now = clock_wall_s();
         int rc = 0;
 
@@ -242,6 +242,7 @@ static int append_now(struct mailbox *m, const struct append_item *items, uint32
                 rc = commit_messages(m, &b, items, at, n, &annots, replaces, result, waiter, err);
         mlog_batch_deinit(&b);
         ARRAY_FREE(&annots.list.list);
+        annot_growths_deinit(&annots.growths);
         free(at);
         return rc;
 }
@@ -390,7 +391,7 @@ int append_build_staged(struct carry *t, struct err *err)
 {
         struct stage_content c;
         struct blob_pin *pin;
-        struct annots_added annots = { 0 };
+        struct annots_added annots = { .values = 0 };
         uint32_t number = 0;
         size_t at;
 
@@ -408,11 +409,12 @@ int append_build_staged(struct carry *t, struct err *err)
         t->bytes = c.size;
         if (add_annots(t->to, &t->batch, t->staged, 0, &annots, err) == 0) {
                 t->annots = annots.list;
-                t->annot_bytes = annots.bytes;
+                t->annot_growths = annots.growths;
                 t->annot_values = annots.values;
                 return 0;
         }
         ARRAY_FREE(&annots.list.list);
+        annot_growths_deinit(&annots.growths);
         return -1;
 }
 

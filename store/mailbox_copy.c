@@ -76,6 +76,7 @@ void carry_free(struct carry *t)
         for (size_t i = 0; i < t->side_annots.n; i++)
                 free(t->side_annots.v[i].a);
         ARRAY_FREE(&t->side_annots);
+        annot_growths_deinit(&t->annot_growths);
         segment_unref(&t->side);
         if (t->staged)
                 append_item_free(t->staged);
@@ -213,7 +214,8 @@ static void add_annots(struct carry *t, uint32_t uid)
         for (uint32_t i = 0; i < n; i++) {
                 if (!is_carried(t, &list[i]))
                         continue;
-                t->annot_bytes += annots_bytes(&list[i], 1);
+                if (!t->mask.all_private_annots || !*list[i].user)      /* what belongs to others is no reason to refuse */
+                        annot_grows(&t->annot_growths, list[i].user, (int64_t)annot_bytes(&list[i]));
                 t->annot_values += (int64_t)list[i].value.len;
                 *ARRAY_PUSH(&t->annots.list) = (struct new_annot){
                         annots_add_record(&t->batch, &t->batch.body, 0, list[i].entry, list[i].user, list[i].value, 0), (uint32_t)t->fronts.n - 1 };
@@ -545,8 +547,8 @@ int carry_commit(struct carry *t, struct commit *c, struct err *err)
         counters = index_counters(m->ix);
         if (counters->uidnext > UINT32_MAX - 1 - n)
                 rc = err_set(err, ERR_LIMIT, "mailbox %s has used up its UIDs", m->uniqueid);
-        if (rc == 0 && t->annot_bytes && m->annots.bytes + t->annot_bytes > ANNOT_BYTES_MAX)
-                rc = annots_full(err);
+        if (rc == 0)
+                rc = annots_room_locked(m, &t->annot_growths, err);
         c->hard = true;
         c->first_uid = counters->uidnext;
         c->count = n;

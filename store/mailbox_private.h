@@ -134,6 +134,12 @@ struct quota_part {
 #define MLOG_ANNOT_USER_MAX 255
 #define ANNOT_CHUNK 256
 struct annot_row;
+struct annot_share {                            /* of one user's rows, or of the shared ones; while there are any */
+        uint64_t rows, bytes;                   /* all, and what they take */
+        uint64_t removed;                       /* of bytes: rows without a value */
+        uint32_t of_mailbox;                    /* with a value, of uid 0 */
+        bool shared;
+};
 struct annot_chunk {
         uint32_t n;                             /* never 0 in a table */
         struct annot_row *v[ANNOT_CHUNK];
@@ -142,6 +148,7 @@ struct annot_tab {
         ARRAY(struct annot_chunk *) chunks;     /* rows in order of uid (0: the mailbox's), entry, user */
         uint64_t rows, bytes;                   /* all, and what they take */
         uint64_t removed;                       /* of bytes: rows without a value */
+        struct table *shares;                   /* user as in rows, "" the shared ones → struct annot_share; NULL: none */
         uint64_t of_messages;                   /* those of messages that have a value */
         uint64_t values;                        /* octets of the values alone: what a quota counts */
         uint64_t floor;                         /* records with a lower local sequence number are void */
@@ -384,6 +391,11 @@ struct new_annot {
 struct new_annots { ARRAY(struct new_annot) list; };
 void new_annots_number(const struct new_annots *annots, struct mlog_batch *b, uint32_t first_uid);
 
+struct annot_growth {                           /* by how much annotations that are about to be written make a share larger */
+        char *user;                             /* as in the log; "": the shared ones */
+        int64_t bytes;
+};
+struct annot_growths { ARRAY(struct annot_growth) list; };      /* few: one user's and the shared ones, mostly */
 struct side_message {
         struct mlog_header h;
         struct mlog_message f;
@@ -401,8 +413,8 @@ struct carry {
         char *private_annots;                   /* of the user of mask.private_annots: as in the log; NULL: none */
         struct new_annots annots;               /* in the batch */
         ARRAY(struct side_annot) side_annots;
-        uint64_t annot_bytes;                   /* what all take in memory … */
-        int64_t annot_values;                   /* … and of a quota */
+        struct annot_growths annot_growths;     /* what they take in memory of the shares that are checked … */
+        int64_t annot_values;                   /* … and all of a quota */
         struct uidset *copied_r;
         struct append_result *result;
         struct waiter *waiter;
@@ -460,16 +472,18 @@ int annots_resolve(struct mailbox *m, const struct annot *set, uint32_t n, struc
 /* What is to be set on one message (0: the mailbox): records for what is different, counted in *written_r. ERR_LIMIT, ERR_QUOTA. Whatever
  * comes of it, quota_report() is owed. */
 struct annot_plan {
-        int64_t bytes;                          /* by how much all that was planned so far grows the mailbox's annotations */
+        struct annot_growths growths;           /* of all that was planned so far */
         int64_t values;                         /* … what was planned last, its values */
 };
 int annots_plan_locked(struct mailbox *m, uint32_t uid, const struct annot *set, uint32_t n, struct annot_plan *plan, struct mlog_batch *b,
                        uint32_t *written_r, struct err *err) REQUIRES(m->lock, mailbox_class);
 /* Of a message that is new: not too many? ERR_LIMIT. */
 int annots_check_new(const struct annot *set, uint32_t n, struct err *err);
-/* What these take in memory, of the ANNOT_BYTES_MAX of a mailbox; the error when that is too much. */
-uint64_t annots_bytes(const struct annot *set, uint32_t n);
-int annots_full(struct err *err);
+/* What one takes in memory, of the bound of its share; note that; is there room for all that was noted? Else ERR_LIMIT. */
+uint64_t annot_bytes(const struct annot *a);
+void annot_grows(struct annot_growths *growths, const char *user, int64_t bytes);
+void annot_growths_deinit(struct annot_growths *growths);
+int annots_room_locked(struct mailbox *m, const struct annot_growths *growths, struct err *err) REQUIRES(m->lock, mailbox_class);
 /* Compaction: note what records mention; then write those from … upto as they are now. Lock held for the latter. */
 struct annot_keys {
         ARRAY(struct annot_row *) list;

@@ -77,18 +77,31 @@ struct writing {
         uint32_t n;
 };
 
-/* How many a user has is only looked at when one is added: that is rare. */
+/* As it is now, with what was written. */
 static int check_room(struct writing *w, struct db_txn *txn, const char *user, struct err *err)
 {
         struct annot_list out = { ARRAY_INIT };
         struct arena arena = ARENA_INIT;
+        uint64_t bytes = 0;
         int rc = read_user(w->store, txn, user, &arena, &out, err);
 
-        if (rc == 0 && out.list.n >= ANNOT_COUNT_MAX)
+        for (size_t i = 0; i < out.list.n; i++)
+                bytes += out.list.v[i].value.len;
+        if (rc == 0 && out.list.n > ANNOT_COUNT_MAX)
                 rc = err_set(err, ERR_LIMIT, "more than %d annotations", ANNOT_COUNT_MAX);
+        if (rc == 0 && bytes > ANNOT_PRIVATE_BYTES_MAX)
+                rc = err_set(err, ERR_LIMIT, "annotations of more than %u octets", ANNOT_PRIVATE_BYTES_MAX);
         ARRAY_FREE(&out.list);
         arena_deinit(&arena);
         return rc;
+}
+
+static bool was_user_before(const struct writing *w, uint32_t i)
+{
+        for (uint32_t k = 0; k < i; k++)
+                if (w->set[k].value.p && strcmp(w->set[k].user, w->set[i].user) == 0)
+                        return true;
+        return false;
 }
 
 static int write_all(struct db_txn *txn, void *ctx, struct err *err)
@@ -106,12 +119,11 @@ static int write_all(struct db_txn *txn, void *ctx, struct err *err)
                         rc = db_del(w->store->annotations_db, txn, str_span(&key), err);
                         continue;
                 }
-                rc = db_get(w->store->annotations_db, txn, str_span(&key), NULL, err);
-                if (rc == 0)
-                        rc = check_room(w, txn, a->user, err);
-                if (rc >= 0)
-                        rc = db_put(w->store->annotations_db, txn, str_span(&key), a->value, err);
+                rc = db_put(w->store->annotations_db, txn, str_span(&key), a->value, err);
         }
+        for (uint32_t i = 0; i < w->n && rc >= 0; i++)          /* once for each user: they are few, and this is rare */
+                if (w->set[i].value.p && !was_user_before(w, i))
+                        rc = check_room(w, txn, w->set[i].user, err);
         str_deinit(&key);
         return rc < 0 ? -1 : 0;
 }

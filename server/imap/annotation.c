@@ -283,7 +283,7 @@ enum cmd_result annotation_check(struct imap *imap, struct annotation_check *c, 
 
 enum cmd_result annotation_fail(struct imap *imap, const struct err *err)
 {
-        return err->code == ERR_LIMIT ? imap_no(imap, "ANNOTATE TOOMANY", "Too many annotations") : imap_fail(imap, err);
+        return err->code == ERR_LIMIT ? imap_no(imap, "ANNOTATE TOOMANY", "Too many annotations, or too large together") : imap_fail(imap, err);
 }
 
 /* ---- FETCH ---- */

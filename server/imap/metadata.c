@@ -147,7 +147,7 @@ enum cmd_result imap_metadata_set_failed(struct imap *imap, const struct metadat
         char code[48];
 
         if (st->at == METADATA_SETTING)
-                return err->code == ERR_LIMIT ? imap_no(imap, "METADATA TOOMANY", "Too many annotations") : imap_fail(imap, err);
+                return err->code == ERR_LIMIT ? imap_no(imap, "METADATA TOOMANY", "Too many annotations, or too large together") : imap_fail(imap, err);
         switch (err->code) {
         case ERR_LIMIT:
                 snprintf(code, sizeof code, "METADATA MAXSIZE %d", ANNOT_VALUE_MAX);

@@ -113,26 +113,99 @@ Test(annot, one_that_fails_leaves_the_others_as_they_were)
         mailbox_unref(&m);
 }
 
-Test(annot, all_of_a_mailbox_have_a_limit_in_octets)
+/* As many values of the largest size as there is room for; returns how many, with the name that did not fit. */
+static unsigned fill(struct mailbox *m, const char *user, const char *big, char name[32])
+{
+        struct err err = ERR_INIT;
+
+        for (unsigned i = 0; i < 300; i++) {
+                snprintf(name, 32, "/x/%u", i);
+                if (try_set(m, name, user, big, &err) < 0) {
+                        cr_assert_eq(err.code, ERR_LIMIT);
+                        return i;
+                }
+        }
+        return 300;
+}
+
+Test(annot, each_share_of_a_mailbox_has_a_limit_in_octets)
 {
         struct mailbox *m = fake_create(&st, ID);
-        char *big = calloc(1, ANNOT_VALUE_MAX + 1);
+        char *big = calloc(1, ANNOT_VALUE_MAX + 1), name[32];
         struct err err = ERR_INIT;
-        unsigned i = 0;
-        char name[32];
 
         memset(big, 'x', ANNOT_VALUE_MAX);
-        for (; i < 300; i++) {
-                snprintf(name, sizeof name, "/x/%u", i);
-                if (try_set(m, name, "", big, &err) < 0)
-                        break;
-        }
-        cr_assert_eq(err.code, ERR_LIMIT);
-        cr_assert_eq(i, 255);
+        cr_assert_eq(fill(m, "ann", big, name), 63);
+        cr_assert_eq(fill(m, "bob", big, name), 63);            /* ann keeps nobody from writing */
+        cr_assert_eq(fill(m, "", big, name), 255);
         set(m, "/x/1", "", NULL);
         set(m, name, "", big);
         m = restart(m, false);
         cr_assert_lt(try_set(m, "/x/1", "", big, &err), 0);
+        err_clear(&err);
+        cr_assert_lt(try_set(m, "/y", "ann", big, &err), 0);
+        set(m, "/y", "carl", big);
+        set(m, "/x/1", "bob", "small");                         /* what does not grow may always be set */
+        set(m, "/y", "bob", big + ANNOT_VALUE_MAX / 2);
+        free(big);
+        mailbox_unref(&m);
+}
+
+/* Somebody who sets and removes fills the mailbox neither for others nor, once the log was compacted, for himself. */
+Test(annot, what_one_user_removed_is_written_off_whatever_the_others_have)
+{
+        struct mailbox *m = fake_create(&st, ID);
+        char *big = calloc(1, ANNOT_VALUE_MAX + 1), name[ANNOT_ENTRY_MAX + 1];
+        struct err err = ERR_INIT;
+        unsigned i = 0;
+
+        memset(big, 'x', ANNOT_VALUE_MAX);
+        memset(name, 'n', sizeof name);
+        for (char user[8] = "u0"; user[1] < '3'; user[1]++)
+                fill(m, user, big, (char[32]){ 0 });
+        for (; i < 10000; i++) {
+                name[snprintf(name, 12, "/%09u", i)] = 'n';
+                name[ANNOT_ENTRY_MAX] = '\0';
+                if (try_set(m, name, "ann", "v", &err) < 0)
+                        break;
+                set(m, name, "ann", NULL);
+        }
+        cr_assert_eq(err.code, ERR_LIMIT);
+        cr_assert(i > 7000 && i < 8500, "%u", i);
+        set(m, "/other", "bob", "v");
+        cr_assert(m->compact_wanted);
+        cr_assert_eq(mailbox_compact(m, &err), 0, "%s", err.text);
+        set(m, name, "ann", "v");
+        m = restart(m, false);
+        cr_assert_eq(fill(m, "ann", big, name), 63);
+        free(big);
+        mailbox_unref(&m);
+}
+
+Test(annot, a_message_takes_no_more_along_than_there_is_room_for)
+{
+        struct mailbox *m = fake_create(&st, ID);
+        char *big = calloc(1, ANNOT_VALUE_MAX + 1), name[32];
+        struct err err = ERR_INIT;
+
+        memset(big, 'x', ANNOT_VALUE_MAX);
+        fill(m, "ann", big, name);
+        for (int of = 0; of < 2; of++) {
+                struct annot a = { "/c", of ? "bob" : "ann", { big, ANNOT_VALUE_MAX }, 0 };
+                struct append_item item;
+                struct append_result result;
+                struct waiter w;
+
+                item = (struct append_item){ .stage = fake_stage(&st, "X: y\r\n\r\nz", 9) };
+                item.annots = &a;
+                item.internaldate = item.savedate = INT64_MIN;
+                item.annots_n = 1;
+                waiter_init_blocking(&w);
+                err_clear(&err);
+                cr_assert_eq(mailbox_append(m, &item, 1, &result, &w, &err) == 0 && waiter_block(&w, &err) == 0, of == 1, "%s", err.text);
+                cr_assert_eq(err.code, of ? ERR_NONE : ERR_LIMIT);
+                stage_unref(&item.stage);
+        }
         free(big);
         mailbox_unref(&m);
 }
