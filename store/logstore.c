@@ -426,14 +426,15 @@ void mailbox_mark_deleted(struct store *store, const struct mailbox_ident *ident
         logstore_run(ls, &j->job);
 }
 
-void mailbox_set_name(struct store *store, const char *uniqueid, const char *name)
+/* `name` NULL: as it was. */
+static void set_name_and_notify(struct store *store, const char *uniqueid, const char *name)
 {
         struct logstore *ls = store_logstore(store);
         struct mailbox *m;
 
         open_lock(ls);
         m = table_find(ls->mailboxes, span_of(uniqueid));
-        if (m)                                          /* the former name may be in somebody's log line */
+        if (m && name)                                  /* the former name may be in somebody's log line */
                 *ARRAY_PUSH(&m->old_names) = atomic_exchange(&m->name, xstrdup(name));
         if (m && (m->phase != MB_OPEN || atomic_load(&m->deleted)))
                 m = NULL;
@@ -442,10 +443,20 @@ void mailbox_set_name(struct store *store, const char *uniqueid, const char *nam
                 cold_remove_locked(ls, m);
         }
         open_unlock(ls);
-        if (m) {                                        /* watchers look where it is now: below deletedprefix it is gone for them */
+        if (m) {
                 mailbox_notify(m);
                 mailbox_unref(&m);
         }
+}
+
+void mailbox_set_name(struct store *store, const char *uniqueid, const char *name)
+{
+        set_name_and_notify(store, uniqueid, name);     /* watchers look where it is now: below deletedprefix it is gone for them */
+}
+
+void mailbox_tell_watchers(struct store *store, const char *uniqueid)
+{
+        set_name_and_notify(store, uniqueid, NULL);
 }
 
 /* ---- queues ---- */

@@ -116,6 +116,8 @@ void mailbox_mark_deleted(struct store *store, const struct mailbox_ident *ident
 bool mailbox_is_deleted(struct mailbox *mbox);
 /* Renamed: the name used in logs. Watchers are told: it may be out of their sight now. */
 void mailbox_set_name(struct store *store, const char *uniqueid, const char *name);
+/* Something about it has changed that is not kept in it: watchers, if it is open, are told to look. */
+void mailbox_tell_watchers(struct store *store, const char *uniqueid);
 const char *mailbox_uniqueid(struct mailbox *mbox);
 struct store *mailbox_store(struct mailbox *mbox);
 

@@ -10,6 +10,7 @@
 #include "store/mboxlist.h"
 #include "store/sort_cache.h"
 #include "store/store.h"
+#include "store/urlkey.h"
 #include "util/lock.h"
 
 struct annot_users;
@@ -47,6 +48,7 @@ struct store {
         struct store_partition *_Atomic partitions;
         struct db_env *env;
         struct db *mailboxes_db, *subscriptions_db, *removals_db, *seen_db, *annotations_db, *urlkeys_db, *quotas_db;
+        _Atomic uint32_t urlkey_resets[URLKEY_RESETS_N];        /* urlkey.c */
         uint64_t dumped_commits;                /* db_env_stats() at the last dump */
         struct mboxlist *ml;
         struct subs *subs;

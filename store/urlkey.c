@@ -10,6 +10,7 @@
 #include <nettle/hmac.h>
 #include <nettle/memops.h>
 
+#include "store/mailbox.h"
 #include "store/store_private.h"
 #include "util/hash.h"
 
@@ -28,7 +29,7 @@ struct wanted {
 
 static void begin(struct wanted *w, struct store *store, const char *userid, const char *uniqueid)
 {
-        *w = (struct wanted){ .db = store->urlkeys_db, .key = STR_INIT };
+        *w = (struct wanted){ .db = store ? store->urlkeys_db : NULL, .key = STR_INIT };
         str_append(&w->key, userid, strlen(userid) + 1);
         str_append_str(&w->key, uniqueid);
 }
@@ -118,6 +119,27 @@ int urlkey_check(struct store *store, const char *userid, const char *uniqueid, 
         return rc;
 }
 
+static unsigned slot_of(const struct wanted *w)
+{
+        return (unsigned)(hash_keyed(w->key.data, w->key.len) % URLKEY_RESETS_N);
+}
+
+unsigned urlkey_slot(const char *userid, const char *uniqueid)
+{
+        struct wanted w;
+        unsigned slot;
+
+        begin(&w, NULL, userid, uniqueid);
+        slot = slot_of(&w);
+        str_deinit(&w.key);
+        return slot;
+}
+
+uint32_t urlkey_resets(struct store *store, unsigned slot)
+{
+        return atomic_load(&store->urlkey_resets[slot]);
+}
+
 int urlkey_reset(struct store *store, const char *userid, const char *uniqueid, struct err *err)
 {
         struct wanted w;
@@ -126,6 +148,10 @@ int urlkey_reset(struct store *store, const char *userid, const char *uniqueid, 
         begin(&w, store, userid, uniqueid);
         w.make = w.replace = true;
         rc = look_up(store, &w, err);
+        if (rc == 0) {
+                atomic_fetch_add(&store->urlkey_resets[slot_of(&w)], 1);
+                mailbox_tell_watchers(store, uniqueid);
+        }
         explicit_bzero(w.value, sizeof w.value);
         str_deinit(&w.key);
         return rc;

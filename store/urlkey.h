@@ -24,8 +24,15 @@ int urlkey_token(struct store *store, const char *userid, const char *uniqueid, 
  */
 int urlkey_check(struct store *store, const char *userid, const char *uniqueid, struct span rump, const uint8_t *token, size_t token_n,
                  bool *valid_r, struct err *err);
-/* A new key: all URLs made with the former one are worthless when this returns. Blocks. */
+/* A new key: all URLs made with the former one are worthless when this returns. Whoever watches the mailbox is told to look. Blocks. */
 int urlkey_reset(struct store *store, const char *userid, const char *uniqueid, struct err *err);
+/*
+ * How other sessions hear of a reset (RFC 4467 7, RESETKEY): each counts in one of URLKEY_RESETS_N numbers, which is another one afterwards.
+ * Which one it is for a key, urlkey_slot() says; rarely two keys have the same. Any thread.
+ */
+#define URLKEY_RESETS_N 1024
+unsigned urlkey_slot(const char *userid, const char *uniqueid);
+uint32_t urlkey_resets(struct store *store, unsigned slot);
 /* No keys for this user: all his URLs are worthless. Blocks. */
 int urlkey_remove_all(struct store *store, const char *userid, struct err *err);
 

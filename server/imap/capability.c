@@ -123,7 +123,7 @@ static const struct capability {
         { "UNSELECT",           AFTER,  NULL },                 /* RFC 3691 */
         { "UTF8=ACCEPT",        AFTER,  NULL },                 /* RFC 9755 */
         { "XLIST",              AFTER,  NULL },
-        { "URL-PARTIAL",        AFTER,  NULL },                 /* RFC 5550 */
+        { "URL-PARTIAL",        AFTER,  NULL },                 /* RFC 5550 5.7.1 */
         { "URLAUTH",            AFTER,  NULL },                 /* RFC 4467 */
         { "URLAUTH=BINARY",     AFTER,  NULL },                 /* RFC 5524 */
         { "WITHIN",             AFTER,  NULL },                 /* RFC 5032 */

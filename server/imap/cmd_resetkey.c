@@ -74,5 +74,7 @@ enum cmd_result cmd_resetkey(struct imap *imap)
         }
         if (st->err.code != ERR_NONE)
                 return imap_fail(imap, &st->err);
+        if (st->entry && imap->sel && strcmp(imap->sel->entry->uniqueid, st->entry->uniqueid) == 0)     /* the tagged reply says it */
+                imap->sel->key_resets = urlkey_resets(imap->store, imap->sel->key_slot);
         return st->entry ? imap_ok(imap, "URLMECH " URLAUTH_MECHANISMS, "Key is reset") : imap_ok(imap, NULL, "All keys removed");
 }

@@ -1,5 +1,5 @@
 /*
- * URLFETCH (RFC 4467 7; partial URLs: RFC 5550 2.4; its extended form: RFC 5524): the octets that authorized URLs name, with the rights that
+ * URLFETCH (RFC 4467 7; partial URLs: RFC 5550 5.7.1; its extended form: RFC 5524): the octets that authorized URLs name, with the rights that
  * the user in the URL has now. Whatever is wrong with a URL, or with who presents it, the answer is NIL: nothing is told of why.
  *
  * One URL after the other: it is checked and its octets found where that may block, then they go out, so that what is held in memory is

@@ -110,6 +110,8 @@ struct imap_selected {
         uint64_t reader;                        /* mailbox_reader_id() of the user */
         struct search_context *contexts;        /* searches that are kept up to date (search_context.h) */
         struct uidset own;                      /* own arrivals, not yet told */
+        unsigned key_slot;                      /* urlkey_slot() of this user's key … */
+        uint32_t key_resets;                    /* … and urlkey_resets(), as far as the client knows */
         struct uidset saved;                    /* SEARCHRES `$` (RFC 5182): UIDs; those that are gone are ignored */
 };
 

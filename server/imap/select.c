@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "store/urlkey.h"
 #include "util/log.h"
 #include "util/must.h"
 
@@ -79,6 +80,8 @@ void imap_selected_begin(struct imap *imap, struct mailbox *mbox, const struct m
         uidset_init(&sel->silent);
         uidset_init(&sel->saved);
         sel->reader = mailbox_reader_id(imap->userid);
+        sel->key_slot = urlkey_slot(imap->userid, entry->uniqueid);
+        sel->key_resets = urlkey_resets(imap->store, sel->key_slot);
         set_rights(imap);
         after = recent_after(imap);
         sel->view = mailbox_view(mbox);
@@ -656,6 +659,17 @@ static unsigned events_wanted(struct imap *imap)
         return cmd && (cmd->fn == cmd_expunge || cmd->fn == cmd_move || cmd->fn == cmd_replace) ? events | NOTIFY_EXPUNGE : events;
 }
 
+/* RFC 4467 7, RESETKEY: sessions of the same user that have the mailbox selected hear of a new key. */
+static void tell_key(struct imap *imap)
+{
+        struct imap_selected *sel = imap->sel;
+        uint32_t resets = urlkey_resets(imap->store, sel->key_slot);
+
+        if (resets != sel->key_resets)
+                imap_untagged(imap, "OK [URLMECH INTERNAL] The mailbox has a new key");
+        sel->key_resets = resets;
+}
+
 bool imap_poll(struct imap *imap, bool may_expunge)
 {
         unsigned events;
@@ -663,6 +677,7 @@ bool imap_poll(struct imap *imap, bool may_expunge)
         if (!imap->sel)
                 return true;
         imap_selected_refresh(imap);
+        tell_key(imap);
         events = events_wanted(imap);
         if (!events)
                 return true;

@@ -92,8 +92,8 @@ static int parse_server(struct span text, size_t *pos, struct arena *arena, stru
                         return -1;
                 if (u->user.len == 0)
                         u->user.p = NULL;
-                if (skip(text, pos, ";AUTH=") && take(text, pos, "", arena, &ignored, err) < 0)
-                        return -1;
+                if (skip(text, pos, ";AUTH=") && (take(text, pos, "", arena, &ignored, err) < 0 || ignored.len == 0))
+                        return bad(err, "Malformed mechanism in the URL");
                 if (*pos != at_sign)
                         return bad(err, "Malformed user in the URL");
                 *pos = at_sign + 1;
@@ -276,6 +276,8 @@ static int parse_parameters(struct span text, size_t *pos, struct arena *arena, 
                 case P_SECTION:
                         u->has_section = true;
                         ret = take(text, pos, ":@", arena, &u->section, err);
+                        if (ret == 0 && u->section.len == 0)
+                                ret = bad(err, "An empty section in the URL");
                         break;
                 case P_PARTIAL: ret = parse_partial(text, pos, u, err); break;
                 case P_EXPIRE:

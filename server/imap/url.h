@@ -27,7 +27,7 @@ struct imap_url {                               /* spans: percent-encoding undon
         bool is_list;                           /* "?search": messages, not a message */
         uint32_t uidvalidity, uid;              /* 0: not given */
         bool has_section;
-        struct span section;                    /* "1.2.MIME"; empty: the whole message */
+        struct span section;                    /* "1.2.MIME"; without: the whole message */
         bool partial;
         uint64_t first, count;                  /* count 0: to the end */
         bool has_expire;
