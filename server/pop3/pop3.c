@@ -62,17 +62,19 @@ void pop3_offload(struct pop3 *p, enum offload_queue queue, void (*fn)(void *arg
 
 /* ---- commands of every state ---- */
 
-/* RFC 2449 6, RFC 5034 6, RFC 3206. */
+/* RFC 2449 6, RFC 5034 3, RFC 3206. */
 static void cmd_capa(struct pop3 *p, struct span args)
 {
         struct rope *out = &p->s->out;
-        const char *service = service_name(p->s->service), *mechs = p->userid ? "" : pop3_mechanisms(p);
+        const char *service = service_name(p->s->service), *mechs = pop3_mechanisms(p);    /* RFC 5034 3: after log-in too */
         int64_t expire = conf_duration_s(p->conf, service, "popexpiretime"), poll = conf_duration_s(p->conf, service, "popminpoll");
 
         (void)args;
         pop3_ok(p, "List of capabilities follows");
         if (*mechs)
                 rope_printf(out, "SASL %s\r\n", mechs);
+        if (p->userid)
+                pop3_auth_deinit(p);                    /* it was only asked for them */
         if (!p->userid && !stream_is_tls(p->s->stream) && service_has_tls(p->s->service))
                 rope_append_str(out, "STLS\r\n");
         if (expire < 0)

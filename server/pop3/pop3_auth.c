@@ -283,7 +283,7 @@ void pop3_auth_response(struct pop3 *p, struct span line)
         str_clear(&p->auth_input);
         if (span_eq_str(line, "*") || base64_decode(line, &p->auth_input, &err) < 0) {
                 pop3_auth_deinit(p);
-                pop3_err(p, NULL, "Authentication cancelled");
+                pop3_err(p, NULL, span_eq_str(line, "*") ? "Authentication cancelled" : "Bad base64");
                 return;
         }
         p->auth_has_input = true;

@@ -82,6 +82,7 @@ p> LAST
 p< +OK 0
 p> CAPA
 p< +OK ...
+p< SASL ...
 p< EXPIRE NEVER
 p< TOP
 p< UIDL
@@ -214,6 +215,7 @@ r> AGFsaWNlAGFsaWNlLXB3
 r< +OK Mailbox locked and ready ...
 r> STAT
 r< +OK 1 256022
+
 r> QUIT
 r< +OK Bye
 
