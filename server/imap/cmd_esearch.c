@@ -129,11 +129,8 @@ static bool begin(struct imap *imap)
                 st->options.returns = SEARCH_RETURN_ALL;        /* RFC 7377 2.1 */
         if (!check_options(imap, st))
                 return false;
-        imap->cmd.seqnos = st->options.program->uses_seqnos;
-        if (!imap_numbers_allowed(imap))
+        if (!search_program_allowed(imap, &st->options))
                 return false;
-        if (imap->utf8 && st->options.charset_given)            /* RFC 9755 3 */
-                return bad(imap, "No CHARSET with UTF8=ACCEPT");
         if ((st->options.returns & SEARCH_RETURN_UPDATE) &&
             !search_context_create(imap, (struct span){ st->program.p, (size_t)(st->program.end - st->program.p) }, false, &st->context))
                 return false;

@@ -76,13 +76,8 @@ static bool begin(struct imap *imap)
                 search_parse_failed(imap, &st->req);
                 return false;
         }
-        imap->cmd.seqnos = st->req.program->uses_seqnos;
-        if (!imap_numbers_allowed(imap))
+        if (!search_program_allowed(imap, &st->req))
                 return false;
-        if (imap->utf8 && st->req.charset_given) {              /* RFC 9755 3 */
-                imap_bad(imap, "No CHARSET with UTF8=ACCEPT");
-                return false;
-        }
         if ((st->req.returns & SEARCH_RETURN_UPDATE) && !search_context_create(imap, text, false, &st->context))
                 return false;
         if (st->req.program->uses_modseq)

@@ -72,8 +72,7 @@ static bool begin(struct imap *imap)
                 search_parse_failed(imap, &st->req);
                 return false;
         }
-        imap->cmd.seqnos = st->req.program->uses_seqnos;
-        if (!imap_numbers_allowed(imap))
+        if (!search_program_allowed(imap, &st->req))
                 return false;
         if ((st->req.returns & SEARCH_RETURN_UPDATE) && !search_context_create(imap, st->text, true, &st->context))
                 return false;

@@ -64,8 +64,7 @@ static bool begin(struct imap *imap)
                 search_parse_failed(imap, &st->req);
                 return false;
         }
-        imap->cmd.seqnos = st->req.program->uses_seqnos;
-        if (!imap_numbers_allowed(imap))
+        if (!search_program_allowed(imap, &st->req))
                 return false;
         if (st->req.program->uses_modseq)
                 imap_enable_condstore(imap);

@@ -77,7 +77,11 @@ static int parse_return(struct list *l)
                 } else if (imap_word_is(word, "METADATA")) {
                         l->metadata = ARENA_NEW(&l->imap->s->arena, struct metadata_request);
                         l->metadata->maxsize = UINT64_MAX;
-                        if (imap_sp(ip) < 0 || imap_metadata_entries(ip, &l->imap->s->arena, l->metadata) < 0)
+                        if (imap_sp(ip) < 0)
+                                return -1;
+                        if (!imap_peek_c(ip, '('))              /* RFC 9590 5, unlike RFC 5464 */
+                                return err_set(&ip->err, ERR_SYNTAX, "METADATA needs a list of entries");
+                        if (imap_metadata_entries(ip, &l->imap->s->arena, l->metadata) < 0)
                                 return -1;
                 } else if (set_option(l, returns, ARRAY_LEN(returns), word) < 0) {
                         return -1;

@@ -37,6 +37,18 @@ void search_parse_failed(struct imap *imap, const struct search_request *req)
         }
 }
 
+bool search_program_allowed(struct imap *imap, const struct search_request *req)
+{
+        imap->cmd.seqnos = req->program->uses_seqnos;
+        if (!imap_numbers_allowed(imap))
+                return false;
+        if (imap->utf8 && req->charset_conflicts) {
+                imap_bad(imap, "With UTF8=ACCEPT there is no other charset");
+                return false;
+        }
+        return true;
+}
+
 enum cmd_result search_run_reply(struct imap *imap, const struct search_run *run, const char *command)
 {
         if (run->err.code != ERR_NONE)

@@ -647,6 +647,10 @@ static int parse_program(struct imap_parser *ip, const struct search_sets *sets,
 
 int search_parse_charset_keys(struct imap_parser *ip, const struct search_sets *sets, struct search_request *r)
 {
+        struct imap_parser ahead = *ip;
+        struct span charset;
+
+        r->charset_conflicts = imap_astring(&ahead, &charset) == 0 && !span_ieq_str(charset, "UTF-8");
         return parse_program(ip, sets, r, parse_charset_name);
 }
 
@@ -655,7 +659,7 @@ int search_parse(struct imap_parser *ip, const struct search_sets *sets, struct 
         *r = (struct search_request){ 0 };
         if (search_parse_return(ip, r) < 0)
                 return -1;
-        r->charset_given = ip->end - ip->p > 8 && imap_word_is((struct span){ ip->p, 8 }, "CHARSET ");
+        r->charset_conflicts = ip->end - ip->p > 8 && imap_word_is((struct span){ ip->p, 8 }, "CHARSET ");
         return parse_program(ip, sets, r, parse_charset);
 }
 

@@ -45,7 +45,7 @@ struct search_sets {
 
 struct search_request {
         struct search_program *program;         /* finished; in ip->arena */
-        bool charset_given;
+        bool charset_conflicts;                 /* with UTF8=ACCEPT: one was named, or where one must be, another than UTF-8 */
         bool extended;                          /* RETURN was given: the answer is ESEARCH */
         unsigned returns;                       /* enum search_return; "RETURN ()" is ALL */
         struct search_partial partial;          /* with SEARCH_RETURN_PARTIAL */

@@ -112,6 +112,9 @@ bool search_filter_find(const void *ctx, struct span name, struct span *value_r)
 struct search_sets search_sets_selected(struct imap *imap);
 /* Answer for a program that cannot be used: BAD, NO [BADCHARSET …], NO [UNDEFINED-FILTER …]. */
 void search_parse_failed(struct imap *imap, const struct search_request *req);
+/* May this client send such a program: with message numbers (RFC 9586 3), of this charset (RFC 9755 3)? Notes whether it has numbers in
+ * imap->cmd.seqnos. False: the tagged BAD was sent. */
+bool search_program_allowed(struct imap *imap, const struct search_request *req);
 /* The tagged reply once a run is over: NO when it failed, OK otherwise. */
 enum cmd_result search_run_reply(struct imap *imap, const struct search_run *run, const char *command);
 /* "* ESEARCH (TAG "x")" and " UID". */
