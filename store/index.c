@@ -28,7 +28,7 @@ struct index *index_create_empty(const char *path, const char *uniqueid)
         ix->uniqueid = xstrdup(uniqueid);
         for (int i = 0; i < INDEX_BLOBS; i++)
                 str_init(&ix->blob[i]);
-        ix->dirty = ix->blobs_changed = ix->blocks_changed = true;
+        ix->dirty = ix->blobs_changed = ix->blocks_changed = ix->parts_changed = true;
         return ix;
 }
 
@@ -48,6 +48,9 @@ void index_destroy(struct index **ix_p)
         ARRAY_FREE(&ix->durable);
         for (int i = 0; i < INDEX_BLOBS; i++)
                 str_deinit(&ix->blob[i]);
+        for (size_t i = 0; i < ix->parts.n; i++)
+                index_part_unref(&ix->parts.v[i]);
+        ARRAY_FREE(&ix->parts);
         index_file_unref(&ix->file);
         index_shared_unref(&ix->shared);
         free(ix->path);

@@ -69,7 +69,8 @@ struct index_counters {
         uint64_t spare[8];
 };
 
-/* Octets whose meaning is the log store's, written with the checkpoint: at most INDEX_BLOB_MAX each. */
+/* Octets whose meaning is the log store's, written with the checkpoint, all of them when one has changed: at most INDEX_BLOB_MAX each. What may
+ * become large is better in parts. */
 enum index_blob { INDEX_KEYWORDS, INDEX_SEGMENTS, INDEX_MOVES, INDEX_ANNOTATIONS, INDEX_EXTRA, INDEX_BLOBS = 8 };
 #define INDEX_BLOB_MAX (64u << 20)
 
@@ -101,7 +102,7 @@ struct index_repair {
 /* An empty index in memory, for a new mailbox or to rebuild into; the first checkpoint makes the file (aside, then renamed to `path`).
  * `uniqueid`: up to 63 octets. Both are copied. */
 struct index *index_create_empty(const char *path, const char *uniqueid);
-/* Read header, summaries and blobs. O(blocks). ERR_NOTFOUND; ERR_CORRUPT (no valid header, another mailbox's, summaries that cannot be,
+/* Read header, summaries, blobs and the list of parts. O(blocks). ERR_NOTFOUND; ERR_CORRUPT (no valid header, another mailbox's, summaries that cannot be,
  * a newer version): rebuild from the log; ERR_IO, ERR_NOMEM. */
 int index_open(const char *path, const char *uniqueid, struct index **ix_r, struct err *err);
 /* Views made from it go on: they hold their blocks. A snapshot must be finished before. Nothing is written. */
@@ -128,6 +129,21 @@ bool index_dirty(const struct index *ix);                               /* somet
 /* How many blocks a checkpoint would write now: to decide whether it is time. */
 uint32_t index_dirty_blocks(const struct index *ix);
 uint32_t index_last_uid(const struct index *ix);                        /* highest UID with a record, tombstones too; 0: none */
+
+/*
+ * Parts: a list of octet strings whose meaning is the log store's. A part never changes; each has a place of its own in the file, so a checkpoint
+ * writes those that are new, and the list. Once written they are no longer in memory. All with the mailbox's lock.
+ */
+#define INDEX_PART_MAX (64u << 20)
+#define INDEX_PARTS_MAX (16u << 20)
+struct index_part;                                                      /* counted */
+struct index_part *index_part_create(struct span text);                 /* copied; must: 0 < len <= INDEX_PART_MAX */
+struct index_part *index_part_ref(struct index_part *part);
+void index_part_unref(struct index_part **part);
+size_t index_parts(const struct index *ix, struct index_part *const **parts_r);         /* borrowed until they are set */
+void index_set_parts(struct index *ix, struct index_part *const *parts, size_t n);      /* takes references of its own */
+/* What is in it takes the place of what is in `text`. ERR_CORRUPT, ERR_IO, ERR_NOMEM. */
+int index_part_read(const struct index_part *part, struct str *text, struct err *err);
 
 /* ---- records. -1 is only ever damage or a read error of a block (ERR_CORRUPT after index_repair failed, ERR_IO, ERR_NOMEM) ---- */
 

@@ -9,10 +9,12 @@
  *   extents           records of a block (UIDs ascending; the summary has their count, place and CRC-32C)
  *                     the table: the summaries of all blocks, ascending (CRC in the header)
  *                     meta: for each of the 8 blobs a length (u64), then the blobs (CRC in the header)
+ *                     parts: octets (place and CRC in the list)
+ *                     the list of parts: a struct place for each (CRC in the header). Version 1 had none
  *   all else          free. Which pages those are is nowhere written: what the state does not refer to.
  *
  * Writing generation g + 1 touches no page that generation g refers to:
- *   1. blocks changed since g, the table, and meta if it changed, into free pages
+ *   1. blocks changed since g, the table, parts that are new; meta and the list of parts if they changed; into free pages
  *   2. fdatasync
  *   3. the header, into the slot that does not hold g
  *   4. fdatasync; only now the pages that just g referred to become free
@@ -31,7 +33,7 @@
  * The price here is the table, 96 octets for each 1,024 messages, written each time.
  *
  * Damage (bit rot). Header: the other slot counts, if it is right; its pages may have been used anew, then their CRCs are wrong.
- * Table or meta: index_open() says ERR_CORRUPT. A block: noticed when it is first read, see struct index_repair. Besides the CRC,
+ * Table, meta, list of parts: index_open() says ERR_CORRUPT. A part: index_part_read() does. A block: noticed when it is first read, see struct index_repair. Besides the CRC,
  * every number is checked against the bounds of the file and the other numbers, so that a crafted file cannot do harm.
  *
  * No mmap: a block is read with pread() into memory and checked there once (some 60 µs from the page cache). A mapping would need
@@ -52,7 +54,7 @@
 #include "util/fs.h"
 #include "util/must.h"
 
-#define INDEX_VERSION 1
+#define INDEX_VERSION 2
 #define PAGES_MAX (1u << 31)                    /* 8 TiB */
 #define PLACE_MAX (1u << 30)                    /* octets of table or meta that are believed: 11 thousand million messages */
 static const char magic[8] = { 'c', 'y', 'r', 'd', 'i', 'd', 'x', '\n' };
@@ -73,7 +75,8 @@ struct header {
         uint32_t block_count, spare;
         struct place table, meta;
         struct index_counters counters;
-        uint8_t reserved[128];
+        struct place parts;
+        uint8_t reserved[104];
 };
 _Static_assert(sizeof(struct index_counters) == 184 && sizeof(struct place) == 24, "on the disk");
 _Static_assert(sizeof(struct header) == 464 && sizeof(struct header) <= INDEX_PAGE, "on the disk");
@@ -239,7 +242,7 @@ static bool header_good(const struct header *h, bool *newer)
 {
         if (memcmp(h->magic, magic, sizeof magic) != 0 || h->crc != header_crc(h))
                 return false;
-        if (h->version != INDEX_VERSION) {
+        if (h->version == 0 || h->version > INDEX_VERSION) {
                 *newer = true;
                 return false;
         }
@@ -260,6 +263,8 @@ static int read_header(int fd, struct index *ix, struct header *h_r, struct err 
         if (!good[0] && !good[1])
                 return err_set(err, ERR_CORRUPT, "%s: %s", ix->path, newer ? "of another version" : "no valid header");
         *h_r = good[0] && (!good[1] || h[0].generation > h[1].generation) ? h[0] : h[1];
+        if (h_r->version == 1)
+                h_r->parts = (struct place){ .page = 0 };
         if (strcmp(h_r->uniqueid, ix->uniqueid) != 0)
                 return err_set(err, ERR_CORRUPT, "%s: it is the index of mailbox %s", ix->path, h_r->uniqueid);
         return 0;
@@ -361,6 +366,25 @@ static int load_meta(struct index *ix, const struct header *h, const char *meta,
         return left == 0 ? 0 : err_set(err, ERR_CORRUPT, "%s: meta cannot be", ix->path);
 }
 
+static int load_parts(struct index *ix, const struct header *h, const struct place *list, uint64_t file_size, struct err *err)
+{
+        size_t n = h->parts.len / sizeof *list;
+
+        ARRAY_RESERVE(&ix->parts, n);
+        for (size_t i = 0; i < n; i++) {
+                const struct place *pl = &list[i];
+                struct index_extent *e;
+
+                if (pl->page < INDEX_HEADER_PAGES || pl->page > PAGES_MAX || pl->len == 0 || pl->len > INDEX_PART_MAX
+                    || (uint64_t)pl->page * INDEX_PAGE + pl->len > file_size || pages_for(pl->len) != pl->pages)
+                        return err_set(err, ERR_CORRUPT, "%s: part %zu cannot be", ix->path, i);
+                e = extent_at(ix->file, pl->page, pl->pages);
+                *ARRAY_PUSH(&ix->parts) = index_part_at(e, pl->len, pl->crc);
+                add_extent(ix, index_extent_ref(e));
+        }
+        return 0;
+}
+
 static int compare_extents(const void *a, const void *b)
 {
         uint32_t x = (*(struct index_extent *const *)a)->page, y = (*(struct index_extent *const *)b)->page;
@@ -395,31 +419,40 @@ static int find_holes(struct index *ix, struct err *err)
 
 static int load_all(struct index *ix, const struct header *h, uint64_t file_size, struct err *err)
 {
-        void *table = NULL, *meta = NULL;
+        void *table = NULL, *meta = NULL, *parts = NULL;
         int ret = -1;
 
+        if (h->parts.len % sizeof(struct place) || h->parts.len / sizeof(struct place) > INDEX_PARTS_MAX) {
+                err_set(err, ERR_CORRUPT, "%s: a list of parts that cannot be", ix->path);
+                goto out;
+        }
         if (h->table.len != (uint64_t)h->block_count * sizeof(struct index_summary)) {
                 err_set(err, ERR_CORRUPT, "%s: a table of another length", ix->path);
                 goto out;
         }
         if (read_place(ix->file->fd, ix, &h->table, file_size, "table", &table, err) < 0
             || read_place(ix->file->fd, ix, &h->meta, file_size, "meta", &meta, err) < 0
-            || load_table(ix, h, table, file_size, err) < 0 || load_meta(ix, h, meta, err) < 0)
+            || read_place(ix->file->fd, ix, &h->parts, file_size, "list of parts", &parts, err) < 0
+            || load_table(ix, h, table, file_size, err) < 0 || load_meta(ix, h, meta, err) < 0
+            || load_parts(ix, h, parts, file_size, err) < 0)
                 goto out;
         if (table)
                 add_place(ix, &ix->table, extent_at(ix->file, h->table.page, h->table.pages), &h->table);
         if (meta)
                 add_place(ix, &ix->meta, extent_at(ix->file, h->meta.page, h->meta.pages), &h->meta);
+        if (parts)
+                add_place(ix, &ix->part_list, extent_at(ix->file, h->parts.page, h->parts.pages), &h->parts);
         if (find_holes(ix, err) < 0)
                 goto out;
         ix->generation = h->generation;
         ix->counters = h->counters;
         ix->maybe_unsynced = true;
-        ix->dirty = ix->blobs_changed = ix->blocks_changed = false;
+        ix->dirty = ix->blobs_changed = ix->blocks_changed = ix->parts_changed = false;
         ret = 0;
 out:
         free(table);
         free(meta);
+        free(parts);
         return ret;
 }
 
@@ -479,6 +512,11 @@ struct snapshot_block {
         uint32_t crc;
 };
 
+struct snapshot_part {                          /* as snapshot_block */
+        struct index_part *part;
+        struct index_extent *old, *fresh;
+};
+
 struct index_snapshot {
         char *path;
         char *aside;                            /* path.new, when it is a new file */
@@ -489,12 +527,14 @@ struct index_snapshot {
         struct header header;
         struct snapshot_block *blocks;
         uint32_t n;
-        bool write_table, write_meta;           /* else they stay where they are */
+        struct snapshot_part *parts;
+        size_t parts_n;
+        bool write_table, write_meta, write_list;       /* else they stay where they are */
         struct str meta_text;
-        struct index_extent *table, *meta;      /* references */
+        struct index_extent *table, *meta, *list;       /* references */
 };
 
-/* Table and meta that did not change stay where they are. */
+/* Table, meta and list of parts that did not change stay where they are. */
 static void keep_place(const struct index_place *kept, struct index_extent **extent_r, struct place *place_r)
 {
         if (!kept->extent)
@@ -510,6 +550,9 @@ static void snapshot_places(struct index *ix, struct index_snapshot *s)
         s->write_table = s->aside || ix->blocks_changed;
         if (!s->write_table)
                 keep_place(&ix->table, &s->table, &s->header.table);
+        s->write_list = s->aside || ix->parts_changed;
+        if (!s->write_list)
+                keep_place(&ix->part_list, &s->list, &s->header.parts);
         s->write_meta = s->aside || ix->blobs_changed;
         if (!s->write_meta) {
                 keep_place(&ix->meta, &s->meta, &s->header.meta);
@@ -522,6 +565,19 @@ static void snapshot_places(struct index *ix, struct index_snapshot *s)
         str_append(&s->meta_text, len, sizeof len);
         for (int i = 0; i < INDEX_BLOBS; i++)
                 str_append(&s->meta_text, ix->blob[i].data, ix->blob[i].len);
+}
+
+static void snapshot_parts(struct index *ix, struct index_snapshot *s)
+{
+        s->parts_n = ix->parts.n;
+        s->parts = xcalloc(s->parts_n ? s->parts_n : 1, sizeof *s->parts);
+        for (size_t i = 0; i < s->parts_n; i++) {
+                struct index_part *part = ix->parts.v[i];
+
+                s->parts[i].part = index_part_ref(part);
+                if (part->extent)
+                        s->parts[i].old = index_extent_ref(part->extent);
+        }
 }
 
 struct index_snapshot *index_snapshot(struct index *ix)
@@ -548,6 +604,7 @@ struct index_snapshot *index_snapshot(struct index *ix)
                 if (ix->blocks.v[i]->extent)
                         s->blocks[i].old = index_extent_ref(ix->blocks.v[i]->extent);
         }
+        snapshot_parts(ix, s);
         memcpy(s->header.magic, magic, sizeof magic);
         s->header.version = INDEX_VERSION;
         s->header.generation = ix->generation + 1;
@@ -558,7 +615,7 @@ struct index_snapshot *index_snapshot(struct index *ix)
         memcpy(s->header.uniqueid, ix->uniqueid, strlen(ix->uniqueid));
         snapshot_places(ix, s);
         ix->snapshot = s;
-        ix->dirty = ix->blobs_changed = ix->blocks_changed = false;
+        ix->dirty = ix->blobs_changed = ix->blocks_changed = ix->parts_changed = false;
         return s;
 }
 
@@ -640,6 +697,48 @@ static int write_meta(struct index_snapshot *s, int fd, struct err *err)
         return 0;
 }
 
+static int write_parts(struct index_snapshot *s, int fd, struct err *err)
+{
+        for (size_t i = 0; i < s->parts_n; i++) {
+                struct snapshot_part *sp = &s->parts[i];
+                char *loaded = NULL;
+                int rc;
+
+                if (sp->old && !s->aside)
+                        continue;
+                if (sp->old && index_part_load(sp->part, sp->old, &loaded, err) < 0)     /* it stands in the former file */
+                        return -1;
+                rc = write_extent(fd, s->file, loaded ? loaded : sp->part->text, sp->part->len, &sp->fresh, err);
+                free(loaded);
+                if (rc < 0)
+                        return -1;
+        }
+        return 0;
+}
+
+static int write_list(struct index_snapshot *s, int fd, struct err *err)
+{
+        uint64_t len = s->parts_n * sizeof(struct place);
+        struct place *list;
+        int rc;
+
+        if (!s->write_list || s->parts_n == 0)
+                return 0;
+        list = try_malloc(len);
+        if (!list)
+                return err_set(err, ERR_NOMEM, "the list of parts of %s", s->path);
+        for (size_t i = 0; i < s->parts_n; i++) {
+                const struct snapshot_part *sp = &s->parts[i];
+                const struct index_extent *e = sp->fresh ? sp->fresh : sp->old;
+
+                list[i] = (struct place){ e->page, e->pages, sp->part->len, sp->part->crc, 0 };
+        }
+        rc = write_extent(fd, s->file, list, len, &s->list, err);
+        s->header.parts = (struct place){ s->list->page, s->list->pages, len, crc32c(0, list, len), 0 };
+        free(list);
+        return rc;
+}
+
 static int write_header(struct index_snapshot *s, int fd, struct err *err)
 {
         char page[INDEX_PAGE] = { 0 };
@@ -671,7 +770,8 @@ static int sync_directory_of(const char *path, struct err *err)
 
 static int write_contents(struct index_snapshot *s, int fd, struct err *err)
 {
-        return write_blocks(s, fd, err) < 0 || write_table(s, fd, err) < 0 || write_meta(s, fd, err) < 0 ? -1 : 0;
+        return write_blocks(s, fd, err) < 0 || write_table(s, fd, err) < 0 || write_parts(s, fd, err) < 0 || write_list(s, fd, err) < 0
+                || write_meta(s, fd, err) < 0 ? -1 : 0;
 }
 
 static int write_aside(struct index_snapshot *s, struct err *err)
@@ -778,18 +878,34 @@ static void adopt_block(struct index *ix, struct snapshot_block *sb, uint32_t i)
         }
 }
 
+static void adopt_part(struct index_part *part, struct index_extent *fresh)
+{
+        index_extent_unref(&part->extent);
+        part->extent = index_extent_ref(fresh);
+        free(part->text);
+        part->text = NULL;
+}
+
 static void adopt(struct index *ix, struct index_snapshot *s)
 {
         for (size_t i = 0; i < ix->durable.n; i++)
                 index_extent_unref(&ix->durable.v[i]);
         ix->durable.n = 0;
-        ARRAY_RESERVE(&ix->durable, (size_t)s->n + 2);
+        ARRAY_RESERVE(&ix->durable, (size_t)s->n + s->parts_n + 3);
         for (uint32_t i = 0; i < s->n; i++) {
                 struct snapshot_block *sb = &s->blocks[i];
 
                 adopt_block(ix, sb, i);
                 add_extent(ix, index_extent_ref(sb->fresh ? sb->fresh : sb->old));
         }
+        for (size_t i = 0; i < s->parts_n; i++) {
+                struct snapshot_part *sp = &s->parts[i];
+
+                if (sp->fresh)
+                        adopt_part(sp->part, sp->fresh);
+                add_extent(ix, index_extent_ref(sp->fresh ? sp->fresh : sp->old));
+        }
+        add_place(ix, &ix->part_list, s->list ? index_extent_ref(s->list) : NULL, &s->header.parts);
         add_place(ix, &ix->table, s->table ? index_extent_ref(s->table) : NULL, &s->header.table);
         add_place(ix, &ix->meta, s->meta ? index_extent_ref(s->meta) : NULL, &s->header.meta);
         if (s->aside) {
@@ -814,6 +930,7 @@ void index_snapshot_finish(struct index *ix, struct index_snapshot **snap, bool 
                 ix->dirty = true;
                 ix->blobs_changed |= s->write_meta;
                 ix->blocks_changed |= s->write_table;
+                ix->parts_changed |= s->write_list;
                 ix->failed |= s->sync_failed;
         }
         for (uint32_t i = 0; i < s->n; i++) {
@@ -822,6 +939,13 @@ void index_snapshot_finish(struct index *ix, struct index_snapshot **snap, bool 
                 index_extent_unref(&s->blocks[i].fresh);
         }
         free(s->blocks);
+        for (size_t i = 0; i < s->parts_n; i++) {
+                index_part_unref(&s->parts[i].part);
+                index_extent_unref(&s->parts[i].old);
+                index_extent_unref(&s->parts[i].fresh);
+        }
+        free(s->parts);
+        index_extent_unref(&s->list);
         index_extent_unref(&s->table);
         index_extent_unref(&s->meta);
         index_file_unref(&s->file);

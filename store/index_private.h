@@ -1,6 +1,6 @@
 /*
- * index_private - what index.c (records), index_block.c (blocks in memory) and index_file.c (the checkpoint file) share. Nobody else
- * includes this.
+ * index_private - what index.c (records), index_block.c (blocks in memory), index_part.c and index_file.c (the checkpoint file) share. Nobody
+ * else includes this.
  *
  * index_extent   a piece of the file, counted: it goes back to the file's free space when neither a block in memory nor the last
  *                durable checkpoint needs it. That is what lets a view read an old version of a block long after it was replaced.
@@ -79,6 +79,15 @@ struct index_block {
         bool recent;                            /* touched since the eviction's hand came by; with the mailbox's lock */
 };
 
+struct index_part {
+        atomic_uint_fast32_t refs;
+        uint64_t len;
+        uint32_t crc;
+        /* Both change when a checkpoint is finished. */
+        char *text;                             /* NULL: only in the file */
+        struct index_extent *extent;            /* NULL: not written yet */
+};
+
 struct index_place {
         struct index_extent *extent;            /* NULL: empty; no reference of its own */
         uint64_t len;
@@ -93,7 +102,8 @@ struct index {
         struct index_totals totals;
         struct index_counters counters;
         struct str blob[INDEX_BLOBS];
-        bool blobs_changed, blocks_changed;     /* since meta, since the table was written */
+        ARRAY(struct index_part *) parts;       /* a reference each */
+        bool blobs_changed, blocks_changed, parts_changed;      /* since meta, the table, the list of parts was written */
         bool dirty;
         uint32_t dirty_blocks;                  /* without an extent */
         struct index_block *ring[INDEX_RESIDENT_BLOCKS];        /* clean blocks with recs; no references */
@@ -101,7 +111,7 @@ struct index {
         /* The last durable checkpoint. */
         uint64_t generation;
         ARRAY(struct index_extent *) durable;   /* every extent that it needs; references */
-        struct index_place table, meta;         /* among them */
+        struct index_place table, meta, part_list;      /* among them */
         bool maybe_unsynced;                    /* opened: its header may not be on the disk yet, only in the page cache */
         bool failed;                            /* a sync of the file failed: the next checkpoint makes a new file */
         struct index_snapshot *snapshot;        /* in progress */
@@ -146,6 +156,12 @@ void index_file_move(struct index_file *f, const char *path) EXCLUDES(index_clas
 
 struct index_extent *index_extent_ref(struct index_extent *e);
 void index_extent_unref(struct index_extent **e) EXCLUDES(index_class);
+
+/* ---- index_part.c ---- */
+
+struct index_part *index_part_at(struct index_extent *extent, uint64_t len, uint32_t crc);     /* takes the reference */
+/* Read from there; *text_r is for free(). No lock. */
+int index_part_load(const struct index_part *part, struct index_extent *extent, char **text_r, struct err *err);
 
 /* ---- index.c ---- */
 

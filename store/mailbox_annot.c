@@ -8,7 +8,8 @@
  *
  * Users stand in rows and records as annot_user.h makes them.
  *
- * INDEX_ANNOTATIONS: u32 n, then n times struct annot_saved, entry, user, value; then u64 the floor.
+ * In the index each chunk is a part, so that a checkpoint writes those that changed: u32 n, then n times struct annot_saved, entry, user, value.
+ * INDEX_ANNOTATIONS is u32 0 and u64 the floor; older ones have all rows there, n of them before the floor, and no parts.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -19,6 +20,7 @@
 #include "util/clock.h"
 #include "util/must.h"
 
+#define CHUNK_BYTES (32u << 10)                 /* … of a chunk of more than one row, about */
 #define ROW_BYTES 64                            /* what a row takes besides its texts, about */
 #define REWRITE_BYTES (256u << 10)              /* removed rows that are worth writing all others anew for */
 
@@ -136,16 +138,47 @@ static struct annot_row *find_row(const struct annot_tab *t, uint32_t uid, const
         return row && compare_key(row, uid, entry, user) == 0 ? row : NULL;
 }
 
+static uint64_t row_bytes(const struct annot_row *row)
+{
+        return ROW_BYTES + (uint64_t)strlen(row->entry) + strlen(row->user) + (is_removed(row) ? 0 : row->value_len);
+}
+
 static struct annot_chunk *add_chunk(struct annot_tab *t, size_t at)
 {
-        struct annot_chunk *c = xmalloc(sizeof *c);
+        struct annot_chunk *c = xcalloc(1, sizeof *c);
 
-        c->n = 0;
         ARRAY_RESERVE(&t->chunks, 1);
         memmove(t->chunks.v + at + 1, t->chunks.v + at, (t->chunks.n - at) * sizeof *t->chunks.v);
         t->chunks.v[at] = c;
         t->chunks.n++;
         return c;
+}
+
+static void chunk_changed(struct annot_tab *t, struct annot_chunk *c)
+{
+        index_part_unref(&c->saved);
+        t->changed = true;
+}
+
+static void chunk_free(struct annot_chunk *c)
+{
+        index_part_unref(&c->saved);
+        free(c);
+}
+
+/* What is behind the first `stay` rows becomes a chunk of its own; returns that. */
+static struct annot_chunk *split_chunk(struct annot_tab *t, size_t at, uint32_t stay)
+{
+        struct annot_chunk *c = t->chunks.v[at], *more = add_chunk(t, at + 1);
+
+        more->n = c->n - stay;
+        memcpy(more->v, c->v + stay, more->n * sizeof *more->v);
+        for (uint32_t i = 0; i < more->n; i++)
+                more->bytes += row_bytes(more->v[i]);
+        c->n = stay;
+        c->bytes -= more->bytes;
+        chunk_changed(t, c);
+        return more;
 }
 
 /* Before what is at `p`. Rows that come in order fill one chunk after the other; others halve a full one. */
@@ -158,26 +191,40 @@ static void insert_row(struct annot_tab *t, struct place p, struct annot_row *ro
                 p.at = t->chunks.v[p.chunk]->n;
         }
         c = p.chunk < t->chunks.n ? t->chunks.v[p.chunk] : add_chunk(t, 0);
-        if (c->n == ANNOT_CHUNK) {
-                uint32_t stay = p.at == ANNOT_CHUNK ? ANNOT_CHUNK : ANNOT_CHUNK / 2;
-                struct annot_chunk *more = add_chunk(t, p.chunk + 1);
+        if (c->n == ANNOT_CHUNK || (c->n && c->bytes + row_bytes(row) > CHUNK_BYTES)) {
+                if (p.at == c->n) {
+                        c = add_chunk(t, p.chunk + 1);
+                        p.at = 0;
+                } else if (p.at == 0) {
+                        c = add_chunk(t, p.chunk);
+                } else {
+                        uint32_t stay = c->n / 2;
+                        struct annot_chunk *more = split_chunk(t, p.chunk, stay);
 
-                more->n = c->n - stay;
-                memcpy(more->v, c->v + stay, more->n * sizeof *more->v);
-                c->n = stay;
-                if (p.at >= stay) {
-                        c = more;
-                        p.at -= stay;
+                        if (p.at > stay) {
+                                c = more;
+                                p.at -= stay;
+                        }
                 }
         }
         memmove(c->v + p.at + 1, c->v + p.at, (c->n - p.at) * sizeof *c->v);
         c->v[p.at] = row;
         c->n++;
+        c->bytes += row_bytes(row);
+        chunk_changed(t, c);
 }
 
-static uint64_t row_bytes(const struct annot_row *row)
+/* Frees the former row. */
+static void replace_row(struct annot_tab *t, struct place p, struct annot_row *row)
 {
-        return ROW_BYTES + (uint64_t)strlen(row->entry) + strlen(row->user) + (is_removed(row) ? 0 : row->value_len);
+        struct annot_chunk *c = t->chunks.v[p.chunk];
+
+        c->bytes += row_bytes(row) - row_bytes(c->v[p.at]);
+        free(c->v[p.at]);
+        c->v[p.at] = row;
+        chunk_changed(t, c);
+        if (c->bytes > 2 * CHUNK_BYTES && c->n > 1)
+                split_chunk(t, p.chunk, c->n / 2);
 }
 
 /* ---- shares ---- */
@@ -256,14 +303,24 @@ static void put_row(struct annot_tab *t, struct annot_row *row)
 
         row->share = need_share(t, row->user);
         count_row(t, row, 1);
-        t->changed = true;
         if (old && compare_key(old, row->uid, row->entry, row->user) == 0) {
                 count_row(t, old, -1);
-                free(old);
-                t->chunks.v[p.chunk]->v[p.at] = row;
+                replace_row(t, p, row);
                 return;
         }
         insert_row(t, p, row);
+}
+
+/* Small neighbours become one: the former takes the rows of `c`. */
+static bool join_chunk(struct annot_tab *t, struct annot_chunk *to, struct annot_chunk *c)
+{
+        if (to->n + c->n > ANNOT_CHUNK / 2 || to->bytes + c->bytes > CHUNK_BYTES / 2)
+                return false;
+        memcpy(to->v + to->n, c->v, c->n * sizeof *c->v);
+        to->n += c->n;
+        to->bytes += c->bytes;
+        chunk_changed(t, to);
+        return true;
 }
 
 /* Rows for which `goes` says so go. */
@@ -282,15 +339,16 @@ static void drop_rows(struct annot_tab *t, bool (*goes)(const struct annot_row *
                                 c->v[kept++] = row;
                                 continue;
                         }
+                        c->bytes -= row_bytes(row);
                         count_row(t, row, -1);
                         free(row);
-                        t->changed = true;
+                        chunk_changed(t, c);
                 }
                 c->n = kept;
-                if (kept)
+                if (kept && !(chunks && join_chunk(t, t->chunks.v[chunks - 1], c)))
                         t->chunks.v[chunks++] = c;
                 else
-                        free(c);
+                        chunk_free(c);
         }
         t->chunks.n = chunks;
 }
@@ -304,7 +362,7 @@ void annots_forget(struct mailbox *m)
         for (size_t i = 0; i < t->chunks.n; i++) {
                 for (uint32_t k = 0; k < t->chunks.v[i]->n; k++)
                         free(t->chunks.v[i]->v[k]);
-                free(t->chunks.v[i]);
+                chunk_free(t->chunks.v[i]);
         }
         ARRAY_FREE(&t->chunks);
         forget_shares(t);
@@ -331,6 +389,7 @@ void annots_apply(struct mailbox *m, uint32_t uid, uint64_t seq, uint64_t modseq
 
         if (entry.len == 0 && a->modseq > t->floor) {
                 t->floor = a->modseq;
+                t->changed = true;
                 drop_rows(t, is_below_floor, &t->floor);
         }
         if (entry.len == 0 || entry.len > ANNOT_ENTRY_MAX || user.len > MLOG_ANNOT_USER_MAX || memchr(entry.p, 0, entry.len) ||
@@ -383,66 +442,149 @@ int annots_settle(struct mailbox *m, struct err *err)
         return rc < 0 ? -1 : 0;
 }
 
-void annots_save(struct mailbox *m)
+static void save_row(struct str *s, const struct annot_row *row)
 {
-        struct annot_tab *t = &m->annots;
-        uint32_t n = (uint32_t)t->rows;
-        struct place p = { 0, 0 };
+        struct annot_saved saved = { row->uid, (uint32_t)strlen(row->entry), (uint32_t)strlen(row->user), row->value_len, row->seq,
+                                     row->modseq };
+
+        str_append(s, &saved, sizeof saved);
+        str_append(s, row->entry, saved.entry_len);
+        str_append(s, row->user, saved.user_len);
+        str_append_span(s, value_of(row));
+}
+
+static void save_chunk(struct annot_chunk *c)
+{
         struct str s = STR_INIT;
-        struct annot_row *row;
 
-        if (!t->changed)
-                return;
-        str_append(&s, &n, sizeof n);
-        for (; (row = row_at(t, p)); p = next_place(t, p)) {
-                struct annot_saved saved = { row->uid, (uint32_t)strlen(row->entry), (uint32_t)strlen(row->user), row->value_len, row->seq,
-                                             row->modseq };
-
-                str_append(&s, &saved, sizeof saved);
-                str_append(&s, row->entry, saved.entry_len);
-                str_append(&s, row->user, saved.user_len);
-                str_append_span(&s, value_of(row));
-        }
-        str_append(&s, &t->floor, sizeof t->floor);
-        index_set_blob(m->ix, INDEX_ANNOTATIONS, s.data, n || t->floor ? s.len : 0);
-        t->changed = false;
+        str_append(&s, &c->n, sizeof c->n);
+        for (uint32_t i = 0; i < c->n; i++)
+                save_row(&s, c->v[i]);
+        c->saved = index_part_create(str_span(&s));
         str_deinit(&s);
 }
 
-bool annots_load(struct mailbox *m)
+void annots_save(struct mailbox *m)
 {
-        struct span s = index_blob(m->ix, INDEX_ANNOTATIONS);
+        struct annot_tab *t = &m->annots;
+        ARRAY(struct index_part *) parts = ARRAY_INIT;
+        char blob[sizeof(uint32_t) + sizeof t->floor] = { 0 };
+
+        if (!t->changed)
+                return;
+        ARRAY_RESERVE(&parts, t->chunks.n);
+        for (size_t i = 0; i < t->chunks.n; i++) {
+                if (!t->chunks.v[i]->saved)
+                        save_chunk(t->chunks.v[i]);
+                *ARRAY_PUSH(&parts) = t->chunks.v[i]->saved;
+        }
+        index_set_parts(m->ix, parts.v, parts.n);
+        memcpy(blob + sizeof(uint32_t), &t->floor, sizeof t->floor);
+        index_set_blob(m->ix, INDEX_ANNOTATIONS, blob, t->floor ? sizeof blob : 0);
+        t->changed = false;
+        ARRAY_FREE(&parts);
+}
+
+/* Take the next row off; NULL: it cannot be. */
+static struct annot_row *load_row(struct span *s)
+{
+        struct span entry, user, value = { NULL, 0 };
         struct annot_saved saved;
+        uint64_t need;
+
+        if (s->len < sizeof saved)
+                return NULL;
+        memcpy(&saved, s->p, sizeof saved);
+        *s = (struct span){ s->p + sizeof saved, s->len - sizeof saved };
+        need = (uint64_t)saved.entry_len + saved.user_len + (saved.value_len == UINT32_MAX ? 0 : saved.value_len);
+        if (need > s->len || saved.entry_len == 0 || saved.entry_len > ANNOT_ENTRY_MAX || saved.user_len > MLOG_ANNOT_USER_MAX)
+                return NULL;
+        entry = (struct span){ s->p, saved.entry_len };
+        user = (struct span){ entry.p + entry.len, saved.user_len };
+        if (saved.value_len != UINT32_MAX)
+                value = (struct span){ user.p + user.len, saved.value_len };
+        *s = (struct span){ s->p + need, s->len - need };
+        return row_create(saved.uid, entry, user, value, saved.seq, saved.modseq);
+}
+
+static int not_saved_so(struct err *err)
+{
+        return err_set(err, ERR_CORRUPT, "annotations of the index cannot be");
+}
+
+/* One part is one chunk, behind those that were loaded before. */
+static int load_chunk(struct annot_tab *t, struct index_part *part, struct span s, struct err *err)
+{
+        struct annot_chunk *before = t->chunks.n ? t->chunks.v[t->chunks.n - 1] : NULL, *c;
+        const struct annot_row *last = before ? before->v[before->n - 1] : NULL;
+        struct annot_row *row;
         uint32_t n;
 
-        annots_forget(m);
-        if (s.len == 0)
-                return true;
         if (s.len < sizeof n)
-                return false;
+                return not_saved_so(err);
+        memcpy(&n, s.p, sizeof n);
+        s = (struct span){ s.p + sizeof n, s.len - sizeof n };
+        if (n == 0 || n > ANNOT_CHUNK)
+                return not_saved_so(err);
+        c = add_chunk(t, t->chunks.n);
+        while (n--) {
+                row = load_row(&s);
+                if (!row || (last && compare_key(last, row->uid, row->entry, row->user) >= 0)) {
+                        free(row);
+                        return not_saved_so(err);
+                }
+                row->share = need_share(t, row->user);
+                count_row(t, row, 1);
+                c->bytes += row_bytes(row);
+                c->v[c->n++] = row;
+                last = row;
+        }
+        c->saved = index_part_ref(part);
+        return s.len == 0 ? 0 : not_saved_so(err);
+}
+
+/* As an older index has them: all rows in the blob. */
+static int load_blob(struct annot_tab *t, struct span s, struct err *err)
+{
+        struct annot_row *row;
+        uint32_t n;
+
+        if (s.len == 0)
+                return 0;
+        if (s.len < sizeof n)
+                return not_saved_so(err);
         memcpy(&n, s.p, sizeof n);
         s = (struct span){ s.p + sizeof n, s.len - sizeof n };
         while (n--) {
-                uint64_t need;
-                struct span value = { NULL, 0 };
-
-                if (s.len < sizeof saved)
-                        return false;
-                memcpy(&saved, s.p, sizeof saved);
-                s = (struct span){ s.p + sizeof saved, s.len - sizeof saved };
-                need = (uint64_t)saved.entry_len + saved.user_len + (saved.value_len == UINT32_MAX ? 0 : saved.value_len);
-                if (need > s.len || saved.entry_len == 0 || saved.entry_len > ANNOT_ENTRY_MAX || saved.user_len > MLOG_ANNOT_USER_MAX)
-                        return false;
-                if (saved.value_len != UINT32_MAX)
-                        value = (struct span){ s.p + saved.entry_len + saved.user_len, saved.value_len };
-                put_row(&m->annots, row_create(saved.uid, (struct span){ s.p, saved.entry_len },
-                                               (struct span){ s.p + saved.entry_len, saved.user_len }, value, saved.seq, saved.modseq));
-                s = (struct span){ s.p + need, s.len - need };
+                row = load_row(&s);
+                if (!row)
+                        return not_saved_so(err);
+                put_row(t, row);
         }
-        if (s.len >= sizeof m->annots.floor)
-                memcpy(&m->annots.floor, s.p, sizeof m->annots.floor);
-        m->annots.changed = false;
-        return true;
+        if (s.len >= sizeof t->floor)
+                memcpy(&t->floor, s.p, sizeof t->floor);
+        return 0;
+}
+
+int annots_load(struct mailbox *m, struct err *err)
+{
+        struct annot_tab *t = &m->annots;
+        struct index_part *const *parts;
+        struct str text = STR_INIT;
+        size_t n = index_parts(m->ix, &parts);
+        int rc;
+
+        annots_forget(m);
+        rc = load_blob(t, index_blob(m->ix, INDEX_ANNOTATIONS), err);
+        if (rc == 0 && n && t->rows)
+                rc = not_saved_so(err);
+        for (size_t i = 0; i < n && rc == 0; i++) {
+                rc = index_part_read(parts[i], &text, err);
+                if (rc == 0)
+                        rc = load_chunk(t, parts[i], str_span(&text), err);
+        }
+        str_deinit(&text);
+        return rc;
 }
 
 /* ---- compaction: what the victims mention is written again as it is now, or all of it ---- */
@@ -533,9 +675,12 @@ void annots_rewritten(struct mailbox *m, uint64_t floor)
         struct annot_row *row;
 
         drop_rows(t, is_removed_below, &floor);
-        for (; (row = row_at(t, p)); p = next_place(t, p))
-                if (row->seq < floor)
-                        row->seq = floor;
+        for (; (row = row_at(t, p)); p = next_place(t, p)) {
+                if (row->seq >= floor)
+                        continue;
+                row->seq = floor;
+                chunk_changed(t, t->chunks.v[p.chunk]);
+        }
         t->floor = floor;
         t->changed = true;
         index_touch(m->ix);                             /* a checkpoint is to follow, whether or not messages were moved */

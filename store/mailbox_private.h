@@ -142,6 +142,8 @@ struct annot_share {                            /* of one user's rows, or of the
 };
 struct annot_chunk {
         uint32_t n;                             /* never 0 in a table */
+        uint64_t bytes;                         /* of its rows */
+        struct index_part *saved;               /* what the index has of it; NULL: it has changed since */
         struct annot_row *v[ANNOT_CHUNK];
 };
 struct annot_tab {
@@ -152,7 +154,7 @@ struct annot_tab {
         uint64_t of_messages;                   /* those of messages that have a value */
         uint64_t values;                        /* octets of the values alone: what a quota counts */
         uint64_t floor;                         /* records with a lower local sequence number are void */
-        bool changed;                           /* since the last checkpoint */
+        bool changed;                           /* chunks, floor: since the last checkpoint */
         bool unsettled;                         /* all of the log was read, perhaps not in its order */
 };
 
@@ -460,7 +462,7 @@ void annots_apply(struct mailbox *m, uint32_t uid, uint64_t seq, uint64_t modseq
 void annots_purge(struct mailbox *m, const struct uidset *uids);
 int annots_settle(struct mailbox *m, struct err *err);  /* at the end of loading */
 void annots_save(struct mailbox *m);
-bool annots_load(struct mailbox *m);
+int annots_load(struct mailbox *m, struct err *err);
 /* Lay down a record; returns where its struct mlog_annotation is in `part`. value.p NULL: none any more. */
 size_t annots_add_record(struct mlog_batch *b, struct str *part, uint32_t uid, const char *entry, const char *user, struct span value,
                          uint64_t modseq);

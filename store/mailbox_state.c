@@ -839,8 +839,10 @@ int state_load_blobs(struct mailbox *m, struct err *err)
 {
         struct span extra = index_blob(m->ix, INDEX_EXTRA);
 
-        if (!load_keywords(m, index_blob(m->ix, INDEX_KEYWORDS)) || !load_moves(m, index_blob(m->ix, INDEX_MOVES)) || !annots_load(m))
-                return err_set(err, ERR_CORRUPT, "%s: keywords, moves or annotations of the index cannot be", m->index_path);
+        if (!load_keywords(m, index_blob(m->ix, INDEX_KEYWORDS)) || !load_moves(m, index_blob(m->ix, INDEX_MOVES)))
+                return err_set(err, ERR_CORRUPT, "%s: keywords or moves of the index cannot be", m->index_path);
+        if (annots_load(m, err) < 0)
+                return err_prefix(err, "%s", m->index_path);
         if (!take(&extra, &m->options_seq, sizeof m->options_seq))
                 m->options_seq = 0;
         return 0;

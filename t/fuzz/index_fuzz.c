@@ -26,6 +26,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv);
 #define AT_CRC 12
 #define AT_TABLE 104                            /* page, pages, u64 len, crc */
 #define AT_META 128
+#define AT_PARTS 336
+#define PLACE 24
 #define SUMMARY 96
 #define KEEP_HEADER_CRC 1
 #define KEEP_PLACE_CRC 2
@@ -83,6 +85,17 @@ static void fix_blocks(size_t size)
         }
 }
 
+static void fix_parts(size_t size)
+{
+        uint8_t *list;
+        uint64_t len;
+
+        memcpy(&len, image + AT_PARTS + 8, 8);
+        list = place(get32(image + AT_PARTS), len, size);
+        for (uint64_t at = 0; list && at + PLACE <= len; at += PLACE)
+                fix_place(list + at, size);
+}
+
 static size_t build(const uint8_t *data, size_t size)
 {
         uint8_t choices = data[0];
@@ -97,6 +110,8 @@ static size_t build(const uint8_t *data, size_t size)
         if (!(choices & KEEP_PLACE_CRC)) {
                 fix_place(image + AT_TABLE, total);
                 fix_place(image + AT_META, total);
+                fix_parts(total);
+                fix_place(image + AT_PARTS, total);
         }
         if (!(choices & KEEP_HEADER_CRC)) {
                 memcpy(image + AT_CRC, &crc, 4);
@@ -120,6 +135,23 @@ static void use_view(struct index *ix)
         view_unref(&v);
 }
 
+/* Read them, and let one go and another come. */
+static void use_parts(struct index *ix, struct err *err)
+{
+        struct index_part *const *list, *parts[2] = { index_part_create(SPAN("new")) };
+        struct str text = STR_INIT;
+        size_t n = index_parts(ix, &list);
+
+        for (size_t i = 0; i < n; i++)
+                must(index_part_read(list[i], &text, err) == 0 || err->code == ERR_CORRUPT);
+        if (n)
+                parts[1] = index_part_ref(list[n - 1]);
+        index_set_parts(ix, parts, n ? 2 : 1);
+        index_part_unref(&parts[0]);
+        index_part_unref(&parts[1]);
+        str_deinit(&text);
+}
+
 static void use(struct index *ix)
 {
         struct uidset purge = UIDSET_INIT;
@@ -133,6 +165,7 @@ static void use(struct index *ix)
                 n++;
         must(rc == 0 ? n == index_totals(ix)->records : err.code == ERR_CORRUPT);
         use_view(ix);
+        use_parts(ix, &err);
         r = (struct index_rec){ .uid = 1000, .modseq = 5 };
         index_put(ix, &r, &err);
         uidset_add_range(&purge, 3, 500);

@@ -2,6 +2,7 @@
 #include <criterion/criterion.h>
 
 #include "store/annot.h"
+#include "store/index_private.h"
 #include "store/mailbox_private.h"
 #include "t/store/fake_store.h"
 #include "util/clock.h"
@@ -179,6 +180,103 @@ Test(annot, what_one_user_removed_is_written_off_whatever_the_others_have)
         m = restart(m, false);
         cr_assert_eq(fill(m, "ann", big, name), 63);
         free(big);
+        mailbox_unref(&m);
+}
+
+static unsigned unsaved(struct mailbox *m)
+{
+        unsigned n = 0;
+
+        for (size_t i = 0; i < m->annots.chunks.n; i++)
+                n += !m->annots.chunks.v[i]->saved;
+        return n;
+}
+
+static void checkpoint(struct mailbox *m)
+{
+        struct err err = ERR_INIT;
+
+        cr_assert_eq(mailbox_checkpoint(m, &err), 0, "%s", err.text);
+        cr_assert_eq(unsaved(m), 0);
+}
+
+/* A checkpoint writes what has changed, however many annotations there are. */
+Test(annot, a_checkpoint_writes_the_chunks_that_changed)
+{
+        struct mailbox *m = fake_create(&st, ID);
+        char *big = calloc(1, ANNOT_VALUE_MAX + 1), name[32], user[8] = "";
+        struct err err = ERR_INIT;
+
+        memset(big, 'x', ANNOT_VALUE_MAX);
+        fill(m, "ann", big, name);
+        for (unsigned i = 0; i < 900; i++) {
+                snprintf(name, sizeof name, "/small/%03u", i * 7 % 900);
+                snprintf(user, sizeof user, "u%u", i % 3);
+                set(m, name, i % 4 ? user : "", "value");
+        }
+        cr_assert_gt(unsaved(m), 64);
+        checkpoint(m);
+        for (size_t i = 0; i < m->annots.chunks.n; i++) {
+                const struct annot_chunk *c = m->annots.chunks.v[i];
+
+                cr_assert_null(c->saved->text);                 /* not twice in memory */
+                cr_assert(c->n == 1 || c->bytes < 4u * 65536, "%u rows, %u octets", c->n, (unsigned)c->bytes);
+        }
+        for (unsigned round = 0; round < 3; round++) {
+                set(m, "/small/400", "", round % 2 ? "other" : NULL);
+                set(m, "/small/401", "u1", round % 2 ? big : "small again");
+                cr_assert_leq(unsaved(m), 3);
+                checkpoint(m);
+                m = restart(m, round == 2);
+                cr_assert_eq(unsaved(m), 0);
+        }
+        cr_assert_eq(m->annots.rows, 63 + 900 + 1);             /* u1 had no /small/401 */
+        cr_assert_lt(try_set(m, "/more", "ann", big, &err), 0);
+        free(big);
+        mailbox_unref(&m);
+}
+
+/* Indexes had all annotations in one blob. */
+Test(annot, what_an_older_index_has_is_read)
+{
+        struct mailbox *m = fake_create(&st, ID);
+        struct str blob = STR_INIT;
+        uint32_t n = 0;
+        uint64_t floor;
+        const char *want = "/a|=1 /b|ann=2 /c|=3";
+
+        set(m, "/a", "", "1");
+        set(m, "/b", "ann", "2");
+        set(m, "/c", "", "3");
+        set(m, "/gone", "", "4");
+        set(m, "/gone", "", NULL);
+        checkpoint(m);
+        str_append(&blob, &n, sizeof n);
+        for (size_t i = 0; i < m->annots.chunks.n; i++) {
+                struct str text = STR_INIT;
+
+                cr_assert_eq(index_part_read(m->annots.chunks.v[i]->saved, &text, NULL), 0);
+                n += m->annots.chunks.v[i]->n;
+                str_append(&blob, text.data + sizeof n, text.len - sizeof n);
+                str_deinit(&text);
+        }
+        cr_assert_eq(n, 4);
+        memcpy(blob.data, &n, sizeof n);
+        floor = m->annots.floor;
+        str_append(&blob, &floor, sizeof floor);
+        index_set_parts(m->ix, NULL, 0);
+        index_set_blob(m->ix, INDEX_ANNOTATIONS, blob.data, blob.len);
+        cr_assert_eq(index_checkpoint(m->ix, NULL), 0);
+        str_deinit(&blob);
+        for (int i = 0; i < 3; i++) {
+                m = restart(m, false);
+                cr_assert_str_eq(all(m, 0), want);
+                if (i == 1) {
+                        set(m, "/d", "", "4");                  /* now it is written as it is today */
+                        want = "/a|=1 /b|ann=2 /c|=3 /d|=4";
+                        checkpoint(m);
+                }
+        }
         mailbox_unref(&m);
 }
 

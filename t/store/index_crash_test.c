@@ -198,7 +198,8 @@ static bool same(struct index *ix, const struct index_model *m)
         struct index_totals *t = (struct index_totals *)index_totals(ix);
         uint64_t records = 0;
 
-        if (index_counters(ix)->highestmodseq != m->modseq || index_blob(ix, INDEX_KEYWORDS).len != m->modseq % 5000)
+        if (index_counters(ix)->highestmodseq != m->modseq || index_blob(ix, INDEX_KEYWORDS).len != m->modseq % 5000 ||
+            !gen_parts_are(ix, m->modseq))
                 return false;
         index_iter_init(&it, ix, 0);
         for (uint32_t uid = 1; uid < m->cap; uid++) {
@@ -295,6 +296,7 @@ static void change(struct index *ix, struct index_model *m, int appends, int cha
         char *blob = xcalloc(5000, 1);
 
         index_set_blob(ix, INDEX_KEYWORDS, blob, m->modseq % 5000);
+        gen_parts_set(ix, m->modseq);
         free(blob);
 }
 

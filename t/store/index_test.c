@@ -6,7 +6,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "store/index_private.h"
 #include "t/store/index_gen.h"
+#include "util/fs.h"
 
 #define UIDS 6000u
 
@@ -234,6 +236,7 @@ static void set_counters(struct index *ix, struct index_model *m)
 
         index_counters(ix)->highestmodseq = m->modseq;
         index_counters(ix)->log.offset = m->modseq * 3;
+        gen_parts_set(ix, m->modseq);
         if (rand() % 2)
                 index_set_blob(ix, INDEX_KEYWORDS, blob, (size_t)snprintf(blob, sizeof blob, "keywords %d", rand() % 3));
         index_touch(ix);
@@ -243,6 +246,7 @@ static void check_counters(struct index *ix, const struct index_model *m)
 {
         cr_assert_eq(index_counters(ix)->highestmodseq, m->modseq);
         cr_assert_eq(index_counters(ix)->log.offset, m->modseq * 3);
+        cr_assert(gen_parts_are(ix, m->modseq));
 }
 
 Test(index, what_was_checkpointed_is_there_after_reopening, .timeout = 300)
@@ -338,6 +342,64 @@ Test(index, blobs_and_counters_come_back)
         cr_expect_eq(index_counters(ix)->uidvalidity, 77);
         cr_expect_eq(index_counters(ix)->recentuid, 5);
         index_destroy(&ix);
+        unlink(path);
+}
+
+static off_t size_of(const char *path)
+{
+        struct stat st;
+
+        cr_assert_eq(stat(path, &st), 0);
+        return st.st_size;
+}
+
+/* What one checkpoint after the other adds to the file: no more than the part that changed, whatever the others have. */
+Test(index, a_part_that_did_not_change_stays_where_it_is)
+{
+        char *path = test_path("parts"), *big = xcalloc(1, 1u << 20);
+        struct index *ix = index_create_empty(path, "u");
+        struct index_part *parts[3] = { index_part_create((struct span){ big, 1u << 20 }), index_part_create(SPAN("a")),
+                                        index_part_create((struct span){ big, 1u << 20 }) };
+        struct index_part *const *list;
+        struct str text = STR_INIT;
+        struct err err = ERR_INIT;
+        off_t size;
+
+        index_set_parts(ix, parts, 3);
+        cr_assert_eq(index_checkpoint(ix, &err), 0, "%s", err.text);
+        cr_expect_null(parts[0]->text);                         /* it need not be in memory any more */
+        size = size_of(path);
+        cr_expect_gt(size, 2 << 20);
+        for (int i = 0; i < 20; i++) {
+                index_part_unref(&parts[1]);
+                parts[1] = index_part_create((struct span){ big, 1 + (size_t)i });
+                index_set_parts(ix, parts, 3);
+                cr_expect(index_dirty(ix));
+                cr_assert_eq(index_checkpoint(ix, &err), 0, "%s", err.text);
+        }
+        cr_expect_leq(size_of(path), size + 4 * 4096);
+        index_set_parts(ix, parts, 3);
+        cr_expect(!index_dirty(ix));
+        index_counters(ix)->recentuid = 5;                      /* neither part nor list is written */
+        index_touch(ix);
+        cr_assert_eq(index_checkpoint(ix, &err), 0, "%s", err.text);
+        for (int i = 0; i < 3; i++)
+                index_part_unref(&parts[i]);
+        index_destroy(&ix);
+        cr_assert_eq(index_open(path, "u", &ix, &err), 0, "%s", err.text);
+        cr_assert_eq(index_parts(ix, &list), 3);
+        cr_assert_eq(index_part_read(list[1], &text, &err), 0, "%s", err.text);
+        cr_expect_eq(text.len, 20);
+        cr_assert_eq(index_part_read(list[2], &text, &err), 0, "%s", err.text);
+        cr_expect_eq(text.len, 1u << 20);
+        index_set_parts(ix, NULL, 0);
+        cr_assert_eq(index_checkpoint(ix, &err), 0, "%s", err.text);
+        index_destroy(&ix);
+        cr_assert_eq(index_open(path, "u", &ix, &err), 0, "%s", err.text);
+        cr_expect_eq(index_parts(ix, &list), 0);
+        index_destroy(&ix);
+        str_deinit(&text);
+        free(big);
         unlink(path);
 }
 
@@ -516,6 +578,33 @@ static void flip(const char *path, off_t at, uint8_t mask)
         c ^= mask;
         cr_assert_eq(pwrite(fd, &c, 1, at), 1);
         close(fd);
+}
+
+Test(index, a_part_that_is_damaged_is_not_believed)
+{
+        char *path = test_path("rotten");
+        struct index *ix = index_create_empty(path, "u");
+        struct index_part *part = index_part_create(SPAN("the octets of a part")), *const *list;
+        struct str text = STR_INIT, file = STR_INIT;
+        struct err err = ERR_INIT;
+        const char *at;
+
+        index_set_parts(ix, &part, 1);
+        index_part_unref(&part);
+        cr_assert_eq(index_checkpoint(ix, &err), 0, "%s", err.text);
+        index_destroy(&ix);
+        cr_assert_eq(fs_slurp(path, 1u << 20, &file, &err), 0, "%s", err.text);
+        at = memmem(file.data, file.len, "octets of a part", 16);
+        cr_assert_not_null(at);
+        flip(path, at - file.data, 1);
+        cr_assert_eq(index_open(path, "u", &ix, &err), 0, "%s", err.text);
+        cr_assert_eq(index_parts(ix, &list), 1);
+        cr_expect_lt(index_part_read(list[0], &text, &err), 0);
+        cr_expect_eq(err.code, ERR_CORRUPT);
+        index_destroy(&ix);
+        str_deinit(&text);
+        str_deinit(&file);
+        unlink(path);
 }
 
 Test(index, no_flipped_bit_is_silently_wrong, .timeout = 120)
