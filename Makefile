@@ -66,7 +66,7 @@ race: $(RACE)
 # clang's thread safety analysis: locks, their order, what they guard.
 TSASRC := $(LIBSRC) $(wildcard $(MAINS))
 tsa:
-	$(CLANG) $(CPPFLAGS) -std=c11 -fsyntax-only -Wall -Wextra -Wthread-safety -Wthread-safety-beta -Werror $(TSASRC)
+	$(CLANG) $(CPPFLAGS) -std=c11 -fsyntax-only $(WARN) -Wthread-safety -Wthread-safety-beta -Werror $(TSASRC)
 
 help:
 	@sed -n '3,/^$$/s/^#//p' Makefile

@@ -654,6 +654,30 @@ static int goes_on(struct replay *r, uint32_t i, struct err *err)
         return 0;
 }
 
+/*
+ * Segments before the one that the index stands in, which the manifest does not list as sealed yet: it is written when the next one is prepared.
+ * All of them is on the disk, as the index is.
+ */
+static int seal_former(struct replay *r, uint32_t from, struct err *err)
+{
+        struct mailbox *m = r->m;
+        uint64_t end;
+
+        for (uint32_t i = 0, next; i < from; i = next) {
+                for (next = i + 1; next < from && m->segs[next]->kind != MLOG_MAIN; next++)
+                        ;
+                if (m->segs[i]->kind != MLOG_MAIN || m->segs[i]->sealed)
+                        continue;
+                if (previous_end(r, m->segs[next], m->segs[i]->info.id, &end, err) < 0)
+                        return -1;
+                if (end < MLOG_SEGMENT_HEADER)
+                        continue;                       /* damaged there: nobody can say */
+                m->segs[i]->sealed = true;
+                m->segs[i]->end = end;
+        }
+        return 0;
+}
+
 /* The segments from entry `from` on, in order. Fills r; *last_r is the index in m->segs of the one that the log ends in. */
 static int replay_all(struct replay *r, uint32_t from, uint64_t limit, uint32_t *last_r, struct err *err)
 {
@@ -930,7 +954,7 @@ int mailbox_load(struct mailbox *m, const struct mailbox_ident *ident, unsigned 
                 r.max_seq = index_counters(m->ix)->log.seq;
                 r.last_epoch = index_counters(m->ix)->log.epoch;
         }
-        if (replay_all(&r, from, limit, &last, err) < 0)
+        if (seal_former(&r, from, err) < 0 || replay_all(&r, from, limit, &last, err) < 0)
                 goto out;
         if (last == UINT32_MAX) {
                 err_set(err, ERR_CORRUPT, "%s: its manifest lists no log", m->dir);

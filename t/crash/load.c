@@ -11,7 +11,8 @@
  *   move NAME TO UID… | expunge NAME UID… | restore NAME UID… (expunged just before) | replace NAME TO UID GUID |
  *   seen NAME UID 0|1 (another user's \Seen) | annotate NAME VALUE (of the mailbox's /comment) |
  *   remark NAME UID VALUE (of the message's /comment) | mine NAME UID VALUE (another user's private one) |
- *   litter NAME UID N (so many annotations under names that are never used again; 0: they are removed) | subscribe NAME | unsubscribe NAME
+ *   litter NAME UID N (so many annotations under names that are never used again; 0: they are removed) | subscribe NAME | unsubscribe NAME |
+ *   quota NAME LIMIT (0: none; it has a root of its own otherwise)
  * "E" lines: "E <thread> <uidnext> <modseq> <first uid of new messages or 0> <uidvalidity>", of the mailbox that changed.
  * The store's own: opening, closed (a clean stop); dump, dumped (a checkpoint of the databases); second (a second partition is in use);
  * damage, repaired (the load has damaged the databases; the store came back).
@@ -35,6 +36,7 @@
 #include "store/index.h"
 #include "store/mailbox.h"
 #include "store/mboxlist.h"
+#include "store/quota.h"
 #include "store/seen.h"
 #include "store/store.h"
 #include "store/user.h"
@@ -67,6 +69,7 @@ enum session {
 struct box {
         char name[64];
         bool there, subscribed;
+        unsigned limit;                 /* of its quota root, 0: it has none */
         struct mailbox *mbox;
         struct { uint32_t uid; char guid[41]; bool deleted; } msgs[MSGS_MAX];
         unsigned n;
@@ -75,7 +78,7 @@ struct box {
 struct worker {
         struct store *store;
         unsigned number, seed, counter;
-        bool second, killed, big_done;
+        bool second, killed, big_done, blobs_done;
         bool unlinks;                   /* expunge_mode keeps nothing to bring back */
         bool in_header;                 /* killed when it has written an index's header, too */
         bool in_move;                   /* … in the middle of a move */
@@ -162,6 +165,27 @@ static void op_subscribe(struct worker *w, struct box *b)
         ack(w, NULL, 0);
 }
 
+/* A root of the mailbox's own, with limits that are never reached; it goes where the mailbox goes. */
+static void op_quota(struct worker *w, struct box *b)
+{
+        struct err err = ERR_INIT;
+        int64_t limit[QUOTA_RESOURCES] = { 0 };
+        bool which[QUOTA_RESOURCES] = { [QUOTA_STORAGE] = true, [QUOTA_MESSAGE] = true };
+
+        if (b->limit && rand_r(&w->seed) % 3 == 0) {
+                b->limit = 0;
+                note("B %u quota %s 0", w->number, b->name);
+                need(quota_remove(w->store, b->name, &err), "quota", &err);
+        } else {
+                b->limit = 1000000 + (unsigned)rand_r(&w->seed) % 1000;
+                limit[QUOTA_STORAGE] = limit[QUOTA_MESSAGE] = b->limit;
+                note("B %u quota %s %u", w->number, b->name, b->limit);
+                need(quota_set(w->store, b->name, limit, which, false, &err), "quota", &err);
+                need(quota_settle(w->store, b->name, &err), "settle quota", &err);      /* a clean stop keeps what is used, then */
+        }
+        ack(w, NULL, 0);
+}
+
 static void op_delete(struct worker *w, struct box *b)
 {
         struct err err = ERR_INIT;
@@ -172,6 +196,7 @@ static void op_delete(struct worker *w, struct box *b)
         note("B %u delete %s", w->number, b->name);
         need(mboxlist_delete(store_mboxlist(w->store), b->name, true, &err), "delete", &err);
         b->there = false;
+        b->limit = 0;
         ack(w, NULL, 0);
 }
 
@@ -637,6 +662,47 @@ static void op_big(struct worker *w, struct box *b)
         op_append(w, b, 1, 100);
 }
 
+/* Its mailbox moves while blobs come in: they are placed in both partitions. */
+static atomic_bool moved;
+
+static void *move_box(void *arg)
+{
+        struct worker *w = arg;
+        struct mboxlist_move what = { .name = w->boxes[0].name };
+        const struct mbentry *e = mboxlist_find(store_mboxlist(w->store), what.name);
+        struct err err = ERR_INIT;
+        int rc;
+
+        must(e != NULL);
+        what.partition = strcmp(e->partition, "second") == 0 ? "default" : "second";
+        mbentry_unref(&e);
+        note("moving %s to %s", what.name, what.partition);
+        rc = mboxlist_move(store_mboxlist(w->store), &what, &err);
+        note("moved %d", rc);
+        if (rc < 0 && err.code != ERR_EXISTS)
+                need(rc, "move", &err);
+        atomic_store(&moved, true);
+        return NULL;
+}
+
+static void op_blobs(struct worker *w)
+{
+        struct box *b = w->boxes;
+        pthread_t thread;
+
+        w->blobs_done = true;
+        if (!b->there)
+                op_create(w, b);
+        atomic_store(&moved, false);
+        must(thread_start(&thread, "move", 1 << 20, move_box, w) == 0);
+        while (!atomic_load(&moved)) {
+                while (b->n + 2 > MSGS_MAX / 2)
+                        op_expunge(w, b);
+                op_append(w, b, 1, 70000);
+        }
+        pthread_join(thread, NULL);
+}
+
 /* For the sessions that end as by kill -9: some checkpoints and moves are half done then. */
 static atomic_uint stopping, working;
 static atomic_bool dumped;               /* the last time in this session */
@@ -645,6 +711,7 @@ static atomic_bool dumped;               /* the last time in this session */
 static void choose_move(struct worker *w, struct box **from_r, struct box **to_r)
 {
         struct box *from, *to;
+        struct err err = ERR_INIT;
 
         for (unsigned i = 0; i < 2; i++)
                 if (!w->boxes[i].there)
@@ -655,6 +722,7 @@ static void choose_move(struct worker *w, struct box **from_r, struct box **to_r
                 op_append(w, from, 2, 0);
         while (to->n + 2 > MSGS_MAX)
                 op_expunge(w, to);
+        need(mailbox_checkpoint(to->mbox, &err), "checkpoint", &err);   /* nothing else of it is synced until then */
         *from_r = from;
         *to_r = to;
 }
@@ -715,6 +783,8 @@ static void *work(void *arg)
                         op_create(w, b);
                 else if (w->number == 0 && w->second && !w->big_done)
                         op_big(w, b);
+                else if (w->number == 1 && w->second && !w->blobs_done)
+                        op_blobs(w);
                 else if (what < 3)
                         op_restore(w, b, 8);
                 else if (what < 43)
@@ -744,8 +814,10 @@ static void *work(void *arg)
                 else if (what < 96)
                         op_subscribe(w, b);
                 else if (what < 97)
-                        need(mailbox_forget_keywords(b->mbox, NULL, NULL, &err), "forget keywords", &err);
+                        op_quota(w, b);
                 else if (what < 98)
+                        need(mailbox_forget_keywords(b->mbox, NULL, NULL, &err), "forget keywords", &err);
+                else if (what < 99)
                         need(mailbox_checkpoint(b->mbox, &err), "checkpoint", &err);
                 else if (mailbox_purge_expunged(b->mbox, clock_wall_s() + 1, NULL, &err) < 0 || mailbox_compact(b->mbox, &err) < 0)
                         need(-1, "purge and compact", &err);

@@ -138,6 +138,9 @@ struct box_model *model_apply(struct thread_model *t, const char *op, uint32_t f
         } else if (strcmp(verb, "subscribe") == 0 || strcmp(verb, "unsubscribe") == 0) {
                 b->subscribed = verb[0] == 's';
                 b->dumping = b->dumped = false;
+        } else if (strcmp(verb, "quota") == 0) {
+                b->limit = (unsigned)atoi(strtok_r(NULL, " ", &save));
+                b->dumping = b->dumped = false;
         } else if (strcmp(verb, "delete") == 0) {
                 box_deinit(b);
                 memmove(b, b + 1, (size_t)(&t->boxes.v[t->boxes.n] - (b + 1)) * sizeof *b);

@@ -31,6 +31,7 @@
 #include "store/mailbox.h"
 #include "store/annot.h"
 #include "store/mboxlist.h"
+#include "store/quota.h"
 #include "store/seen.h"
 #include "store/store.h"
 #include "store/user.h"
@@ -185,6 +186,7 @@ static int dump_open(struct store *store, struct mailbox *mbox, FILE *f, const s
         struct annot *annots;
         struct arena arena = ARENA_INIT;
         char user[64];
+        struct quota_info quota;
         bool subscribed = false;
         int rc;
 
@@ -192,7 +194,8 @@ static int dump_open(struct store *store, struct mailbox *mbox, FILE *f, const s
         snprintf(user, sizeof user, "%.*s", (int)strcspn(e->name + 5, "."), e->name + 5);
         if (sub_has(store, user, e->name, &subscribed, err) < 0)
                 return -1;
-        fprintf(f, "M %s %u %llu %u %d\n", e->name, st.uidnext, (unsigned long long)st.highestmodseq, st.uidvalidity, subscribed);
+        fprintf(f, "M %s %u %llu %u %d %lld\n", e->name, st.uidnext, (unsigned long long)st.highestmodseq, st.uidvalidity, subscribed,
+                quota_get(store, e->name, &quota) ? (long long)quota.limit[QUOTA_STORAGE] : 0);
         if (mailbox_annots(mbox, 0, NULL, &arena, &annots) > 0)
                 fprintf(f, "a %.*s\n", (int)annots[0].value.len, annots[0].value.p);
         arena_deinit(&arena);
@@ -217,6 +220,32 @@ static int dump_mailbox(struct store *store, FILE *f, const struct mbentry *e, i
         if (rc == 0 && damage != DAMAGE_DATABASE)
                 rc = mailbox_check_files(store, &ident, &report, err);
         return rc < 0 ? err_prefix(err, "%s", e->name) : 0;
+}
+
+/* What a root says is used, when it is sure of it, is what its mailboxes hold. */
+static int check_quotas(struct store *store, FILE *f, struct err *err)
+{
+        struct arena arena = ARENA_INIT;
+        const char **roots;
+        size_t n = quota_list(store, "", &arena, &roots), sure = 0;
+        int rc = 0;
+
+        for (size_t i = 0; i < n && rc == 0; i++) {
+                struct quota_info before, after;
+                bool removed;
+
+                rc = quota_fix(store, roots[i], true, &before, &after, &removed, err);
+                if (rc == 0 && removed)
+                        rc = err_set(err, ERR_CORRUPT, "quota root %s has no mailbox", roots[i]);
+                sure += !before.unsure;
+                if (rc == 0 && !before.unsure && memcmp(before.used, after.used, sizeof before.used) != 0)
+                        rc = err_set(err, ERR_CORRUPT, "quota root %s uses %lld octets of %lld messages instead of %lld of %lld", roots[i],
+                                     (long long)before.used[QUOTA_STORAGE], (long long)before.used[QUOTA_MESSAGE],
+                                     (long long)after.used[QUOTA_STORAGE], (long long)after.used[QUOTA_MESSAGE]);
+        }
+        fprintf(f, "Q %zu\n", sure);
+        arena_deinit(&arena);
+        return rc;
 }
 
 /* A mailbox is in one partition: where it is listed. A directory of one that was just being made, or long gone, is another matter. */
@@ -301,6 +330,8 @@ static void dump_store(const char *scratch, int damage, int out)
         }
         if (!said_damaged && mboxlist_check(store_mboxlist(store), false, print_finding, &(struct finding){ f, damage }, &err) < 0)
                 goto failed;
+        if (!said_damaged && damage != DAMAGE_DATABASE && check_quotas(store, f, &err) < 0)
+                goto failed;
         store_close(&store);
         fprintf(f, "end\n");
         fflush(f);
@@ -312,7 +343,7 @@ failed:
 }
 
 struct found_msg { uint32_t uid, flags, other; unsigned litter; char guid[41], remark[32], mine[32]; bool used; };
-struct found_box { char name[64], comment[32]; uint32_t uidnext, uidvalidity; uint64_t modseq; bool subscribed; ARRAY(struct found_msg) msgs; };
+struct found_box { char name[64], comment[32]; uint32_t uidnext, uidvalidity, limit; uint64_t modseq; bool subscribed; ARRAY(struct found_msg) msgs; };
 struct found { ARRAY(struct found_box) boxes; char problem[600]; bool complete, unclean; };
 
 static void found_deinit(struct found *s)
@@ -322,7 +353,7 @@ static void found_deinit(struct found *s)
         ARRAY_FREE(&s->boxes);
 }
 
-static uint64_t marks_checked;                  /* marks of deliveries, in all states */
+static uint64_t marks_checked, quotas_checked;  /* marks of deliveries, quota roots that were sure of what is used: in all states */
 
 static void take_line(struct found *s, char *line)
 {
@@ -334,7 +365,7 @@ static void take_line(struct found *s, char *line)
         if (line[0] == 'M') {
                 b = ARRAY_PUSH(&s->boxes);
                 memset(b, 0, sizeof *b);
-                if (sscanf(line, "M %63s %u %llu %u %d", b->name, &b->uidnext, &modseq, &b->uidvalidity, &flag) == 5) {
+                if (sscanf(line, "M %63s %u %llu %u %d %u", b->name, &b->uidnext, &modseq, &b->uidvalidity, &flag, &b->limit) == 6) {
                         b->modseq = modseq;
                         b->subscribed = flag;
                 }
@@ -348,6 +379,8 @@ static void take_line(struct found *s, char *line)
                         snprintf(s->problem, sizeof s->problem, "odd line %.500s", line);
         } else if (line[0] == 'D') {
                 marks_checked += strtoul(line + 2, NULL, 10);
+        } else if (line[0] == 'Q') {
+                quotas_checked += strtoul(line + 2, NULL, 10);
         } else if (line[0] == 'S') {
                 s->unclean = line[2] == '1';
         } else if (line[0] == 'P') {
@@ -480,6 +513,10 @@ static bool box_equal(const struct box_model *want, struct found_box *have, uint
         }
         if (have->subscribed != want->subscribed) {
                 snprintf(why, size, "%s is %ssubscribed", want->name, have->subscribed ? "" : "not ");
+                return false;
+        }
+        if (have->limit != want->limit) {
+                snprintf(why, size, "%s: the limit is %u instead of %u", want->name, have->limit, want->limit);
                 return false;
         }
         return true;
@@ -691,10 +728,22 @@ static int some_damage(unsigned i)
         return i % 10 == 7 ? DAMAGE_TABLES + (int)(i / 10 % 3) : DAMAGE_NONE;
 }
 
+/* The moment after the last clean stop beyond `from`, up to `upto`; or `upto`. */
+static uint32_t after_stop(uint32_t from, uint32_t upto)
+{
+        uint32_t cut = upto;
+
+        for (size_t i = 0; i < rec.notes.n && rec.notes.v[i].seq < upto; i++)
+                if (rec.notes.v[i].seq >= from && strcmp(rec.notes.v[i].text, "closed") == 0)
+                        cut = rec.notes.v[i].seq + 1;
+        return cut;
+}
+
 /* States `from`, from + step, … of `count`. Returns the number of violations. */
 static unsigned run(const char *scratch, unsigned count, unsigned from, unsigned step, unsigned seed, int only)
 {
         unsigned bad = 0, cuts = (count + MODES - 1) / MODES;
+        uint32_t former = 0;
 
         for (unsigned i = from; i < count; i += step) {
                 struct state st = { .mode = (int)(i % MODES), .damage = some_damage(i), .seed = seed * 1000003u + i };
@@ -705,6 +754,9 @@ static unsigned run(const char *scratch, unsigned count, unsigned from, unsigned
                 st.cut = 1 + rec.moments.v[(uint64_t)(i / MODES) * (rec.moments.n - 1) / cuts] + seed % 7;
                 if (st.cut > rec.events)
                         st.cut = rec.events;
+                if (st.mode == KEEP_NONE)
+                        st.cut = after_stop(former, st.cut);
+                former = st.cut;
                 if (only >= 0 && (int)i < only)
                         continue;
                 if (only >= 0 && (int)i > only)
@@ -772,8 +824,8 @@ int main(int argc, char **argv)
 
                         snprintf(scratch, sizeof scratch, "%s.%u", argv[2], j);
                         n = sites ? run_sites(scratch, sites, j, jobs, rounds) : run(scratch, count, j, jobs, seed, only);
-                        if (!sites && only < 0 && count >= 100 && marks_checked == 0) {
-                                printf("# no state had a mark of a delivery\n");
+                        if (!sites && only < 0 && count >= 100 && (marks_checked == 0 || (j == 0 && quotas_checked == 0))) {
+                                printf("# no state had a mark of a delivery, or a quota root that was sure\n");
                                 n++;
                         }
                         if (n == 0 || sites)

@@ -288,6 +288,35 @@ Test(relocation, it_goes_and_comes_back_while_it_is_used)
 }
 
 /* A reader of a segment that compaction has taken out of the log. */
+/* The index has left a segment that the manifest does not call sealed yet: after a restart it is moved, and compacted, as any other. */
+Test(relocation, a_segment_left_before_a_restart)
+{
+        struct mailbox *m = make();
+        struct err err = ERR_INIT;
+        int at;
+
+        append(m, 300);                                         /* begins what was prepared */
+        cr_assert_eq(mailbox_checkpoint(m, &err), 0, "%s", err.text);
+        at = manifest_find(&m->manifest, m->active->info.id);
+        cr_assert_gt(at, 0);
+        cr_assert_eq(m->manifest.entries[at - 1].valid_len, MLOG_OPEN_END);
+        m = reopen(m);
+        cr_assert(m->segs[at - 1]->sealed);
+        cr_assert_gt(m->segs[at - 1]->end, (uint64_t)800);
+        cr_assert_eq(to(m, there, NULL, &err), 0, "%s", err.text);
+        for (uint32_t uid = 1; uid < UIDS; uid++)
+                if (want[uid].len && uid != 4)
+                        expunge(m, uid);
+        cr_assert_eq(mailbox_purge_expunged(m, INT64_MAX, NULL, &err), 0, "%s", err.text);
+        cr_assert_eq(mailbox_compact(m, &err), 0, "%s", err.text);
+        cr_expect_lt(manifest_find(&m->manifest, m->active->info.id), at, "%d of %d", manifest_find(&m->manifest, m->active->info.id), at);
+        expect_all(m);
+        m = reopen(m);
+        expect_all(m);
+        check_clean();
+        mailbox_unref(&m);
+}
+
 Test(relocation, what_the_log_has_no_more_stays_as_long_as_it_is_read)
 {
         struct mailbox *m = make();
