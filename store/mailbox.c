@@ -4,9 +4,12 @@
  */
 #include "store/mailbox_private.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "util/clock.h"
+#include "util/fs.h"
 #include "util/must.h"
 
 #define HEADER_READ_MAX ((uint64_t)128 * 1024)     /* octets of a record that are read for its header */
@@ -734,6 +737,41 @@ int mailbox_header(struct mailbox *m, const struct msg *msg, struct str *buf, st
         file_unref(&body.file);
         *header_r = (struct span){ buf->data, msg->header_size };
         return rc;
+}
+
+/* ---- facts for sorting ---- */
+
+static void sort_file_path(const struct mailbox *m, struct str *path)
+{
+        str_printf(path, "%s/sort", atomic_load(&m->dir));
+}
+
+int mailbox_open_sort_file(struct mailbox *m, bool append)
+{
+        struct str path = STR_INIT;
+        struct err err = ERR_INIT;
+        int flags = append ? O_WRONLY | O_APPEND | O_CREAT : O_RDONLY, fd = -1;
+
+        mailbox_lock(m);
+        sort_file_path(m, &path);
+        if (!append || (mailbox_writable_locked(m, &err) == 0 && !fs_fails("open")))
+                fd = open(path.data, flags | O_CLOEXEC | O_NOFOLLOW, 0600);
+        mailbox_unlock(m);
+        err_clear(&err);
+        str_deinit(&path);
+        return fd;
+}
+
+void mailbox_remove_sort_file(struct mailbox *m)
+{
+        struct str path = STR_INIT;
+
+        mailbox_lock(m);
+        sort_file_path(m, &path);
+        if (!m->readonly_store)
+                unlink(path.data);
+        mailbox_unlock(m);
+        str_deinit(&path);
 }
 
 /* ---- watching ---- */

@@ -12,6 +12,7 @@
  *   2  manifest: new one in, victims retired            the index may point into victims: it is rebuilt at the next load, then 4
  *   3  places of messages are changed in memory, then a checkpoint
  *   4  manifest without the victims; their files go when the last reader is gone
+ * With them goes what was kept of their headers for sorting (store/sort_file.h).
  */
 #include <stdlib.h>
 #include <unistd.h>
@@ -629,6 +630,7 @@ static int compact_victims(struct compaction *c, struct err *err)
         log_event(LOG_INFORM, NULL, "mailbox.compacted", "mailbox=%s uniqueid=%s segments=%zu messages=%zu octets=%llu", atomic_load(&m->name),
                   m->uniqueid, c->victims.n, c->moved.n, (unsigned long long)c->out->end);
         compaction_deinit(c, false);
+        mailbox_remove_sort_file(m);
         if (m->ls)
                 atomic_fetch_add(&logstore_counts(m->ls)->compactions, 1);
         return drop_retired(m, err);

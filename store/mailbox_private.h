@@ -307,6 +307,10 @@ struct totals_delta state_totals(struct mailbox *m);
 /* ---- mailbox.c ---- */
 
 void mailbox_copy_out(const struct index_rec *rec, struct msg *msg);
+/* store/sort_file.h: a descriptor to read it, or to append to it. -1: there is none, or nothing may be written. The mailbox does not go to
+ * another directory meanwhile. */
+int mailbox_open_sort_file(struct mailbox *m, bool append) EXCLUDES(mailbox_class);
+void mailbox_remove_sort_file(struct mailbox *m) EXCLUDES(mailbox_class);
 
 /* ---- mailbox_open.c ---- */
 

@@ -12,13 +12,14 @@
 #include "util/must.h"
 
 #define READ_AT_ONCE 64                         /* messages, between two looks at the clock */
+#define SAVE_AT_LEAST 64                        /* records that are not in the file yet: fewer are read again after the next start */
 
 struct sort_block {
         atomic_uint refs;
-        uint32_t n;
+        uint32_t unsaved;                       /* records that are not in the mailbox's file */
         size_t bytes;                           /* of all of it */
-        const uint32_t *uid, *offset;           /* n each, ascending UIDs */
-        const char *data;
+        struct sort_piece piece;                /* what is known, in one allocation with this */
+        uint64_t saved[SORT_BLOCK_UIDS / 64];   /* by uid % SORT_BLOCK_UIDS */
 };
 
 struct entry {
@@ -65,63 +66,113 @@ void sort_block_unref(struct sort_block **bp)
                 free(b);
 }
 
-static const struct sort_facts *block_find(const struct sort_block *b, uint32_t uid)
+static const struct sort_facts *facts_at(const struct sort_piece *p, uint32_t i)
 {
-        uint32_t low = 0, high = b ? b->n : 0;
+        return (const void *)(p->data + p->offset[i]);
+}
 
+/* Whoever looks up ascending UIDs keeps *at, which begins with 0: the next one is mostly where the last one was, or behind it. */
+static const struct sort_facts *block_find(const struct sort_block *b, struct sort_wanted w, uint32_t *at)
+{
+        uint32_t low = *at, high = b ? b->piece.n : 0;
+
+        if (low + 1 < high && b->piece.uid[low] < w.uid)
+                low++;
+        if (low < high && b->piece.uid[low] == w.uid)
+                high = low;
         while (low < high) {
                 uint32_t mid = low + (high - low) / 2;
 
-                if (b->uid[mid] == uid)
-                        return (const void *)(b->data + b->offset[mid]);
-                if (b->uid[mid] < uid)
+                if (b->piece.uid[mid] < w.uid)
                         low = mid + 1;
                 else
                         high = mid;
         }
-        return NULL;
+        *at = low;
+        if (!b || low == b->piece.n || b->piece.uid[low] != w.uid || b->piece.check[low] != w.check)
+                return NULL;
+        return facts_at(&b->piece, low);
 }
 
-/* One allocation: the struct, UIDs, offsets, records. */
-static struct sort_block *block_alloc(uint32_t n, size_t data_len, uint32_t **uid_r, uint32_t **offset_r, char **data_r)
+/* A piece that is built: the arrays of one that has room for so much. */
+struct draft {
+        uint32_t *uid, *check, *offset, n;
+        char *data;
+        size_t data_len;
+};
+
+static void draft_add(struct draft *d, const struct sort_piece *from, uint32_t i)
 {
-        size_t head = sizeof(struct sort_block), bytes = head + (size_t)n * 8 + data_len;
+        const struct sort_facts *f = facts_at(from, i);
+        size_t size = sort_facts_size(f);
+
+        d->uid[d->n] = from->uid[i];
+        d->check[d->n] = from->check[i];
+        d->offset[d->n++] = (uint32_t)d->data_len;
+        memcpy(d->data + d->data_len, f, size);
+        d->data_len += size;
+}
+
+static struct sort_piece draft_piece(const struct draft *d)
+{
+        return (struct sort_piece){ d->n, d->uid, d->check, d->offset, d->data, d->data_len };
+}
+
+static struct draft draft_at(char *p, uint32_t room)
+{
+        uint32_t *v = (uint32_t *)(void *)p;
+
+        return (struct draft){ .uid = v, .check = v + room, .offset = v + 2 * room, .data = p + (((size_t)room * 12 + 7) & ~(size_t)7) };
+}
+
+static size_t draft_bytes(uint32_t room, size_t data_len)
+{
+        return (((size_t)room * 12 + 7) & ~(size_t)7) + data_len;
+}
+
+static bool is_saved(const struct sort_block *b, uint32_t uid)
+{
+        return b->saved[uid % SORT_BLOCK_UIDS / 64] >> (uid % 64) & 1;
+}
+
+static void set_saved(struct sort_block *b, uint32_t uid, bool saved)
+{
+        uint64_t bit = UINT64_C(1) << (uid % 64), *word = &b->saved[uid % SORT_BLOCK_UIDS / 64];
+
+        *word = saved ? *word | bit : *word & ~bit;
+}
+
+/* What the old block, which may be NULL, and a piece know; of two records of a message the piece's stays. `saved`: the piece is from the file. */
+static struct sort_block *block_merge(const struct sort_block *old, const struct sort_piece *more, bool saved)
+{
+        static const struct sort_piece nothing;
+        const struct sort_piece *was = old ? &old->piece : &nothing;
+        uint32_t room = was->n + more->n, i = 0, k = 0;
+        size_t head = sizeof(struct sort_block), bytes = head + draft_bytes(room, was->data_len + more->data_len);
         struct sort_block *b = xmalloc(bytes);
+        struct draft d = draft_at((char *)b + head, room);
+        bool same;
 
         _Static_assert(sizeof(struct sort_block) % 8 == 0, "records are aligned");
         atomic_init(&b->refs, 1);
-        b->n = n;
         b->bytes = bytes;
-        *uid_r = (uint32_t *)(void *)((char *)b + head);
-        *offset_r = *uid_r + n;
-        *data_r = (char *)(*offset_r + n);
-        b->uid = *uid_r;
-        b->offset = *offset_r;
-        b->data = *data_r;
-        return b;
-}
-
-/* The old block's records and the l->read_n new ones, whose UIDs are not among them, both ascending. */
-static struct sort_block *block_merge(const struct sort_loader *l)
-{
-        const struct sort_block *old = l->old;
-        uint32_t old_n = old ? old->n : 0, i = 0, k = 0, *uid, *offset;
-        size_t at = 0, old_len = old ? old->bytes - sizeof *old - (size_t)old_n * 8 : 0;
-        struct sort_block *b;
-        char *data;
-
-        b = block_alloc(old_n + l->read_n, old_len + l->data.len, &uid, &offset, &data);
-        for (uint32_t n = 0; n < b->n; n++) {
-                bool from_old = k == l->read_n || (i < old_n && old->uid[i] < l->uid[k]);
-                const struct sort_facts *f = (const void *)(from_old ? old->data + old->offset[i] : l->data.data + l->offset[k]);
-                size_t size = sort_facts_size(f);
-
-                uid[n] = from_old ? old->uid[i++] : l->uid[k++];
-                offset[n] = (uint32_t)at;
-                memcpy(data + at, f, size);
-                at += size;
+        memset(b->saved, 0, sizeof b->saved);
+        if (old)
+                memcpy(b->saved, old->saved, sizeof b->saved);
+        while (i < was->n || k < more->n) {
+                if (k == more->n || (i < was->n && was->uid[i] < more->uid[k])) {
+                        draft_add(&d, was, i++);
+                        continue;
+                }
+                same = i < was->n && was->uid[i] == more->uid[k] && was->check[i] == more->check[k];
+                set_saved(b, more->uid[k], saved || (same && is_saved(b, more->uid[k])));
+                i += i < was->n && was->uid[i] == more->uid[k];
+                draft_add(&d, more, k++);
         }
-        must(at == old_len + l->data.len);
+        b->piece = draft_piece(&d);
+        b->unsaved = d.n;
+        for (unsigned w = 0; w < SORT_BLOCK_UIDS / 64; w++)
+                b->unsaved -= (unsigned)__builtin_popcountll(b->saved[w]);
         return b;
 }
 
@@ -244,7 +295,7 @@ static void cache_put(struct sort_loader *l, uint32_t number, struct sort_block 
         cache_unlock(c);
 }
 
-/* ---- loading ---- */
+/* ---- the loader ---- */
 
 void sort_loader_init(struct sort_loader *l, struct mailbox *mbox)
 {
@@ -262,11 +313,11 @@ void sort_loader_deinit(struct sort_loader *l)
                 sort_block_unref(&l->blocks[i]);
         free(l->blocks);
         sort_block_unref(&l->old);
+        sort_file_close(&l->file);
         str_deinit(&l->data);
         str_deinit(&l->header);
         str_deinit(&l->scratch);
         free(l->uid);
-        free(l->offset);
         memset(l, 0, sizeof *l);
         str_init(&l->data);
         str_init(&l->header);
@@ -283,6 +334,57 @@ static void keep(struct sort_loader *l, struct sort_block *b)
         l->blocks[l->blocks_n++] = b;
 }
 
+/* ---- the file ---- */
+
+/* What the mailbox's file knows of a block. NULL: nothing. */
+static struct sort_block *load_block(struct sort_loader *l, uint32_t number)
+{
+        struct sort_block *b = NULL;
+        struct sort_piece piece;
+        uint32_t pos = 0;
+
+        if (!l->file)
+                l->file = sort_file_open(l->mbox);
+        while (sort_file_next(l->file, number, &pos, &l->scratch, &piece)) {
+                struct sort_block *old = b;
+
+                b = block_merge(old, &piece, true);
+                sort_block_unref(&old);
+        }
+        if (b)
+                cache_put(l, number, b);
+        return b;
+}
+
+/*
+ * Those records of `b` that are not in the file go there, if they are of messages that were asked for: those are not expunged. They count as
+ * saved from before the block is shown to others, who would write them once more; if writing fails the file goes.
+ */
+static void save_block(struct sort_loader *l, uint32_t number, struct sort_block *b, const struct sort_wanted *wanted, uint32_t n)
+{
+        const struct sort_piece *p = &b->piece;
+        char *room = xmalloc(draft_bytes(p->n, p->data_len));
+        struct draft d = draft_at(room, p->n);
+        struct sort_piece piece;
+
+        for (uint32_t i = 0, k = 0; i < p->n; i++) {
+                while (k < n && wanted[k].uid < p->uid[i])
+                        k++;
+                if (k < n && wanted[k].uid == p->uid[i] && !is_saved(b, p->uid[i]))
+                        draft_add(&d, p, i);
+        }
+        for (uint32_t i = 0; i < d.n; i++)
+                set_saved(b, d.uid[i], true);
+        b->unsaved -= d.n;
+        cache_put(l, number, b);
+        piece = draft_piece(&d);
+        if (d.n)
+                sort_file_append(l->mbox, number, &piece);
+        free(room);
+}
+
+/* ---- loading ---- */
+
 /* A message that cannot be read sorts like one without a header; it is tried again the next time. */
 static void read_one(struct sort_loader *l, const struct msg *m)
 {
@@ -292,28 +394,30 @@ static void read_one(struct sort_loader *l, const struct msg *m)
         if (m->uid == 0 || mailbox_header(l->mbox, m, &l->header, &header, &err) < 0)
                 return;
         l->uid[l->read_n] = m->uid;
+        l->check[l->read_n] = sort_check(m->guid);
         l->offset[l->read_n++] = (uint32_t)l->data.len;
         sort_facts_append(header, &l->data, &l->scratch);
 }
 
-/* Read those of uids[l->looked … n - 1] that the old block does not have. False: the slice is over. */
-static bool read_missing(struct sort_loader *l, const uint32_t *uids, uint32_t n, bool (*over)(void *ctx), void *ctx)
+/* Read those of wanted[l->looked … n - 1] that the old block does not have. False: the slice is over. */
+static bool read_missing(struct sort_loader *l, const struct sort_wanted *wanted, uint32_t n, bool (*over)(void *ctx), void *ctx)
 {
         struct msg msgs[READ_AT_ONCE];
-        uint32_t want[READ_AT_ONCE], k;
+        uint32_t uids[READ_AT_ONCE], k;
         struct err err = ERR_INIT;
 
         while (l->looked < n) {
                 for (k = 0; l->looked < n && k < READ_AT_ONCE; l->looked++)
-                        if (!block_find(l->old, uids[l->looked]))
-                                want[k++] = uids[l->looked];
+                        if (!block_find(l->old, wanted[l->looked], &l->find_at))
+                                uids[k++] = wanted[l->looked].uid;
                 if (k == 0)
                         return true;
                 if (!l->uid) {
-                        l->uid = xcalloc(SORT_BLOCK_UIDS, sizeof *l->uid);
-                        l->offset = xcalloc(SORT_BLOCK_UIDS, sizeof *l->offset);
+                        l->uid = xcalloc(3 * SORT_BLOCK_UIDS, sizeof *l->uid);
+                        l->check = l->uid + SORT_BLOCK_UIDS;
+                        l->offset = l->check + SORT_BLOCK_UIDS;
                 }
-                if (mailbox_messages(l->mbox, want, k, msgs, &err) == 0)
+                if (mailbox_messages(l->mbox, uids, k, msgs, &err) == 0)
                         for (uint32_t i = 0; i < k; i++)
                                 read_one(l, &msgs[i]);
                 err_clear(&err);
@@ -323,27 +427,49 @@ static bool read_missing(struct sort_loader *l, const uint32_t *uids, uint32_t n
         return true;
 }
 
-/* uids[0 … n - 1] are those of one block. */
-static bool run_block(struct sort_loader *l, uint32_t number, const uint32_t *uids, const struct sort_facts **facts, uint32_t n,
+/* What was read joins what was known, and what others have learned meanwhile. */
+static void add_read(struct sort_loader *l, uint32_t number, const struct sort_wanted *wanted, uint32_t n)
+{
+        struct sort_piece read = { l->read_n, l->uid, l->check, l->offset, l->data.data, l->data.len };
+        struct sort_block *theirs = cache_find(l, number), *b;
+
+        if (theirs && theirs != l->old && l->old) {
+                b = block_merge(l->old, &theirs->piece, false);
+                for (unsigned w = 0; w < SORT_BLOCK_UIDS / 64; w++)
+                        b->saved[w] |= theirs->saved[w] | l->old->saved[w];
+                sort_block_unref(&theirs);
+                theirs = b;
+        }
+        b = block_merge(theirs ? theirs : l->old, &read, false);
+        sort_block_unref(&theirs);
+        sort_block_unref(&l->old);
+        l->old = b;
+        if (b->unsaved >= SAVE_AT_LEAST)
+                save_block(l, number, b, wanted, n);
+        else
+                cache_put(l, number, b);
+}
+
+/* wanted[0 … n - 1] are those of one block. */
+static bool run_block(struct sort_loader *l, uint32_t number, const struct sort_wanted *wanted, const struct sort_facts **facts, uint32_t n,
                       bool (*over)(void *ctx), void *ctx) EXCLUDES(sort_cache_class)
 {
+        uint32_t at = 0;
+
         if (!l->building) {
                 l->old = cache_find(l, number);
-                l->looked = l->read_n = 0;
+                if (!l->old)
+                        l->old = load_block(l, number);
+                l->looked = l->read_n = l->find_at = 0;
                 str_clear(&l->data);
                 l->building = true;
         }
-        if (!read_missing(l, uids, n, over, ctx))
+        if (!read_missing(l, wanted, n, over, ctx))
                 return false;
-        if (l->read_n) {
-                struct sort_block *b = block_merge(l);
-
-                cache_put(l, number, b);
-                sort_block_unref(&l->old);
-                l->old = b;
-        }
+        if (l->read_n)
+                add_read(l, number, wanted, n);
         for (uint32_t i = 0; i < n; i++) {
-                facts[i] = block_find(l->old, uids[i]);
+                facts[i] = block_find(l->old, wanted[i], &at);
                 if (!facts[i])
                         facts[i] = &sort_facts_none;
         }
@@ -354,15 +480,15 @@ static bool run_block(struct sort_loader *l, uint32_t number, const uint32_t *ui
         return true;
 }
 
-bool sort_loader_run(struct sort_loader *l, const uint32_t *uids, const struct sort_facts **facts, uint32_t n, uint32_t *done,
+bool sort_loader_run(struct sort_loader *l, const struct sort_wanted *wanted, const struct sort_facts **facts, uint32_t n, uint32_t *done,
                      bool (*over)(void *ctx), void *ctx)
 {
         while (*done < n) {
-                uint32_t number = uids[*done] / SORT_BLOCK_UIDS, end = *done;
+                uint32_t number = wanted[*done].uid / SORT_BLOCK_UIDS, end = *done;
 
-                while (end < n && uids[end] / SORT_BLOCK_UIDS == number)
+                while (end < n && wanted[end].uid / SORT_BLOCK_UIDS == number)
                         end++;
-                if (!run_block(l, number, uids + *done, facts + *done, end - *done, over, ctx))
+                if (!run_block(l, number, wanted + *done, facts + *done, end - *done, over, ctx))
                         return false;
                 *done = end;
                 if (*done < n && over(ctx))
@@ -370,5 +496,7 @@ bool sort_loader_run(struct sort_loader *l, const uint32_t *uids, const struct s
         }
         str_deinit(&l->header);
         str_deinit(&l->data);
+        str_deinit(&l->scratch);
+        sort_file_close(&l->file);
         return true;
 }

@@ -26,7 +26,7 @@ struct span sort_facts_text(const struct sort_facts *f, enum sort_text which)
 
 static uint64_t hash_of(struct span s)
 {
-        uint64_t h = hash_keyed(s.p, s.len);
+        uint64_t h = hash_fixed(s.p, s.len);
 
         return h ? h : 1;
 }

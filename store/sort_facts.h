@@ -2,7 +2,8 @@
  * sort_facts - what SORT and THREAD (RFC 5256, RFC 5957) want to know of a message's header, packed small.
  *
  * Strings are in the canonical form of i;unicode-casemap, so that their order is that of their octets. They are kept up to
- * SORT_TEXT_MAX octets: longer ones that begin alike count as equal. Message ids are keyed hashes of this process: not for the disk.
+ * SORT_TEXT_MAX octets: longer ones that begin alike count as equal. Records are also kept on the disk (store/sort_file.h), so message ids
+ * and subjects stand there as hashes without a secret: who makes two of the same hash could have used the same words twice.
  */
 #ifndef STORE_SORT_FACTS_H
 #define STORE_SORT_FACTS_H

@@ -35,6 +35,7 @@ struct slot {                                   /* of a table by hash, open addr
 struct slots {
         struct slot *v;
         uint32_t n, cap;                        /* cap: a power of two */
+        uint32_t expected;                      /* so many will come, about */
 };
 
 struct splay {                                  /* a link-cut tree's node; 0: none, as the root is in no tree here */
@@ -71,7 +72,7 @@ struct thread_job {
 
 static void slots_insert(struct slots *t, uint64_t key, uint32_t node)
 {
-        uint32_t i = (uint32_t)(key >> 32) & (t->cap - 1);
+        uint32_t i = (uint32_t)hash_number(key) & (t->cap - 1);
 
         while (t->v[i].key)
                 i = (i + 1) & (t->cap - 1);
@@ -81,8 +82,10 @@ static void slots_insert(struct slots *t, uint64_t key, uint32_t node)
 
 static void slots_grow(struct slots *t)
 {
-        struct slots bigger = { .cap = t->cap ? t->cap * 2 : 1024 };
+        struct slots bigger = { .cap = t->cap ? t->cap * 2 : 1024, .expected = t->expected };
 
+        while (bigger.cap / 4 * 3 <= t->expected && bigger.cap < 1u << 30)
+                bigger.cap *= 2;
         bigger.v = xcalloc(bigger.cap, sizeof *bigger.v);
         for (uint32_t i = 0; i < t->cap; i++)
                 if (t->v[i].key)
@@ -95,7 +98,7 @@ static struct slot *slots_find(const struct slots *t, uint64_t key)
 {
         if (!t->cap)
                 return NULL;
-        for (uint32_t i = (uint32_t)(key >> 32) & (t->cap - 1); t->v[i].key; i = (i + 1) & (t->cap - 1))
+        for (uint32_t i = (uint32_t)hash_number(key) & (t->cap - 1); t->v[i].key; i = (i + 1) & (t->cap - 1))
                 if (t->v[i].key == key)
                         return &t->v[i];
         return NULL;
@@ -111,7 +114,7 @@ static void slots_add(struct slots *t, uint64_t key, uint32_t node)
 static void slots_clear(struct slots *t)
 {
         free(t->v);
-        *t = (struct slots){ 0 };
+        *t = (struct slots){ .expected = t->expected };
 }
 
 /* ---- nodes ---- */
@@ -494,6 +497,7 @@ struct thread_job *thread_create(enum thread_algorithm algorithm, const struct t
         j->algorithm = algorithm;
         j->messages = messages;
         j->messages_n = n;
+        j->table.expected = n;
         j->dummies_max = n > (UINT32_MAX - DUMMIES_SPARE) / 8 ? UINT32_MAX / 4 : 4 * n + DUMMIES_SPARE;
         j->order = xcalloc(n ? n : 1, sizeof *j->order);
         j->node_of = xcalloc(n ? n : 1, sizeof *j->node_of);

@@ -162,17 +162,13 @@ static void sip_make_key(void)
         a += b; b = ROTL(b, 13); b ^= a; a = ROTL(a, 32); c += d; d = ROTL(d, 16); d ^= c; \
         a += d; d = ROTL(d, 21); d ^= a; c += b; b = ROTL(b, 17); b ^= c; c = ROTL(c, 32); } while (0)
 
-uint64_t hash_keyed(const void *p, size_t len)
+static uint64_t sip(const uint64_t key[2], const void *p, size_t len)
 {
         const unsigned char *in = p;
-        uint64_t a, b, c, d, m, last = (uint64_t)len << 56;
+        uint64_t a = key[0] ^ 0x736f6d6570736575u, b = key[1] ^ 0x646f72616e646f6du;
+        uint64_t c = key[0] ^ 0x6c7967656e657261u, d = key[1] ^ 0x7465646279746573u, m, last = (uint64_t)len << 56;
         size_t left = len;
 
-        pthread_once(&sip_once, sip_make_key);
-        a = sip_key[0] ^ 0x736f6d6570736575u;
-        b = sip_key[1] ^ 0x646f72616e646f6du;
-        c = sip_key[0] ^ 0x6c7967656e657261u;
-        d = sip_key[1] ^ 0x7465646279746573u;
         for (; left >= 8; in += 8, left -= 8) {
                 memcpy(&m, in, 8);
                 d ^= m;
@@ -188,6 +184,27 @@ uint64_t hash_keyed(const void *p, size_t len)
         for (int i = 0; i < 3; i++)
                 SIP_ROUND(a, b, c, d);
         return a ^ b ^ c ^ d;
+}
+
+uint64_t hash_keyed(const void *p, size_t len)
+{
+        pthread_once(&sip_once, sip_make_key);
+        return sip(sip_key, p, len);
+}
+
+uint64_t hash_fixed(const void *p, size_t len)
+{
+        static const uint64_t key[2] = { 0x0706050403020100u, 0x0f0e0d0c0b0a0908u };
+
+        return sip(key, p, len);
+}
+
+uint64_t hash_number(uint64_t n)
+{
+        pthread_once(&sip_once, sip_make_key);
+        n = (n ^ sip_key[0]) * 0x9e3779b97f4a7c15u;
+        n = (n ^ n >> 32) * (sip_key[1] | 1);
+        return n ^ n >> 32;
 }
 
 /* ---- the table: open addressing with linear probing, grown at 3/4 full; a removed key leaves a grave until the next growth ---- */

@@ -26,6 +26,11 @@ bool hex_decode(void *out, struct span hex);                            /* hex.l
 /* Keyed hash (SipHash-1-3 with a key of this process); not for the disk. */
 uint64_t hash_keyed(const void *p, size_t len);
 
+/* The same with a key that is no secret and never changes: for the disk. Strangers can make keys of the same hash. */
+uint64_t hash_fixed(const void *p, size_t len);
+/* A keyed hash of a number, cheaper than the above: a bijection of this process. For tables in memory whose keys strangers choose. */
+uint64_t hash_number(uint64_t n);
+
 /* Random octets from the system's generator; aborts when there is none. */
 void random_bytes(void *p, size_t len);
 

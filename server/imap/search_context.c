@@ -328,6 +328,7 @@ static bool is_before(struct imap *imap, const struct search_context *c, uint32_
         struct sort_set set = { 0 };
         struct sort_order order = { .criteria = &c->criteria, .set = &set };
         const struct sort_facts *facts[2];
+        struct sort_wanted wanted[2];
         struct sort_loader loader;
         struct msg msgs[2];
         struct err err = ERR_INIT;
@@ -338,9 +339,11 @@ static bool is_before(struct imap *imap, const struct search_context *c, uint32_
                 return before;
         sort_set_found(&set, &msgs[0], 0);
         sort_set_found(&set, &msgs[1], 0);
+        for (unsigned i = 0; i < 2; i++)
+                wanted[i] = (struct sort_wanted){ set.v[i].uid, set.v[i].check };
         sort_loader_init(&loader, imap->sel->mbox);
         if (c->criteria.uses_facts)
-                sort_loader_run(&loader, uids, facts, 2, &done, never_over, NULL);
+                sort_loader_run(&loader, wanted, facts, 2, &done, never_over, NULL);
         set.facts = facts;
         before = (sort_order_compare(&order, 0, 1) < 0) == before;
         set.facts = NULL;

@@ -136,6 +136,7 @@ void search_append_ordered(const uint32_t *numbers, size_t n, struct str *out);
 
 struct sort_message {
         uint32_t uid, seqno;
+        uint32_t check;                         /* sort_check() */
         int64_t internaldate;
         int64_t sent;                           /* RFC 5256 2.2: the internal date when there is no sent date */
         uint64_t size, modseq;
@@ -145,7 +146,7 @@ struct sort_set {
         struct sort_message *v;
         uint32_t n, cap;
         const struct sort_facts **facts;        /* n; NULL until sort_set_load() */
-        uint32_t *uids;
+        struct sort_wanted *wanted;
         uint32_t loaded;
         struct span *annots[SORT_CRITERIA_MAX]; /* for each criterion by annotation: n canonical texts; else NULL */
         uint32_t annots_loaded;

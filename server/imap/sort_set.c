@@ -27,7 +27,7 @@ void sort_set_found(void *ctx, const struct msg *m, uint32_t seqno)
                 set->v = xrealloc(set->v, set->cap * sizeof *set->v);
         }
         set->v[set->n++] = (struct sort_message){
-                .uid = m->uid, .seqno = seqno, .internaldate = m->internaldate, .size = m->size, .modseq = m->modseq,
+                .uid = m->uid, .seqno = seqno, .check = sort_check(m->guid), .internaldate = m->internaldate, .size = m->size, .modseq = m->modseq,
                 .sent = m->sentdate != INT64_MIN ? m->sentdate : m->internaldate,
         };
 }
@@ -44,14 +44,14 @@ bool sort_set_load(struct sort_set *set, struct mailbox *mbox, struct session *s
         if (!set->facts) {
                 sort_loader_init(&set->loader, mbox);
                 set->facts = xcalloc(set->n ? set->n : 1, sizeof *set->facts);
-                set->uids = xcalloc(set->n ? set->n : 1, sizeof *set->uids);
+                set->wanted = xcalloc(set->n ? set->n : 1, sizeof *set->wanted);
                 for (uint32_t i = 0; i < set->n; i++)
-                        set->uids[i] = set->v[i].uid;
+                        set->wanted[i] = (struct sort_wanted){ set->v[i].uid, set->v[i].check };
         }
-        if (!sort_loader_run(&set->loader, set->uids, set->facts, set->n, &set->loaded, slice_over, s))
+        if (!sort_loader_run(&set->loader, set->wanted, set->facts, set->n, &set->loaded, slice_over, s))
                 return false;
-        free(set->uids);
-        set->uids = NULL;
+        free(set->wanted);
+        set->wanted = NULL;
         return true;
 }
 
@@ -170,7 +170,7 @@ void sort_set_deinit(struct sort_set *set)
                 sort_loader_deinit(&set->loader);
         free(set->v);
         free(set->facts);
-        free(set->uids);
+        free(set->wanted);
         free(set->scores);
         for (unsigned i = 0; i < SORT_CRITERIA_MAX; i++)
                 free(set->annots[i]);

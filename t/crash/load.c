@@ -38,6 +38,7 @@
 #include "store/mboxlist.h"
 #include "store/quota.h"
 #include "store/seen.h"
+#include "store/sort_cache.h"
 #include "store/store.h"
 #include "store/user.h"
 #include "t/crash/record.h"
@@ -632,13 +633,39 @@ static void op_restore(struct worker *w, struct box *b, unsigned max)
         uidset_deinit(&back);
 }
 
+static bool never_over(void *ctx)
+{
+        (void)ctx;
+        return false;
+}
+
+/* Its headers are read, and what they say is filed (store/sort_file.h). That is derived: nothing is acknowledged. */
+static void op_sort(struct box *b)
+{
+        struct sort_wanted wanted[MSGS_MAX];
+        const struct sort_facts *facts[MSGS_MAX];
+        struct sort_loader loader;
+        struct err err = ERR_INIT;
+        uint32_t done = 0;
+
+        for (unsigned i = 0; i < b->n; i++) {
+                struct msg msg;
+
+                need(mailbox_message(b->mbox, b->msgs[i].uid, &msg, &err), "message", &err);
+                wanted[i] = (struct sort_wanted){ msg.uid, sort_check(msg.guid) };
+        }
+        sort_loader_init(&loader, b->mbox);
+        must(sort_loader_run(&loader, wanted, facts, b->n, &done, never_over, NULL));
+        sort_loader_deinit(&loader);
+}
+
 /* More than one batch holds: built in a segment of its own, and adopted. */
 static void op_big(struct worker *w, struct box *b)
 {
         struct box *to = &w->boxes[b == w->boxes], *other = &w->boxes[BOXES - 1];
         struct err err = ERR_INIT;
 
-        if (b == other || !to->there || b->n + PICK_MAX > MSGS_MAX || to->n + PICK_MAX > MSGS_MAX)
+        if (b == other || !to->there || b->n + PICK_MAX > MSGS_MAX || to->n + 4 * PICK_MAX > MSGS_MAX)
                 return;
         w->big_done = true;
         if (other->there)
@@ -660,6 +687,9 @@ static void op_big(struct worker *w, struct box *b)
         if (mailbox_purge_expunged(b->mbox, clock_wall_s() + 1, NULL, &err) < 0 || mailbox_compact(b->mbox, &err) < 0)
                 need(-1, "purge and compact", &err);
         op_append(w, b, 1, 100);
+        for (unsigned i = 0; i < 2; i++)                /* so many are worth filing what their headers say */
+                op_append(w, to, PICK_MAX, 500);
+        op_sort(to);
 }
 
 /* Its mailbox moves while blobs come in: they are placed in both partitions. */
@@ -811,8 +841,10 @@ static void *work(void *arg)
                         op_rename(w, b);
                 else if (what < 94)
                         op_delete(w, b);
-                else if (what < 96)
+                else if (what < 95)
                         op_subscribe(w, b);
+                else if (what < 96)
+                        op_sort(b);
                 else if (what < 97)
                         op_quota(w, b);
                 else if (what < 98)

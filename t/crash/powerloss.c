@@ -33,6 +33,7 @@
 #include "store/mboxlist.h"
 #include "store/quota.h"
 #include "store/seen.h"
+#include "store/sort_cache.h"
 #include "store/store.h"
 #include "store/user.h"
 #include "t/crash/model.h"
@@ -141,6 +142,52 @@ static int dump_messages(struct mailbox *mbox, struct seen *other, FILE *f, stru
         return rc;
 }
 
+static bool never_over(void *ctx)
+{
+        (void)ctx;
+        return false;
+}
+
+/* What is filed of headers for sorting – in any state, or not there – says what the headers say. */
+static int check_sorting(struct mailbox *mbox, struct err *err)
+{
+        struct view *view = mailbox_view(mbox);
+        uint32_t n = view_count(view), done = 0;
+        struct sort_wanted *wanted = xcalloc(n + 1, sizeof *wanted);
+        const struct sort_facts **facts = xcalloc(n + 1, sizeof *facts);
+        struct str header = STR_INIT, own = STR_INIT, scratch = STR_INIT;
+        struct sort_loader loader;
+        struct span text;
+        struct msg msg;
+        int rc = 0;
+
+        for (uint32_t i = 0; rc == 0 && i < n; i++) {
+                rc = mailbox_message(mbox, view_uid(view, i + 1), &msg, err);
+                wanted[i] = (struct sort_wanted){ msg.uid, sort_check(msg.guid) };
+        }
+        sort_loader_init(&loader, mbox);
+        if (rc == 0)
+                must(sort_loader_run(&loader, wanted, facts, n, &done, never_over, NULL));
+        for (uint32_t i = 0; rc == 0 && i < n; i++) {
+                str_clear(&own);
+                if (mailbox_message(mbox, wanted[i].uid, &msg, err) < 0 || mailbox_header(mbox, &msg, &header, &text, err) < 0) {
+                        rc = -1;
+                        continue;
+                }
+                sort_facts_append(text, &own, &scratch);
+                if (sort_facts_size(facts[i]) != own.len || memcmp(facts[i], own.data, own.len) != 0)
+                        rc = err_set(err, ERR_CORRUPT, "uid %u is sorted by another header than its own", msg.uid);
+        }
+        sort_loader_deinit(&loader);
+        str_deinit(&header);
+        str_deinit(&own);
+        str_deinit(&scratch);
+        free(wanted);
+        free(facts);
+        view_unref(&view);
+        return rc;
+}
+
 /* The marks of deliveries that this state has. */
 static ARRAY(struct duplicate_mark) marks;
 
@@ -202,6 +249,8 @@ static int dump_open(struct store *store, struct mailbox *mbox, FILE *f, const s
         if (check_marks(mbox, st.uidnext, f, err) < 0 || seen_open(store, e->uniqueid, "other", &other, err) < 0)
                 return -1;
         rc = dump_messages(mbox, other, f, err);
+        if (rc == 0)
+                rc = check_sorting(mbox, err);
         seen_unref(&other);
         return rc;
 }

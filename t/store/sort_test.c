@@ -1,5 +1,6 @@
 /* What SORT and THREAD know of messages: base subjects, message ids, texts, the cache; threads against a plain model of RFC 5256. */
 #include <criterion/criterion.h>
+#include <fcntl.h>
 
 #include "store/base_subject.h"
 #include "store/mailbox_private.h"
@@ -137,14 +138,27 @@ static bool always(void *ctx)
         return true;
 }
 
+/* As whoever found them knows them. */
+static void want(struct mailbox *m, const uint32_t *uids, struct sort_wanted *wanted, uint32_t n)
+{
+        struct msg msgs[256];
+        struct err err = ERR_INIT;
+
+        cr_assert_eq(mailbox_messages(m, uids, n, msgs, &err), 0, "%s", err.text);
+        for (uint32_t i = 0; i < n; i++)
+                wanted[i] = (struct sort_wanted){ uids[i], sort_check(msgs[i].guid) };
+}
+
 static void expect_subjects(struct mailbox *m, const uint32_t *uids, const char *const *subjects, uint32_t n)
 {
         const struct sort_facts *facts[64];
+        struct sort_wanted wanted[64];
         struct sort_loader l;
         uint32_t done = 0;
 
+        want(m, uids, wanted, n);
         sort_loader_init(&l, m);
-        cr_assert(sort_loader_run(&l, uids, facts, n, &done, never, NULL));
+        cr_assert(sort_loader_run(&l, wanted, facts, n, &done, never, NULL));
         for (uint32_t i = 0; i < n; i++)
                 cr_expect(span_eq_str(sort_facts_text(facts[i], SORT_TEXT_SUBJECT), subjects[i]), "uid %u", uids[i]);
         sort_loader_deinit(&l);
@@ -193,11 +207,13 @@ Test(sort_cache, learns_what_it_does_not_know_and_keeps_to_its_bound, .timeout =
         {
                 uint32_t many[200];
                 const struct sort_facts *more[200];
+                struct sort_wanted wanted[200];
 
                 for (uint32_t i = 0; i < 200; i++)
                         many[i] = 5 + i;
+                want(m, many, wanted, 200);
                 sort_loader_init(&l, m);
-                while (!sort_loader_run(&l, many, more, 200, &done, always, &slices))
+                while (!sort_loader_run(&l, wanted, more, 200, &done, always, &slices))
                         ;
                 cr_assert_geq(slices, 3);
                 for (uint32_t i = 0; i < 200; i++)
@@ -208,6 +224,216 @@ Test(sort_cache, learns_what_it_does_not_know_and_keeps_to_its_bound, .timeout =
         mailbox_unref(&m);
         sort_cache_destroy(&st.sort_cache);
         fake_store_deinit(&st);
+}
+
+/* ---- the file ---- */
+
+#define FILED 130                               /* messages: two chunks of one block, and a few more that are in none */
+
+struct filed {
+        struct store st;
+        struct mailbox *m;
+        struct sort_wanted wanted[FILED];
+        char path[200];
+};
+
+static void number_name(struct str *s, uint32_t uid)
+{
+        str_clear(s);
+        str_printf(s, "NUMBER %u", uid);
+}
+
+/* The subjects of the first n, of a store whose memory knows nothing. */
+static void expect_filed_subjects(struct filed *f, uint32_t n, const char *what)
+{
+        const struct sort_facts *facts[FILED];
+        struct str name = STR_INIT;
+        struct sort_loader l;
+        uint32_t done = 0;
+
+        sort_cache_destroy(&f->st.sort_cache);
+        f->st.sort_cache = sort_cache_create(1 << 20);
+        sort_loader_init(&l, f->m);
+        cr_assert(sort_loader_run(&l, f->wanted, facts, n, &done, never, NULL));
+        for (uint32_t i = 0; i < n; i++) {
+                number_name(&name, f->wanted[i].uid);
+                cr_assert(span_eq_str(sort_facts_text(facts[i], SORT_TEXT_SUBJECT), name.data), "%s: uid %u", what, f->wanted[i].uid);
+        }
+        sort_loader_deinit(&l);
+        str_deinit(&name);
+}
+
+static void filed_init(struct filed *f)
+{
+        uint32_t uids[FILED];
+        struct str name = STR_INIT;
+
+        fake_store_init(&f->st, 0);
+        f->st.sort_cache = sort_cache_create(1 << 20);
+        f->m = fake_create(&f->st, "aaaaaaaaaaaaaaaaaaaaaaaa");
+        for (uint32_t i = 0; i < FILED; i++) {
+                uids[i] = i + 1;
+                number_name(&name, i + 1);
+                append(&f->st, f->m, name.data, 10);
+        }
+        want(f->m, uids, f->wanted, FILED);
+        snprintf(f->path, sizeof f->path, "%s/sort", atomic_load(&f->m->dir));
+        str_deinit(&name);
+}
+
+static void filed_deinit(struct filed *f)
+{
+        mailbox_unref(&f->m);
+        sort_cache_destroy(&f->st.sort_cache);
+        fake_store_deinit(&f->st);
+}
+
+static void slurp(const struct filed *f, struct str *out)
+{
+        struct err err = ERR_INIT;
+
+        str_clear(out);
+        cr_assert_eq(fs_slurp(f->path, 1 << 20, out, &err), 0, "%s", err.text);
+}
+
+static void put_back(const struct filed *f, struct span octets)
+{
+        int fd = open(f->path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+        cr_assert_eq(write(fd, octets.p, octets.len), (ssize_t)octets.len);
+        close(fd);
+}
+
+Test(sort_file, what_was_read_is_read_from_there_after_a_start, .timeout = 60)
+{
+        struct filed f;
+        struct str file = STR_INIT;
+        char *word;
+        uint32_t crc;
+
+        filed_init(&f);
+        expect_filed_subjects(&f, 60, "few");
+        cr_expect_not(fs_exists(f.path), "a few are not worth a file");
+        expect_filed_subjects(&f, 64, "one chunk");
+        slurp(&f, &file);
+        expect_filed_subjects(&f, FILED, "two chunks");
+        crc = (uint32_t)file.len;
+        slurp(&f, &file);
+        cr_assert_gt(file.len, crc, "the others were added");
+        str_truncate(&file, crc);
+        word = memmem(file.data, file.len, "NUMBER 17", 9);     /* now see that it is the file which answers */
+        cr_assert_not_null(word);
+        memcpy(word, "NUMBER 71", 9);
+        crc = crc32c(0, file.data + 8, file.len - 8);
+        memcpy(file.data + 4, &crc, sizeof crc);
+        put_back(&f, str_span(&file));
+        {
+                const struct sort_facts *facts[FILED];
+                struct sort_loader l;
+                uint32_t done = 0;
+
+                sort_cache_resize(f.st.sort_cache, 0);
+                sort_cache_resize(f.st.sort_cache, 1 << 20);
+                sort_loader_init(&l, f.m);
+                cr_assert(sort_loader_run(&l, f.wanted, facts, FILED, &done, never, NULL));
+                cr_expect(span_eq_str(sort_facts_text(facts[16], SORT_TEXT_SUBJECT), "NUMBER 71"));
+                cr_expect(span_eq_str(sort_facts_text(facts[70], SORT_TEXT_SUBJECT), "NUMBER 71"));
+                sort_loader_deinit(&l);
+        }
+        f.wanted[16].check ^= 1;                                /* of another message with that UID it knows nothing */
+        {
+                const struct sort_facts *facts[FILED];
+                struct sort_loader l;
+                uint32_t done = 0;
+
+                sort_loader_init(&l, f.m);
+                cr_assert(sort_loader_run(&l, f.wanted, facts, FILED, &done, never, NULL));
+                cr_expect_eq(facts[16], &sort_facts_none);
+                sort_loader_deinit(&l);
+        }
+        str_deinit(&file);
+        filed_deinit(&f);
+}
+
+/* A power loss leaves any of it, in any state; bit rot too. */
+Test(sort_file, damaged_or_torn_anywhere_it_is_made_anew, .timeout = 120)
+{
+        struct filed f;
+        struct str file = STR_INIT, damaged = STR_INIT, now = STR_INIT;
+
+        filed_init(&f);
+        expect_filed_subjects(&f, 64, "first");
+        expect_filed_subjects(&f, FILED, "second");
+        slurp(&f, &file);
+        for (size_t i = 0; i < file.len; i++) {
+                str_clear(&damaged);
+                str_append_span(&damaged, str_span(&file));
+                damaged.data[i] ^= (char)(1 << i % 8);
+                put_back(&f, str_span(&damaged));
+                expect_filed_subjects(&f, FILED, "flipped");
+                expect_filed_subjects(&f, FILED, "flipped, after the next start");
+                if (i % 7)
+                        continue;
+                put_back(&f, (struct span){ file.data, i });
+                expect_filed_subjects(&f, FILED, "torn");
+                expect_filed_subjects(&f, FILED, "torn, after the next start");
+                memset(damaged.data + i, 0, damaged.len - i);
+                put_back(&f, str_span(&damaged));
+                expect_filed_subjects(&f, FILED, "never written");
+                expect_filed_subjects(&f, FILED, "never written, after the next start");
+        }
+        slurp(&f, &now);
+        cr_expect_leq(now.len, 2 * file.len, "it does not grow with its accidents");
+        str_deinit(&file);
+        str_deinit(&damaged);
+        str_deinit(&now);
+        filed_deinit(&f);
+}
+
+static int no_space(const char *call)
+{
+        return strcmp(call, "write") == 0 || strcmp(call, "open") == 0 ? ENOSPC : 0;
+}
+
+Test(sort_file, is_done_without_where_it_cannot_be_written, .timeout = 60)
+{
+        struct filed f;
+
+        filed_init(&f);
+        fs_fault = no_space;
+        expect_filed_subjects(&f, FILED, "nothing can be written");
+        fs_fault = NULL;
+        cr_expect_not(fs_exists(f.path));
+        expect_filed_subjects(&f, FILED, "again");
+        cr_expect(fs_exists(f.path));
+        filed_deinit(&f);
+}
+
+/* Headers of purged messages do not outlive their octets. */
+Test(sort_file, goes_when_the_mailbox_is_compacted, .timeout = 60)
+{
+        struct filed f;
+        struct uidset uids = UIDSET_INIT, done = UIDSET_INIT;
+        struct purged purged = { 0 };
+        struct waiter w;
+        struct err err = ERR_INIT;
+
+        filed_init(&f);
+        for (int i = 0; i < 20; i++)
+                append(&f.st, f.m, "large", 60000);
+        expect_filed_subjects(&f, FILED, "before");
+        cr_assert(fs_exists(f.path));
+        uidset_add_range(&uids, FILED + 1, FILED + 20);
+        waiter_init_blocking(&w);
+        cr_assert_eq(mailbox_expunge(f.m, &uids, false, &done, NULL, &w, &err), 0, "%s", err.text);
+        cr_assert_eq(waiter_block(&w, &err), 0, "%s", err.text);
+        cr_assert_eq(mailbox_purge_expunged(f.m, INT64_MAX, &purged, &err), 0, "%s", err.text);
+        cr_assert_eq(mailbox_compact(f.m, &err), 0, "%s", err.text);
+        cr_expect_not(fs_exists(f.path));
+        expect_filed_subjects(&f, FILED, "after");
+        uidset_deinit(&uids);
+        uidset_deinit(&done);
+        filed_deinit(&f);
 }
 
 /* ---- threads: the steps of RFC 5256 3 done literally, with lists ---- */

@@ -74,6 +74,28 @@ Test(hash, keyed_hash_depends_on_every_octet_and_the_length)
         }
 }
 
+Test(hash, what_is_for_the_disk_never_changes)
+{
+        unsigned char in[15];
+
+        for (unsigned i = 0; i < sizeof in; i++)
+                in[i] = (unsigned char)i;
+        cr_expect_eq(hash_fixed(in, sizeof in), UINT64_C(0xd320d86d2a519956));
+        cr_expect_neq(hash_fixed(in, 14), hash_fixed(in, 15));
+}
+
+Test(hash, numbers_stay_apart)
+{
+        uint64_t seen[256];
+
+        for (uint64_t i = 0; i < 256; i++) {
+                seen[i] = hash_number(i << 32);
+                cr_expect_eq(seen[i], hash_number(i << 32));
+                for (uint64_t k = 0; k < i; k++)
+                        cr_expect_neq(seen[i], seen[k]);
+        }
+}
+
 Test(hash, random_octets_are_not_all_alike)
 {
         unsigned char a[1000], b[1000];
