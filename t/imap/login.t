@@ -2,6 +2,7 @@
 # LOGIN and AUTHENTICATE (RFC 9051 6.2.2, 6.2.3, RFC 4959)
 config failedloginpause: 1s
 config maxlogins_per_user: 3
+config sasl_mech_list: PLAIN LOGIN SCRAM-SHA-1 SCRAM-SHA-256 CRAM-MD5
 client r raw
 covers SASL-IR
 r<< * OK ...
@@ -27,6 +28,34 @@ r>> !!!
 r< BAD Response is not base64
 r> AUTHENTICATE PLAIN !!!
 r< BAD ...
+
+== SASL-IR: an initial response is decoded as any other; who begins with a challenge takes none (RFC 4959 3)
+r> AUTHENTICATE PLAIN =AAA
+r< BAD ...
+r> AUTHENTICATE PLAIN AAA=BBB
+r< BAD ...
+r> AUTHENTICATE PLAIN AGFsaWNlAGFsaWNlLXB3=
+r< BAD ...
+r> AUTHENTICATE PLAIN AGFsaWNlAHdyb25n AAAA
+r< BAD ...
+r> AUTHENTICATE PLAIN "AGFsaWNlAHdyb25n"
+r< BAD ...
+r> AUTHENTICATE CRAM-MD5 YWxpY2U=
+r< BAD ...
+r> AUTHENTICATE CRAM-MD5 =
+r< BAD ...
+r> AUTHENTICATE PLAIN =
+r< ...
+r> AUTHENTICATE CRAM-MD5
+r< + ...
+r>> *
+r< BAD Authentication cancelled
+r>= "long AUTHENTICATE PLAIN "
+r>= "QUFB" x 2500
+r>= "\r\n"
+r<< long BAD Invalid authentication exchange
+r> NOOP
+r< OK ...
 
 == LOGIN with literals, quoted; the session goes on after errors
 r> LOGIN {5}
