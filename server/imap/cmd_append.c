@@ -13,6 +13,8 @@ static enum cmd_result reply(struct imap *imap, const struct append_state *st)
 
         imap_audit_range(imap, "append", st->target.entry, st->result.first_uid, st->result.count, NULL);
         imap_own_arrivals(imap, st->target.to, st->result.first_uid, st->result.count);
+        if (imap_normalised(imap, st->target.entry->name, st->request.mailbox) && !imap_word_is(st->request.mailbox, "INBOX"))
+                imap_put_list_oldname(imap, "", st->target.entry->name, st->request.mailbox);           /* RFC 9051 6.3.12 */
         imap_quota_warn(imap, st->target.entry->name);
         imap_ok(imap, told ? code.data : NULL, "APPEND completed");
         str_deinit(&code);

@@ -191,23 +191,6 @@ static enum cmd_result begin(struct imap *imap)
         return imap_offload(imap, OFFLOAD_DB, job, st);
 }
 
-/* The name was normalised: an IMAP4rev2 client is told what became of its own (RFC 9051 6.3.4, OLDNAME). */
-static void tell_new_name(struct imap *imap, const struct create_state *st)
-{
-        struct namer who = imap_namer(imap);
-        struct str name = STR_INIT;
-
-        mailname_external(&who, st->what.name, &name);
-        if (imap->rev2 && !span_eq(str_span(&name), st->given)) {
-                imap_put(imap, "* LIST () \"%c\" ", namespace_separator(imap->ns));
-                imap_put_astring(imap, str_span(&name));
-                imap_put(imap, " (\"OLDNAME\" (");
-                imap_put_astring(imap, st->given);
-                imap_put(imap, "))\r\n");
-        }
-        str_deinit(&name);
-}
-
 enum cmd_result cmd_create(struct imap *imap)
 {
         struct create_state *st = imap->cmd.state;
@@ -218,6 +201,7 @@ enum cmd_result cmd_create(struct imap *imap)
                 return imap_no(imap, "USEATTR", "Another mailbox has this special use");
         if (st->err.code)
                 return imap_fail(imap, &st->err);
-        tell_new_name(imap, st);
+        if (imap_normalised(imap, st->what.name, st->given))    /* RFC 9051 6.3.4 */
+                imap_put_list_oldname(imap, "", st->what.name, st->given);
         return imap_ok(imap, arena_printf(&imap->s->arena, "MAILBOXID (%s)", st->made->uniqueid), "Completed");        /* RFC 8474 4.1 */
 }

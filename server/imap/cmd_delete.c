@@ -108,5 +108,9 @@ enum cmd_result cmd_delete(struct imap *imap)
 
         if (!st)
                 return begin(imap);
-        return st->err.code ? imap_fail(imap, &st->err) : imap_ok(imap, NULL, "Completed");
+        if (st->err.code)
+                return imap_fail(imap, &st->err);
+        if (imap_normalised(imap, st->name, imap->cmd.given))   /* RFC 9051 6.3.5 */
+                imap_put_list_oldname(imap, "\\NonExistent", st->name, imap->cmd.given);
+        return imap_ok(imap, NULL, "Completed");
 }

@@ -16,6 +16,7 @@
 struct rename_state {
         struct imap *imap;
         const char *from, *to, *partition;
+        struct span given_from, given_to;       /* as the client wrote them */
         bool inbox;
         bool new_owner;                         /* whoever that is, he gets the implicit rights of one; false for admins */
         enum { RENAMING, GOING, CREATING, OPENING_FROM, OPENING_TO, ANNOTATING, MOVING, MARKING } at;
@@ -115,10 +116,12 @@ static bool parse(struct imap *imap, struct rename_state *st)
                 goto bad;
         if (!imap_arg_mailbox(imap, &st->from))
                 return false;
+        st->given_from = imap->cmd.given;
         if (imap_sp(ip) < 0)
                 goto bad;
         if (!imap_arg_mailbox(imap, &st->to))
                 return false;
+        st->given_to = imap->cmd.given;
         if (!imap_at_end(ip)) {
                 if (imap_sp(ip) < 0 || imap_astring(ip, &partition) < 0)
                         goto bad;
@@ -351,6 +354,15 @@ static void annotate_job(void *arg)
         arena_deinit(&arena);
 }
 
+static enum cmd_result done(struct imap *imap, const struct rename_state *st)
+{
+        bool from = !st->inbox && imap_normalised(imap, st->from, st->given_from);
+
+        if (from || imap_normalised(imap, st->to, st->given_to))        /* RFC 9051 6.3.6 */
+                imap_put_list_oldname(imap, "", st->to, st->given_from);
+        return imap_ok(imap, NULL, "Completed");
+}
+
 static enum cmd_result start_move(struct imap *imap, struct rename_state *st)
 {
         struct copy_mask mask = { .shared_annots = true, .all_private_annots = true, .progress = &imap->cmd.progress };
@@ -363,7 +375,7 @@ static enum cmd_result start_move(struct imap *imap, struct rename_state *st)
         uidset_deinit(&all);
         view_unref(&view);
         if (uidset_empty(&st->uids))
-                return imap_ok(imap, NULL, "Completed");
+                return done(imap, st);
         st->apart = imap_seen_is_private(imap, st->to, st->to_mbox);
         if (st->apart) {
                 mask.drop_flags = MSG_SEEN;
@@ -406,7 +418,7 @@ static enum cmd_result go_on(struct imap *imap, struct rename_state *st)
                 st->at = MARKING;
                 return imap_offload(imap, OFFLOAD_DB, mark_job, st);
         }
-        return imap_ok(imap, NULL, "Completed");
+        return done(imap, st);
 }
 
 enum cmd_result cmd_rename(struct imap *imap)
@@ -417,5 +429,5 @@ enum cmd_result cmd_rename(struct imap *imap)
                 return begin(imap);
         if (st->err.code)
                 return imap_fail(imap, &st->err);
-        return st->at == RENAMING || st->at == GOING ? imap_ok(imap, NULL, "Completed") : go_on(imap, st);
+        return st->at == RENAMING || st->at == GOING ? done(imap, st) : go_on(imap, st);
 }

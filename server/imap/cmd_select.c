@@ -129,11 +129,9 @@ static void reply(struct imap *imap)
         else
                 imap_untagged(imap, "OK [ANNOTATIONS %d] Largest annotation", ANNOT_VALUE_MAX);
         if (imap->rev2) {                                       /* RFC 9051 6.3.2 */
-                char sep[2] = { namespace_separator(imap->ns), '\0' };
+                bool normalised = imap_normalised(imap, sel->entry->name, imap->cmd.given);
 
-                imap_put(imap, "* LIST () \"%s\" ", sep);
-                imap_put_mailbox(imap, sel->entry->name);
-                imap_put(imap, "\r\n");
+                imap_put_list_oldname(imap, "", sel->entry->name, normalised ? imap->cmd.given : (struct span){ NULL, 0 });
         }
 }
 

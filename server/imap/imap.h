@@ -122,6 +122,7 @@ struct imap_command {
         bool uid;                               /* UID form */
         bool seqnos;                            /* UID SEARCH with sequence numbers in it: no expunges (RFC 7162 3.2.10.2) */
         bool said_inbox;                        /* a mailbox was called INBOX; replies to an admin, who sees user/admin, say so too */
+        struct span given;                      /* the name that imap_arg_mailbox() read last, as the client wrote it */
         struct span said;                       /* with virtual domains: what an admin called … */
         const char *said_internal;              /* … this mailbox, perhaps without its domain: so do replies (cyradm looks for it) */
         struct imap_parser args;                /* after the command's name: the space comes first */
@@ -199,6 +200,10 @@ void imap_put_nstring(struct imap *imap, struct span s);
 void imap_append_astring(struct str *out, struct span s, bool utf8);
 void imap_append_nstring8(struct str *out, struct span s, bool utf8);
 void imap_put_mailbox(struct imap *imap, const char *internal);         /* as this client names it, astring */
+/* Has the client called the mailbox otherwise than it is called (RFC 9051 5.1), and is it one that wants to hear of it: IMAP4rev2? */
+bool imap_normalised(struct imap *imap, const char *internal, struct span given);
+/* A LIST line, with OLDNAME (RFC 9051 6.3.9.7) unless former.p is NULL. */
+void imap_put_list_oldname(struct imap *imap, const char *attributes, const char *internal, struct span former);
 void imap_put(struct imap *imap, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void imap_put_span(struct imap *imap, struct span s);
 

@@ -21,6 +21,7 @@ bool imap_arg_mailbox(struct imap *imap, const char **internal_r)
                 imap_fail(imap, &err);
                 return false;
         }
+        imap->cmd.given = name;
         imap->cmd.said_inbox |= imap_word_is(name, "INBOX");
         if (imap->is_admin && namespace_has_domains(imap->ns)) {
                 imap->cmd.said = name;

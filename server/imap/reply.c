@@ -249,17 +249,48 @@ void imap_put_nstring(struct imap *imap, struct span s)
                 imap_put_string(imap, s);
 }
 
-void imap_put_mailbox(struct imap *imap, const char *internal)
+static void append_name(struct imap *imap, const char *internal, struct str *name)
 {
         struct namer who = imap_namer(imap);
-        struct str name = STR_INIT;
 
         if (imap->cmd.said_inbox && mailname_is_inbox(internal) && mailname_owned_by(internal, imap->userid))
-                str_append_str(&name, "INBOX");
+                str_append_str(name, "INBOX");
         else if (imap->cmd.said_internal && strcmp(imap->cmd.said_internal, internal) == 0)
-                str_append_span(&name, imap->cmd.said);
+                str_append_span(name, imap->cmd.said);
         else
-                mailname_external(&who, internal, &name);
+                mailname_external(&who, internal, name);
+}
+
+void imap_put_mailbox(struct imap *imap, const char *internal)
+{
+        struct str name = STR_INIT;
+
+        append_name(imap, internal, &name);
         imap_put_astring(imap, str_span(&name));
         str_deinit(&name);
+}
+
+bool imap_normalised(struct imap *imap, const char *internal, struct span given)
+{
+        struct str name = STR_INIT;
+        bool differs;
+
+        if (!imap->rev2)
+                return false;
+        append_name(imap, internal, &name);
+        differs = !span_eq(str_span(&name), given);
+        str_deinit(&name);
+        return differs;
+}
+
+void imap_put_list_oldname(struct imap *imap, const char *attributes, const char *internal, struct span former)
+{
+        imap_put(imap, "* LIST (%s) \"%c\" ", attributes, namespace_separator(imap->ns));
+        imap_put_mailbox(imap, internal);
+        if (former.p) {
+                imap_put(imap, " (\"OLDNAME\" (");
+                imap_put_astring(imap, former);
+                imap_put(imap, "))");
+        }
+        imap_put(imap, "\r\n");
 }
