@@ -146,6 +146,63 @@ p< -ERR ...
 run perl -MIO::Socket -e '$s=IO::Socket::INET->new("127.0.0.1:$ENV{POP3}"); print $s "USER bob\r\nPASS bob-pw\r\nQUIT\r\n"; local $/; $_=<$s>; exit !/\+OK Mailbox locked.*\+OK Bye/s'
 run perl -MIO::Socket -e '$s=IO::Socket::INET->new("127.0.0.1:$ENV{POP3}"); print $s "USER alice\r\nPASS alice-pw\r\nQUIT\r\n"; local $/; $_=<$s>; exit !/-ERR \[IN-USE\].*\+OK Bye/s'
 
+== arguments that are missing, too many, or out of range (RFC 1939 3, 5, 7)
+p> STAT x
+p< -ERR ...
+p> RETR
+p< -ERR ...
+p> RETR 0
+p< -ERR ...
+p> RETR 4
+p< -ERR ...
+p> RETR -1
+p< -ERR ...
+p> RETR 4294967297
+p< -ERR ...
+p> RETR 1 2
+p< -ERR ...
+p> DELE
+p< -ERR ...
+p> DELE 4
+p< -ERR ...
+p> DELE all
+p< -ERR ...
+p> TOP 1 -1
+p< -ERR ...
+p> TOP 1 x
+p< -ERR ...
+p> TOP 1 1 1
+p< -ERR ...
+p> UIDL 4
+p< -ERR ...
+p> UIDL x
+p< -ERR ...
+p> RSET x
+p< -ERR ...
+p> NOOP x
+p< -ERR ...
+p> QUIT now
+p< -ERR ...
+p> CAPA x
+p< -ERR ...
+p> LAST x
+p< -ERR ...
+p> APOP alice c4c9334bac560ecc979e58001b3e22fb
+p< -ERR Unknown command
+p> PASS x
+p< -ERR Already logged in
+p> STLS
+p< -ERR Already logged in
+p> noop
+p< +OK ...
+p> rEtR 2
+p< +OK 30 octets
+p< Subject: two
+p<
+p< ..
+p< no line end
+p< .
+
 == DELE is undone by RSET, and by hanging up
 p> DELE 1
 p< +OK Message 1 deleted
@@ -157,6 +214,19 @@ p> LIST
 p< +OK 2 messages (256052 octets)
 p< 2 30
 p< 3 256022
+p< .
+p> LIST 1
+p< -ERR Message 1 is deleted
+p> UIDL 1
+p< -ERR Message 1 is deleted
+p> TOP 1 0
+p< -ERR Message 1 is deleted
+p> STAT
+p< +OK 2 256052
+p> UIDL
+p< +OK ...
+p< 2 $v.2
+p< 3 $v.3
 p< .
 p> RSET
 p< +OK 3 messages (256107 octets)
