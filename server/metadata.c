@@ -458,6 +458,19 @@ static int check_permission(const struct metadata_target *t, const struct rule *
         return 0;
 }
 
+/* As CREATE does (RFC 6154 4): a use is one mailbox's. */
+static int check_special_use_free(const struct metadata_target *t, struct span value, struct err *err)
+{
+        struct arena arena = ARENA_INIT;
+        const char *uses;
+        int rc = specialuse_check(t->conf, arena_strndup(&arena, value.p, value.len), &arena, &uses, err);
+
+        if (rc == 0 && specialuse_taken(store_mboxlist(t->store), t->entry->name, uses))
+                rc = err_set(err, ERR_EXISTS, "Another mailbox has this special use");
+        arena_deinit(&arena);
+        return rc;
+}
+
 int metadata_check(const struct metadata_target *t, struct metadata *set, uint32_t n, uint32_t rights, bool is_admin, struct err *err)
 {
         unsigned scope = t->entry ? OF_MAILBOX : OF_SERVER;
@@ -477,6 +490,8 @@ int metadata_check(const struct metadata_target *t, struct metadata *set, uint32
                 if (check_permission(t, &rule, private, rights, is_admin, err) < 0)
                         return -1;
                 if (set[i].value.p && check_value(t->conf, &rule, &set[i].value, err) < 0)
+                        return -1;
+                if (set[i].value.p && rule.type == TYPE_SPECIALUSE && check_special_use_free(t, set[i].value, err) < 0)
                         return -1;
         }
         return 0;

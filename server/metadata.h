@@ -44,8 +44,8 @@ bool metadata_is_wild(const char *asked);
  * May these be set, to these values? Nothing is changed. `set` has names as metadata_name() makes them.
  *   rights    ACL_… of the user on the mailbox; all for cyrctl
  *   is_admin  of the server
- * ERR_PERM, ERR_BADNAME (no such entry, or computed), ERR_SYNTAX (a value that it cannot have), ERR_LIMIT (too large: see ANNOT_VALUE_MAX);
- * texts are for the client.
+ * ERR_PERM, ERR_BADNAME (no such entry, or computed), ERR_SYNTAX (a value that it cannot have), ERR_LIMIT (too large: see ANNOT_VALUE_MAX),
+ * ERR_EXISTS (a special use that another mailbox has, RFC 6154 4); texts are for the client.
  */
 int metadata_check(const struct metadata_target *t, struct metadata *set, uint32_t n, uint32_t rights, bool is_admin, struct err *err);
 /*

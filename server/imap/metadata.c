@@ -154,6 +154,8 @@ enum cmd_result imap_metadata_set_failed(struct imap *imap, const struct metadat
                 return imap_no(imap, code, "The value is too large");
         case ERR_PERM:
                 return imap_no(imap, "NOPERM", "%s", err->text);
+        case ERR_EXISTS:
+                return imap_no(imap, "USEATTR", "%s", err->text);               /* RFC 6154 3, 4 */
         case ERR_SYNTAX:
         case ERR_BADNAME:
                 return imap_no(imap, "CANNOT", "%s", err->text);
