@@ -512,6 +512,7 @@ int mboxlist_set_acl(struct mboxlist *ml, const char *name, const char *identifi
 {
         const struct mbentry *e;
         struct str acl = STR_INIT;
+        bool changes = false;
         int ret = -1;
 
         if (names_writable(ml, NULL, err) < 0)
@@ -522,10 +523,14 @@ int mboxlist_set_acl(struct mboxlist *ml, const char *name, const char *identifi
                 rights &= ~acl_implicit_owner(store_conf(ml->store));
         names_lock(ml, name, NULL);
         e = find_real(ml, name, err);
-        if (e && acl_change(e->acl, identifier, (enum acl_mode)acl_mode, rights, &acl, err) == 0)
-                ret = strcmp(acl.data, e->acl) == 0 ? 0 : change_locked(ml, e, acl.data, NULL, err);
-        mbentry_unref(&e);
+        if (e && acl_change(e->acl, identifier, (enum acl_mode)acl_mode, rights, &acl, err) == 0) {
+                changes = strcmp(acl.data, e->acl) != 0;
+                ret = changes ? change_locked(ml, e, acl.data, NULL, err) : 0;
+        }
         names_unlock(ml, name, NULL);
+        if (ret == 0 && changes)                                /* who has it selected has other rights now */
+                mailbox_tell_watchers(ml->store, e->uniqueid);
+        mbentry_unref(&e);
         str_deinit(&acl);
         return ret;
 }

@@ -96,6 +96,8 @@ struct imap_selected {
         bool vanished;                          /* the mailbox was deleted under us: it looks empty and takes nothing */
         bool revoked;                           /* the r right was taken away: vanished too, for this user */
         uint32_t rights;                        /* ACL_… effective */
+        uint32_t flag_rights_told;              /* those of them that PERMANENTFLAGS was about when it was sent last */
+        bool readonly_told;                     /* and `readonly` then */
         uint32_t keywords_told;                 /* mailbox_keyword_generation() when FLAGS was sent last */
         uint64_t told_modseq;                   /* flag changes up to here have been announced */
         uint64_t complete_modseq;               /* and expunges too: what HIGHESTMODSEQ may say (RFC 7162 3.2) */

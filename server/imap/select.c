@@ -333,13 +333,19 @@ static uint32_t put_keywords(struct imap *imap, uint32_t n)
         return named;
 }
 
+/* What this user may change of messages' flags. */
+static uint32_t flag_rights(const struct imap_selected *sel)
+{
+        return sel->readonly ? 0 : sel->rights & (ACL_WRITE | ACL_DELETEMSG | ACL_SEEN);
+}
+
 /* RFC 9051 7.1 PERMANENTFLAGS: what this client may change, by its rights (RFC 4314 4). */
 static void put_permanentflags(struct imap *imap, uint32_t keywords)
 {
         static const struct { uint32_t right; const char *names; } flags[] = {
                 { ACL_WRITE, "\\Answered \\Flagged \\Draft" }, { ACL_DELETEMSG, "\\Deleted" }, { ACL_SEEN, "\\Seen" },
         };
-        uint32_t rights = imap->sel->readonly ? 0 : imap->sel->rights;
+        uint32_t rights = flag_rights(imap->sel);
         const char *blank = "";
 
         imap_put(imap, "* OK [PERMANENTFLAGS (");
@@ -351,16 +357,22 @@ static void put_permanentflags(struct imap *imap, uint32_t keywords)
         if (rights & ACL_WRITE)
                 keywords = put_keywords(imap, keywords);
         imap_put(imap, "%s)] %s\r\n", (rights & ACL_WRITE) && keywords < KEYWORDS_MAX ? " \\*" : "",
-                 rights & (ACL_WRITE | ACL_DELETEMSG | ACL_SEEN) ? "Permanent flags" : "No permanent flags permitted");
+                 rights ? "Permanent flags" : "No permanent flags permitted");
 }
 
 void imap_tell_keywords(struct imap *imap, bool always)
 {
-        uint32_t now = mailbox_keyword_generation(imap->sel->mbox), n;
+        struct imap_selected *sel = imap->sel;
+        uint32_t now = mailbox_keyword_generation(sel->mbox), n;
 
-        if (now == imap->sel->keywords_told && !always)
+        /* RFC 4314 4: rights that change while the mailbox is selected are told, too. */
+        if (!always && sel->readonly != sel->readonly_told)
+                imap_untagged(imap, sel->readonly ? "OK [READ-ONLY] Your rights were changed" : "OK [READ-WRITE] Your rights were changed");
+        sel->readonly_told = sel->readonly;
+        if (now == sel->keywords_told && flag_rights(sel) == sel->flag_rights_told && !always)
                 return;
-        imap->sel->keywords_told = now;
+        sel->keywords_told = now;
+        sel->flag_rights_told = flag_rights(sel);
         n = mailbox_keyword_count(imap->sel->mbox);
         imap_put(imap, "* FLAGS (\\Answered \\Flagged \\Draft \\Deleted \\Seen");
         put_keywords(imap, n);
