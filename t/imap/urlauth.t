@@ -96,6 +96,17 @@ b> URLFETCH "imap://alice@localhost/INBOX/;uid=1;expire=2001-01-01T00:00:00Z;url
 b< * URLFETCH "imap://alice@localhost/INBOX/;uid=1;expire=2001-01-01T00:00:00Z;urlauth=authuser:internal:$g" NIL "imap://alice@localhost/INBOX/;uid=1;expire=2101-01-01T00:00:00+01:00;urlauth=authuser:internal:$h" "Subject: burl..."
 b< OK ...
 
+== the mechanism is read in any case, the rump is not (RFC 4467 6, 9); octets beyond the end are none
+b> URLFETCH "imap://alice@localhost/INBOX/;uid=1/;section=HEADER;urlauth=authuser:INTERNAL:$w" "imap://alice@localhost/INBOX/;uid=1/;section=HEADER;urlauth=AUTHUSER:internal:$w"
+b< * URLFETCH "imap://alice@localhost/INBOX/;uid=1/;section=HEADER;urlauth=authuser:INTERNAL:$w" "Subject: burl..." "imap://alice@localhost/INBOX/;uid=1/;section=HEADER;urlauth=AUTHUSER:internal:$w" NIL
+b< OK ...
+a> GENURLAUTH "imap://alice@localhost/INBOX/;uid=1/;section=2.2/;partial=9999.8;urlauth=authuser" internal
+a< * GENURLAUTH "imap://alice@localhost/INBOX/;uid=1/;section=2.2/;partial=9999.8;urlauth=authuser:internal:$e"
+a< OK ...
+b> URLFETCH "imap://alice@localhost/INBOX/;uid=1/;section=2.2/;partial=9999.8;urlauth=authuser:internal:$e"
+b< * URLFETCH ... ""
+b< OK ...
+
 == what names no message or is no URL at all: NIL (RFC 4467 7)
 b> URLFETCH "imap://alice@localhost/" "imap://alice@localhost/INBOX" "imap://alice@localhost/INBOX?ALL" "http://x/" "" /INBOX/;uid=1
 b< * URLFETCH "imap://alice@localhost/" NIL "imap://alice@localhost/INBOX" NIL "imap://alice@localhost/INBOX?ALL" NIL "http://x/" NIL "" NIL "/INBOX/;uid=1" NIL
@@ -281,6 +292,8 @@ b< OK ...
 == what is out of its grammar (RFC 5092 11, RFC 4467 9)
 a> GENURLAUTH "imap://alice;AUTH=@localhost/INBOX/;UID=1;URLAUTH=authuser" INTERNAL
 a< BAD ...
+a> GENURLAUTH "imap://;AUTH=*@localhost/INBOX/;UID=1;URLAUTH=authuser" INTERNAL
+a< BAD Missing owner's user name in the URL
 a> GENURLAUTH "imap://alice@localhost/INBOX/;UID=1/;SECTION=;URLAUTH=authuser" INTERNAL
 a< BAD ...
 a> GENURLAUTH "imap://alice@localhost/INBOX/;UID=0;URLAUTH=authuser" INTERNAL
