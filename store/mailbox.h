@@ -301,6 +301,8 @@ struct copy_mask {
         const struct uidset *seen;              /* not NULL: these of the source are \Seen for the user, whatever their flags say; copied */
         struct uidset *seen_r;                  /* not NULL: gets those that were taken and are \Seen, dropped or not, by the time the waiter is
                                                  * done; initialised before */
+        bool everyones_seen;                    /* mailbox_move(): what everybody has seen of the messages goes along, in the same step, between flags
+                                                 * and users' own states (seen.h) as the two mailboxes' owners are; not with drop_flags of it, seen */
         bool ignore_quota;                      /* counted, but not refused */
         struct progress *progress;              /* not NULL: messages are counted in it until the waiter is done */
 };

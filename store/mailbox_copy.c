@@ -69,6 +69,7 @@ void carry_free(struct carry *t)
         mlog_batch_deinit(&t->batch);
         uidset_deinit(&t->uids);
         uidset_deinit(&t->seen);
+        uidset_deinit(&t->own_seen);
         uidset_deinit(&t->reserved);
         free((struct unexpunge *)(uintptr_t)t->restore);
         free(t->private_annots);
@@ -556,6 +557,8 @@ int carry_commit(struct carry *t, struct commit *c, struct err *err)
         *t->result = (struct append_result){ counters->uidvalidity, c->first_uid, n, c->modseq };
         if (t->copied_r)
                 uidset_copy(t->copied_r, &t->uids);
+        if (t->arrival_at)
+                ((struct mlog_move *)(void *)(t->batch.head.data + t->arrival_at))->first_uid = c->first_uid;
         if (rc == 0 && t->side) {
                 struct mlog_adopt a = { .segment = t->side->info.id, .valid_len = t->side->end, .base_uid = c->first_uid, .n = n,
                                         .base_modseq = c->modseq };

@@ -4,6 +4,7 @@
  * Two logs cannot be written in one piece. In order, each synced before the next is written:
  *   1  source   MOVE_INTENT: id, target, UIDs. Nothing is shown; these messages are now on their way out, nobody else moves or expunges them
  *   2  target   MOVE_ARRIVAL with that id and the messages, one batch; its commit is held back
+ *      Where everybody's \Seen goes along (copy_mask.everyones_seen, MOVE_WITH_SEEN), it is now written for the target, in seen.db
  *   3  source   EXPUNGE and MOVE_DONE, one batch; when it is on disk it is shown, and with it the target's commit. (When moves cross,
  *               the source may not show it yet – another move's arrival stands before it – and the target goes ahead: waiting for
  *               each other's being shown, instead of being on disk, would never end.)
@@ -12,6 +13,8 @@
  * After a crash an intent that is still open is settled when the source is next opened, before its first view, by looking into the
  * target's log: with the arrival the move is finished (3), without it or with an arrival that was undone (MOVE_ABORTED) it is
  * dropped. The target shows an arrival as soon as it is on disk: the source cannot show the messages any more before it has settled.
+ *
+ * \Seen is written, unless it was, whichever of the two is opened first: the arrival has what it takes as well.
  *
  * REPLACE between two mailboxes (RFC 8508) goes the same way; what arrives is another message than the one that leaves.
  *
@@ -25,6 +28,9 @@
 #include <unistd.h>
 
 #include "store/mailbox_private.h"
+#include "store/mboxlist.h"
+#include "store/seen_private.h"
+#include "store/store_private.h"
 #include "util/clock.h"
 #include "util/fs.h"
 #include "util/log.h"
@@ -45,6 +51,75 @@ static void add_done(struct mlog_batch *b, const uint8_t id[16], const char *oth
 
         fill_move(&move, id, other, outcome);
         mlog_batch_add(b, &b->body, MLOG_MOVE_DONE, &move, sizeof move, NULL, 0, NULL, 0, 0);
+}
+
+/* ---- everybody's \Seen ---- */
+
+static const char *owner_of(const char *name, struct arena *arena)
+{
+        return name ? mailname_owner(name, arena) : NULL;
+}
+
+/* Those of `uids` that are \Seen by their flag. */
+static int flagged_seen(struct mailbox *m, const struct uidset *uids, struct uidset *out, struct err *err) EXCLUDES(mailbox_class)
+{
+        struct uidset_iter it = uidset_iter(uids);
+        struct index_rec rec;
+        uint32_t uid;
+        int rc = 0;
+
+        mailbox_lock(m);
+        while (rc >= 0 && uidset_next(&it, &uid)) {
+                rc = index_find(m->ix, uid, &rec, err);
+                if (rc == 1 && (rec.flags & MSG_SEEN))
+                        uidset_add(out, uid);
+        }
+        mailbox_unlock(m);
+        return rc < 0 ? -1 : 0;
+}
+
+/*
+ * Whose \Seen is a flag there? Nobody's but the owners' (seen.h): the target's owner has his as a flag of what arrives, instead of the source's
+ * owner, and the others get theirs from take_seen_along().
+ */
+static int prepare_seen(struct carry *t, struct err *err)
+{
+        struct arena arena = ARENA_INIT;
+        const char *from_owner = owner_of(atomic_load(&t->from->name), &arena), *to_owner = owner_of(atomic_load(&t->to->name), &arena);
+        struct seen_state state;
+        struct seen *seen;
+        int rc = 0;
+
+        t->with_seen = t->mask.everyones_seen && !((mailbox_options(t->from) | mailbox_options(t->to)) & MBOX_SHARED_SEEN);
+        if (t->with_seen && (from_owner && to_owner ? strcmp(from_owner, to_owner) != 0 : from_owner != to_owner)) {
+                t->mask.seen = &t->seen;
+                if (to_owner && (rc = seen_open(t->from->store, t->from->uniqueid, to_owner, &seen, err)) == 0) {
+                        seen_get(seen, &state);
+                        uidset_copy(&t->seen, &state.uids);
+                        uidset_deinit(&state.uids);
+                        seen_unref(&seen);
+                }
+        }
+        arena_deinit(&arena);
+        return rc;
+}
+
+/* A mailbox at one end of a move. */
+struct move_end {
+        const char *uniqueid, *name;            /* name NULL: it is not known */
+};
+
+/* Before the source's messages go. Blocks. */
+static int take_seen_along(struct store *store, struct move_end from, struct move_end to, const struct uidset *uids,
+                           const struct uidset *own_seen, uint32_t first_uid, struct err *err)
+{
+        struct arena arena = ARENA_INIT;
+        struct seen_move move = { .from = from.uniqueid, .to = to.uniqueid, .from_owner = owner_of(from.name, &arena),
+                                  .to_owner = owner_of(to.name, &arena), .uids = uids, .from_seen = own_seen, .first_uid = first_uid };
+        int rc = uidset_empty(uids) ? 0 : seens_move(store, &move, err);
+
+        arena_deinit(&arena);
+        return rc;
 }
 
 /* ---- alive ---- */
@@ -81,7 +156,7 @@ static int write_intent(struct carry *t, struct err *err)
         t->uids = mine;
         rc = mailbox_writable_locked(m, err);
         if (rc == 0 && !uidset_empty(&t->uids)) {
-                fill_move(&move, t->move_id, t->to->uniqueid, 0);
+                fill_move(&move, t->move_id, t->to->uniqueid, t->with_seen ? MOVE_WITH_SEEN : 0);
                 move.n = t->uids.n;
                 move.dir_len = (uint32_t)strlen(t->to->partition_dir);
                 str_append(&rest, t->uids.ranges, t->uids.n * sizeof *t->uids.ranges);
@@ -210,14 +285,34 @@ static int64_t size_of(struct mailbox *m, const struct uidset *uids) EXCLUDES(ma
         return octets;
 }
 
+static int lay_down_arrival(struct carry *t, struct err *err)
+{
+        struct mlog_move arrival;
+        struct str rest = STR_INIT;
+
+        if (t->with_seen && flagged_seen(t->from, &t->uids, &t->own_seen, err) < 0)
+                return -1;
+        fill_move(&arrival, t->move_id, t->from->uniqueid, t->with_seen ? MOVE_WITH_SEEN : 0);
+        if (t->with_seen && (uint64_t)t->uids.n + t->own_seen.n < MLOG_FRONT_MAX / 2 / sizeof(struct uidrange)) {
+                arrival.n = t->uids.n;
+                arrival.dir_len = (uint32_t)(t->own_seen.n * sizeof(struct uidrange));
+                str_append(&rest, t->uids.ranges, arrival.n * sizeof(struct uidrange));
+                if (arrival.dir_len)
+                        str_append(&rest, t->own_seen.ranges, arrival.dir_len);
+        }
+        t->arrival_at = t->batch.head.len + sizeof(struct mlog_header);
+        mlog_batch_add(&t->batch, &t->batch.head, MLOG_MOVE_ARRIVAL, &arrival, sizeof arrival, rest.data, rest.len, NULL, 0, 0);
+        str_deinit(&rest);
+        return 0;
+}
+
 /* 0: the waiter's commit is on its way, and t with it. -1: the waiter has to be told; the move did not happen. */
 static int move_now(struct carry *t, struct uidset *reserved, struct err *err)
 {
         struct commit c = { .waiter = t->waiter, .held = true };
-        struct mlog_move arrival;
         struct mailbox *from = t->from;
 
-        if (write_intent(t, err) < 0)
+        if (prepare_seen(t, err) < 0 || write_intent(t, err) < 0)
                 return -1;
         uidset_copy(reserved, &t->uids);
         if (uidset_empty(&t->uids)) {
@@ -235,9 +330,7 @@ static int move_now(struct carry *t, struct uidset *reserved, struct err *err)
         t->in_both_n = (int64_t)uidset_count(&t->uids);
         t->in_both_bytes = t->staged ? size_of(t->from, &t->uids) : (int64_t)t->bytes;
         t->in_both = quota_moving(t->from, t->to, t->in_both_bytes, t->in_both_n);
-        fill_move(&arrival, t->move_id, t->from->uniqueid, 0);
-        mlog_batch_add(&t->batch, &t->batch.head, MLOG_MOVE_ARRIVAL, &arrival, sizeof arrival, NULL, 0, NULL, 0, 0);
-        if (carry_commit(t, &c, err) < 0) {
+        if (lay_down_arrival(t, err) < 0 || carry_commit(t, &c, err) < 0) {
                 close_intent(t, reserved);
                 return -1;
         }
@@ -250,7 +343,9 @@ static int move_now(struct carry *t, struct uidset *reserved, struct err *err)
         }
         carry_settle(t);
         mailbox_ref(from);                              /* t may be gone the moment the expunge is written */
-        if (write_expunge(t, err) < 0) {
+        if ((t->with_seen && take_seen_along(from->store, (struct move_end){ from->uniqueid, atomic_load(&from->name) },
+                                             (struct move_end){ t->to->uniqueid, atomic_load(&t->to->name) }, &t->uids, &t->own_seen,
+                                             t->result->first_uid, err) < 0) || write_expunge(t, err) < 0) {
                 mailbox_unref(&from);
                 undo_arrival(t, err);                   /* completes the waiter */
                 close_intent(t, reserved);
@@ -333,10 +428,11 @@ int mailbox_move_replaced(struct mailbox *from, uint32_t uid, struct mailbox *to
 
 enum peeked { PEEK_ABSENT, PEEK_ARRIVED, PEEK_ABORTED, PEEK_UNREADABLE };
 
-static enum peeked arrival_state(struct mailbox *m, const uint8_t id[16])
+static enum peeked arrival_state(struct mailbox *m, const uint8_t id[16], uint32_t *first_uid_r)
 {
         const struct move_note *note = state_find_move(m, id, false);
 
+        *first_uid_r = note ? note->move.first_uid : 0;
         return !note ? PEEK_ABSENT : note->move.outcome == MOVE_ABORTED ? PEEK_ABORTED : PEEK_ARRIVED;
 }
 
@@ -389,7 +485,7 @@ static void try_partition(void *ctx, const char *name, const char *dir, bool rea
  * the mailbox, may have been moved since the intent was written. A target that is nowhere was deleted. One that is damaged leaves the
  * messages where they are for now: whether it has them is known when it was reconstructed, and the next opening settles it.
  */
-static int peek_files(struct mailbox *m, const struct move_note *note, enum peeked *state_r, struct err *err)
+static int peek_files(struct mailbox *m, const struct move_note *note, enum peeked *state_r, uint32_t *first_uid_r, struct err *err)
 {
         struct partition_search search = { .uniqueid = note->move.other };
         struct mailbox_ident ident = { .uniqueid = note->move.other, .name = note->move.other };
@@ -416,7 +512,7 @@ static int peek_files(struct mailbox *m, const struct move_note *note, enum peek
                         manifest_deinit(&again);
                 }
                 if (same) {
-                        *state_r = arrival_state(other, note->move.id);
+                        *state_r = arrival_state(other, note->move.id, first_uid_r);
                         if (*state_r == PEEK_ARRIVED && !m->readonly_store)
                                 rc = sync_files(other, err);
                 }
@@ -437,14 +533,14 @@ static int peek_files(struct mailbox *m, const struct move_note *note, enum peek
         return rc;
 }
 
-static int peek(struct mailbox *m, const struct move_note *note, enum peeked *state_r, struct err *err)
+static int peek(struct mailbox *m, const struct move_note *note, enum peeked *state_r, uint32_t *first_uid_r, struct err *err)
 {
         struct mailbox *other = mailbox_find_open(m->store, note->move.other);
 
         if (!other)
-                return peek_files(m, note, state_r, err);
+                return peek_files(m, note, state_r, first_uid_r, err);
         mailbox_lock(other);
-        *state_r = arrival_state(other, note->move.id);
+        *state_r = arrival_state(other, note->move.id, first_uid_r);
         mailbox_unlock(other);
         mailbox_unref(&other);
         return 0;
@@ -472,20 +568,95 @@ static int settle(struct mailbox *m, const struct move_note *note, enum peeked s
         return rc;
 }
 
+static char *name_of(struct store *store, const char *uniqueid)
+{
+        const struct mbentry *entry = store->ml ? mboxlist_find_uniqueid(store->ml, uniqueid) : NULL;
+        char *name = entry ? xstrdup(entry->name) : NULL;
+
+        if (entry)
+                mbentry_unref(&entry);
+        return name;
+}
+
+static bool seen_taken(struct mailbox *m, const struct move_note *note, int rc, const struct err *err)
+{
+        if (rc < 0)
+                log_event(LOG_ERROR, NULL, "mailbox.settle", "uniqueid=%s other=%s reason=\"%s\"", m->uniqueid, note->move.other, err->text);
+        return rc == 0;
+}
+
+/* Of an intent that is about to be carried out. What cannot be written now is left for the next opening, with the messages. */
+static bool settle_seen(struct mailbox *m, const struct move_note *note, uint32_t first_uid) EXCLUDES(mailbox_class)
+{
+        struct uidset own_seen = UIDSET_INIT;
+        struct err err = ERR_INIT;
+        char *to;
+        int rc;
+
+        if (note->move.outcome != MOVE_WITH_SEEN || first_uid == 0)
+                return true;
+        to = name_of(m->store, note->move.other);
+        rc = flagged_seen(m, &note->uids, &own_seen, &err);
+        if (rc == 0)
+                rc = take_seen_along(m->store, (struct move_end){ m->uniqueid, atomic_load(&m->name) },
+                                     (struct move_end){ note->move.other, to }, &note->uids, &own_seen, first_uid, &err);
+        uidset_deinit(&own_seen);
+        free(to);
+        return seen_taken(m, note, rc, &err);
+}
+
+/* Of an arrival, which may be shown before the source is opened and settles it. */
+static int settle_arrival(struct mailbox *m, const struct move_note *note, bool *wrote_r, struct err *err) EXCLUDES(mailbox_class)
+{
+        struct commit c = { .waiter = NULL };
+        struct err why = ERR_INIT;
+        struct mlog_batch b;
+        uint8_t id[16];
+        char other[MLOG_UNIQUEID_MAX], *from = name_of(m->store, note->move.other);
+        int rc = take_seen_along(m->store, (struct move_end){ note->move.other, from },
+                                 (struct move_end){ m->uniqueid, atomic_load(&m->name) }, &note->uids, &note->own_seen, note->move.first_uid, &why);
+
+        free(from);
+        if (!seen_taken(m, note, rc, &why))
+                return 0;
+        memcpy(id, note->move.id, sizeof id);
+        memcpy(other, note->move.other, sizeof other);
+        mlog_batch_init(&b);
+        add_done(&b, id, other, MOVE_WITH_SEEN);
+        mailbox_lock(m);
+        rc = mailbox_write_locked(m, &b, index_counters(m->ix)->highestmodseq, 0, &c, err);
+        mailbox_unlock(m);
+        mlog_batch_deinit(&b);
+        *wrote_r |= rc == 0;
+        return rc;
+}
+
 int mailbox_settle_moves(struct mailbox *m, struct err *err)
 {
+        uint32_t first_uid = 0;
         bool wrote = false;
 
         for (size_t i = 0; i < m->moves.n;) {
                 enum peeked state = PEEK_ABSENT;
+                int rc;
 
-                if (!m->moves.v[i]->intent) {
+                if (!m->moves.v[i]->intent && m->moves.v[i]->move.outcome != MOVE_WITH_SEEN) {
                         i++;
                         continue;
                 }
                 if (m->failed || m->readonly_store || store_partition_failed(m->store, m->partition_dir))
                         return 0;                       /* not now: nothing of it can be changed anyway */
-                if (peek(m, m->moves.v[i], &state, err) < 0 ||
+                if (!m->moves.v[i]->intent) {
+                        if (settle_arrival(m, m->moves.v[i++], &wrote, err) < 0) {
+                                mailbox_sync(m);
+                                return -1;
+                        }
+                        continue;
+                }
+                rc = peek(m, m->moves.v[i], &state, &first_uid, err);
+                if (rc == 0 && state == PEEK_ARRIVED && !settle_seen(m, m->moves.v[i], first_uid))
+                        state = PEEK_UNREADABLE;
+                if (rc < 0 ||
                     (state != PEEK_UNREADABLE && settle(m, m->moves.v[i], state, err) < 0)) {
                         mailbox_sync(m);                /* the commits of those settled before end here: the caller frees the mailbox */
                         return -1;

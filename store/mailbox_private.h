@@ -80,7 +80,8 @@ void segment_close_fd(struct segment *s);        /* mailbox_commit.c: they are c
 struct move_note {
         struct mlog_move move;
         bool intent;                            /* else an arrival */
-        struct uidset uids;                     /* intent: in the source */
+        struct uidset uids;                     /* in the source; arrival: only with \Seen, and then … */
+        struct uidset own_seen;                 /* … those that the source's owner has seen */
         char *dir;                              /* intent: the target's partition directory */
         bool live;                              /* a job of this process is at it: not to be settled */
 };
@@ -416,6 +417,9 @@ struct carry {
         struct uidset uids;                     /* asked for; then: those that are taken */
         struct copy_mask mask;
         struct uidset seen;                     /* what mask.seen points to */
+        bool with_seen;                         /* move: users' own \Seen states of the messages are to be carried over */
+        struct uidset own_seen;                 /* … those that the source's owner has seen */
+        size_t arrival_at;                      /* move: of its struct mlog_move in batch.head; 0: none */
         char *private_annots;                   /* of the user of mask.private_annots: as in the log; NULL: none */
         struct new_annots annots;               /* in the batch */
         ARRAY(struct side_annot) side_annots;

@@ -542,6 +542,7 @@ struct move_note *state_find_move(struct mailbox *m, const uint8_t id[16], bool 
 static void move_note_free(struct move_note *note)
 {
         uidset_deinit(&note->uids);
+        uidset_deinit(&note->own_seen);
         free(note->dir);
         free(note);
 }
@@ -564,11 +565,12 @@ static void add_move(struct mailbox *m, bool intent, const struct mlog_move *f)
         note->move = *f;
         note->intent = intent;
         uidset_init(&note->uids);
-        if (intent) {
-                for (uint32_t i = 0; i < f->n; i++)
-                        uidset_add_range(&note->uids, r[i].first, r[i].last);
+        for (uint32_t i = 0; i < f->n; i++)
+                uidset_add_range(&note->uids, r[i].first, r[i].last);
+        for (uint32_t i = f->n; !intent && i < f->n + f->dir_len / sizeof *r; i++)
+                uidset_add_range(&note->own_seen, r[i].first, r[i].last);
+        if (intent)
                 note->dir = xstrndup((const char *)(r + f->n), f->dir_len);
-        }
         *ARRAY_PUSH(&m->moves) = note;
 }
 
@@ -583,6 +585,13 @@ static void end_move(struct mailbox *m, const struct mlog_move *f)
                         continue;
                 if (!note->intent && f->outcome == MOVE_ABORTED) {
                         note->move.outcome = MOVE_ABORTED;
+                        continue;
+                }
+                if (!note->intent && f->outcome == MOVE_WITH_SEEN) {
+                        if (note->move.outcome == MOVE_WITH_SEEN)
+                                note->move.outcome = 0;
+                        uidset_clear(&note->uids);
+                        uidset_clear(&note->own_seen);
                         continue;
                 }
                 move_note_free(note);
@@ -748,11 +757,12 @@ void state_save_blobs(struct mailbox *m)
 
                 put_u32(&s, note->intent);
                 move.n = note->uids.n;
-                move.dir_len = note->dir ? (uint32_t)strlen(note->dir) : 0;
+                move.dir_len = note->dir ? (uint32_t)strlen(note->dir) : (uint32_t)(note->own_seen.n * sizeof *note->own_seen.ranges);
                 str_append(&s, &move, sizeof move);
                 if (note->uids.n)
                         str_append(&s, note->uids.ranges, note->uids.n * sizeof *note->uids.ranges);
-                str_append(&s, note->dir ? note->dir : "", move.dir_len);
+                if (move.dir_len)
+                        str_append(&s, note->dir ? (const void *)note->dir : note->own_seen.ranges, move.dir_len);
         }
         index_set_blob(m->ix, INDEX_MOVES, s.data, m->moves.n ? s.len : 0);
         str_deinit(&s);
@@ -802,6 +812,17 @@ static bool load_keywords(struct mailbox *m, struct span s)
         return true;
 }
 
+static void load_ranges(const char *p, size_t n, struct uidset *out)
+{
+        struct uidrange r;
+
+        for (; n; n--, p += sizeof r) {
+                memcpy(&r, p, sizeof r);
+                if (r.first && r.first <= r.last)
+                        uidset_add_range(out, r.first, r.last);
+        }
+}
+
 static bool load_moves(struct mailbox *m, struct span s)
 {
         uint32_t n, intent;
@@ -814,20 +835,19 @@ static bool load_moves(struct mailbox *m, struct span s)
                 struct mlog_move move;
                 struct move_note *note;
 
-                if (!take(&s, &intent, 4) || !take(&s, &move, sizeof move) || move.dir_len > 4096 ||
+                if (!take(&s, &intent, 4) || !take(&s, &move, sizeof move) || (intent && move.dir_len > 4096) ||
                     s.len < (uint64_t)move.n * sizeof(struct uidrange) + move.dir_len)
                         return false;
                 note = xcalloc(1, sizeof *note);
                 note->move = move;
                 note->intent = intent != 0;
-                for (uint32_t i = 0; i < move.n; i++) {
-                        struct uidrange r;
-
-                        take(&s, &r, sizeof r);
-                        if (r.first && r.first <= r.last)
-                                uidset_add_range(&note->uids, r.first, r.last);
-                }
-                note->dir = xstrndup(s.p, move.dir_len);
+                load_ranges(s.p, move.n, &note->uids);
+                if (intent)
+                        note->dir = xstrndup(s.p + move.n * sizeof(struct uidrange), move.dir_len);
+                else
+                        load_ranges(s.p + move.n * sizeof(struct uidrange), move.dir_len / sizeof(struct uidrange), &note->own_seen);
+                s.p += move.n * sizeof(struct uidrange);
+                s.len -= move.n * sizeof(struct uidrange);
                 s.p += move.dir_len;
                 s.len -= move.dir_len;
                 *ARRAY_PUSH(&m->moves) = note;

@@ -477,11 +477,18 @@ static bool kwset_valid(const uint16_t *ids, uint32_t n)
 
 static bool move_valid(const struct mlog_header *h, const struct mlog_move *m)
 {
-        if (memchr(m->other, 0, sizeof m->other) == NULL || m->dir_len > 4096)
+        const struct uidrange *ranges = (const struct uidrange *)(m + 1);
+
+        if (memchr(m->other, 0, sizeof m->other) == NULL)
                 return false;
-        if (h->type != MLOG_MOVE_INTENT)
+        if (h->type == MLOG_MOVE_DONE)
                 return length_is(h, sizeof *m, 0, 0, 0);
-        return length_is(h, sizeof *m, m->n, sizeof(struct uidrange), m->dir_len) && ranges_valid((const struct uidrange *)(m + 1), m->n);
+        if (h->type == MLOG_MOVE_ARRIVAL)
+                return m->dir_len % sizeof *ranges == 0 && length_is(h, sizeof *m, m->n, sizeof *ranges, m->dir_len) &&
+                       ranges_valid(ranges, m->n) && ranges_valid(ranges + m->n, m->dir_len / sizeof *ranges);
+        if (m->dir_len > 4096)
+                return false;
+        return length_is(h, sizeof *m, m->n, sizeof *ranges, m->dir_len) && ranges_valid(ranges, m->n);
 }
 
 bool mlog_front_valid(const struct mlog_header *h, const void *front)

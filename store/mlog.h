@@ -30,7 +30,8 @@ enum mlog_type {                                /* on the disk: never change the
         MLOG_OPTIONS = 6,                       /* struct mlog_options: absolute */
         MLOG_ANNOTATION = 7,                    /* struct mlog_annotation, then entry, user, value. Absolute; no value: removed */
         MLOG_MOVE_INTENT = 8,                   /* struct mlog_move, then struct uidrange[n], then the target's partition directory */
-        MLOG_MOVE_ARRIVAL = 9,                  /* struct mlog_move: in the batch that brings the messages */
+        MLOG_MOVE_ARRIVAL = 9,                  /* struct mlog_move: in the batch that brings the messages; MOVE_WITH_SEEN: as an intent, but for the
+                                                 * directory struct uidrange[]: those that the source's owner has seen */
         MLOG_MOVE_DONE = 10,                    /* struct mlog_move: closes an intent or forgets an arrival */
         MLOG_PURGE = 11,                        /* struct mlog_uids, then struct uidrange[n]: tombstones forgotten for good */
         MLOG_ADOPT = 12,                        /* struct mlog_adopt: a segment that was built aside now belongs to the log */
@@ -123,13 +124,14 @@ struct mlog_annotation {
 struct mlog_move {
         uint8_t id[16];
         char other[MLOG_UNIQUEID_MAX];          /* unique id of the target (intent) or source (arrival) */
-        uint32_t n;                             /* intent: ranges of UIDs */
-        uint32_t outcome;                       /* done: enum mlog_move_outcome */
-        uint32_t dir_len;                       /* intent: the target's partition directory */
-        uint32_t pad;
+        uint32_t n;                             /* ranges of UIDs in the source */
+        uint32_t outcome;                       /* done: enum mlog_move_outcome; else MOVE_WITH_SEEN or 0 */
+        uint32_t dir_len;                       /* octets of what comes last */
+        uint32_t first_uid;                     /* arrival: of its messages, which are in the order of those of the intent; older ones: 0 */
 };
 _Static_assert(sizeof(struct mlog_move) == 72, "on the disk");
-enum mlog_move_outcome { MOVE_MOVED = 1, MOVE_ABORTED = 2 };
+enum mlog_move_outcome { MOVE_MOVED = 1, MOVE_ABORTED = 2, MOVE_WITH_SEEN = 3 };        /* the last: everybody's \Seen goes along;
+                                                 * done, in the target: that has been seen to, all else is open */
 struct mlog_adopt {
         uint64_t segment, valid_len;
         uint32_t base_uid, n;                   /* its messages have the UIDs base_uid … base_uid + n - 1 */

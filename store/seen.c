@@ -804,6 +804,76 @@ int seens_forget_mailbox(struct store *store, struct db_txn *txn, const char *un
         return rc;
 }
 
+/* The new UIDs of those that are in `seen`. */
+static void translate(const struct seen_move *move, const struct uidset *seen, struct uidset *out)
+{
+        struct uidset_iter it = uidset_iter(move->uids);
+        uint64_t now = move->first_uid;
+        uint32_t uid;
+
+        for (; uidset_next(&it, &uid) && now < UINT32_MAX; now++)
+                if (uidset_has(seen, uid))
+                        uidset_add(out, (uint32_t)now);
+}
+
+/* `lastuid` is what tells that it was done. */
+static int add_seen(struct store *store, const struct seen_move *move, const char *userid, const struct uidset *seen_there, struct err *err)
+{
+        const struct uidset none = UIDSET_INIT;
+        uint32_t last = move->first_uid + (uint32_t)uidset_count(move->uids) - 1;
+        struct uidset here = UIDSET_INIT;
+        struct seen *seen;
+        uint64_t change = 0;                    /* none */
+        int rc = 0;
+
+        translate(move, seen_there, &here);
+        if (!uidset_empty(&here) && (rc = seen_open(store, move->to, userid, &seen, err)) == 0) {
+                mutex_lock(&seen->lock);
+                if (seen->lastuid < last)
+                        change = seen_change_locked(seen, &here, &none, last, clock_wall_s());
+                mutex_unlock(&seen->lock);
+                if (change)
+                        rc = seen_save(seen, change, true, err);
+                seen_unref(&seen);
+        }
+        uidset_deinit(&here);
+        return rc;
+}
+
+static bool is_user(const char *userid, const char *owner)
+{
+        return owner && strcmp(userid, owner) == 0;
+}
+
+int seens_move(struct store *store, const struct seen_move *move, struct err *err)
+{
+        struct names users = { ARENA_INIT, ARRAY_INIT };
+        struct str prefix = STR_INIT;
+        int rc;
+
+        mailbox_prefix(move->from, &prefix);
+        rc = collect(store, NULL, str_span(&prefix), &users, err);
+        for (size_t i = 0; rc == 0 && i < users.list.n; i++) {
+                struct seen_state state;
+                struct seen *seen;
+
+                if (is_user(users.list.v[i], move->to_owner) || is_user(users.list.v[i], move->from_owner))
+                        continue;
+                rc = seen_open(store, move->from, users.list.v[i], &seen, err);
+                if (rc < 0)
+                        break;
+                seen_get(seen, &state);
+                rc = add_seen(store, move, users.list.v[i], &state.uids, err);
+                uidset_deinit(&state.uids);
+                seen_unref(&seen);
+        }
+        if (rc == 0 && move->from_owner && !is_user(move->from_owner, move->to_owner))
+                rc = add_seen(store, move, move->from_owner, move->from_seen, err);
+        str_deinit(&prefix);
+        names_deinit(&users);
+        return rc;
+}
+
 int seens_rename_user(struct store *store, struct db_txn *txn, const char *from, const char *to, struct err *err)
 {
         struct names boxes = { ARENA_INIT, ARRAY_INIT };

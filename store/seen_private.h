@@ -50,6 +50,18 @@ void seens_destroy(struct seens **seens);
 /* Within a transaction: the rows of a mailbox that is deleted for good; of a user, who is now called `to` (NULL: nobody any more). */
 int seens_forget_mailbox(struct store *store, struct db_txn *txn, const char *uniqueid, struct err *err);
 int seens_rename_user(struct store *store, struct db_txn *txn, const char *from, const char *to, struct err *err);
+/*
+ * What users have seen of `uids` in mailbox `from`, they have seen of as many messages from first_uid on, in the same order, in `to`: written
+ * durably when it returns. Whoever owns a mailbox has no state there; `from_seen`: what the owner of `from` has seen. Can be done again: a
+ * user whose state in `to` was changed when these messages were there already is left alone. Blocks.
+ */
+struct seen_move {
+        const char *from, *to;                  /* unique ids */
+        const char *from_owner, *to_owner;      /* user ids; NULL: nobody */
+        const struct uidset *uids, *from_seen;
+        uint32_t first_uid;
+};
+int seens_move(struct store *store, const struct seen_move *move, struct err *err);
 /* After that: what is in memory of them is out of date (NULL: of any). */
 void seens_forget(struct store *store, const char *uniqueid, const char *userid);
 

@@ -2,7 +2,7 @@
  * RENAME from to [partition] (RFC 9051 6.3.6; the partition is Cyrus's, for admins).
  *
  * What is below goes along, and missing names above the new one become mailboxes. RENAME INBOX is different: a new mailbox is made and
- * INBOX's messages are moved into it, with everybody's annotations of them and everybody's \Seen; INBOX stays, and so does what is
+ * INBOX's messages are moved into it, with everybody's annotations of them and everybody's \Seen, in one step; INBOX stays, and so does what is
  * below it. Annotations of INBOX itself are copied (RFC 5464 3.3), and so are its options. Needs x on the old name and k above the new one (RFC 4314 4); for INBOX, whose messages go, r, t and e too.
  * Another user's INBOX takes the whole user along: for admins only. The implicit rights of an owner are not to be had by moving a
  * mailbox into one's own tree: to change whose it is takes the a right on all that moves.
@@ -10,7 +10,6 @@
  * RENAME name name partition is something else again: everything stays as it is, but for the partition, of all that is below, too.
  */
 #include "server/imap/imap_private.h"
-#include "server/imap/seen.h"
 #include "store/annot.h"
 
 struct rename_state {
@@ -19,14 +18,12 @@ struct rename_state {
         struct span given_from, given_to;       /* as the client wrote them */
         bool inbox;
         bool new_owner;                         /* whoever that is, he gets the implicit rights of one; false for admins */
-        enum { RENAMING, GOING, CREATING, OPENING_FROM, OPENING_TO, ANNOTATING, MOVING, MARKING } at;
+        enum { RENAMING, GOING, CREATING, OPENING_FROM, OPENING_TO, ANNOTATING, MOVING } at;
         struct err err;
         struct imap_open open;
         const struct mbentry *from_entry, *to_entry;
         struct mailbox *from_mbox, *to_mbox;
         struct uidset uids, copied;
-        struct uidset seen;                     /* what he has seen of them, where the new mailbox keeps it apart */
-        bool apart;
         struct append_result result;
 };
 
@@ -45,7 +42,6 @@ static void cleanup(struct imap *imap)
                 mailbox_unref(&st->to_mbox);
         uidset_deinit(&st->uids);
         uidset_deinit(&st->copied);
-        uidset_deinit(&st->seen);
 }
 
 /* Who has the a right on all that moves could have given himself any other. */
@@ -200,7 +196,6 @@ static enum cmd_result begin(struct imap *imap)
         st->imap = imap;
         uidset_init(&st->uids);
         uidset_init(&st->copied);
-        uidset_init(&st->seen);
         imap->cmd.state = st;
         imap->cmd.cleanup = cleanup;
         if (!parse(imap, st))
@@ -230,107 +225,6 @@ static enum cmd_result begin(struct imap *imap)
 }
 
 /* ---- RENAME INBOX ---- */
-
-/* The messages' new UIDs, of those old ones that are in `seen`. */
-static void translate(const struct rename_state *st, const struct uidset *seen, struct uidset *out)
-{
-        struct uidset_iter it = uidset_iter(&st->copied);
-        uint32_t uid, now = st->result.first_uid;
-
-        for (; uidset_next(&it, &uid); now++)
-                if (uidset_has(seen, uid))
-                        uidset_add(out, now);
-}
-
-/* It is the messages' flag in the new mailbox: whose that is. */
-static int mark_flags(struct rename_state *st, const struct uidset *uids, struct err *err)
-{
-        const struct flag_change change = { .how = FLAGS_ADD, .flags = MSG_SEEN };
-        struct uidset_iter it = uidset_iter(uids);
-        int rc = 0;
-
-        for (bool more = true; rc == 0 && more;) {
-                struct uidset slice = UIDSET_INIT;
-                struct waiter w;
-                uint64_t modseq;
-                uint32_t uid;
-
-                for (unsigned n = 0; n < 1000 && (more = uidset_next(&it, &uid)); n++)
-                        uidset_add(&slice, uid);
-                waiter_init_blocking(&w);
-                if (!uidset_empty(&slice)) {
-                        rc = mailbox_store_flags(st->to_mbox, &slice, &change, UINT64_MAX, NULL, NULL, &modseq, &w, err);
-                        rc = rc == 0 ? waiter_block(&w, err) : -1;
-                }
-                uidset_deinit(&slice);
-        }
-        return rc;
-}
-
-static int mark_for(struct rename_state *st, const char *userid, const struct uidset *uids, struct err *err)
-{
-        struct seen_state state;
-        struct seen *seen;
-        int rc;
-
-        if (uidset_empty(uids))
-                return 0;
-        if (mailname_owned_by(st->to, userid) || (mailbox_options(st->to_mbox) & MBOX_SHARED_SEEN))
-                return mark_flags(st, uids, err);
-        if (seen_open(st->imap->store, mailbox_uniqueid(st->to_mbox), userid, &seen, err) < 0)
-                return -1;
-        seen_get(seen, &state);
-        uidset_add_set(&state.uids, uids);
-        state.lastuid = st->result.first_uid + st->result.count - 1;
-        rc = seen_set(seen, &state, err);
-        uidset_deinit(&state.uids);
-        seen_unref(&seen);
-        return rc;
-}
-
-/* What this user, whose \Seen INBOX keeps apart, has seen of the messages goes along with them. */
-static int carry_for(struct rename_state *st, const char *userid, struct err *err)
-{
-        struct uidset there = UIDSET_INIT;
-        struct seen_state state;
-        struct seen *seen;
-        int rc;
-
-        if (seen_open(st->imap->store, mailbox_uniqueid(st->from_mbox), userid, &seen, err) < 0)
-                return -1;
-        seen_get(seen, &state);
-        translate(st, &state.uids, &there);
-        rc = mark_for(st, userid, &there, err);
-        if (rc == 0 && !uidset_empty(&there)) {
-                uidset_subtract(&state.uids, &st->copied);
-                rc = seen_set(seen, &state, err);
-        }
-        uidset_deinit(&there);
-        uidset_deinit(&state.uids);
-        seen_unref(&seen);
-        return rc;
-}
-
-static bool carry_one(void *ctx, const char *userid)
-{
-        struct rename_state *st = ctx;
-
-        return carry_for(st, userid, &st->err) == 0;
-}
-
-static void mark_job(void *arg)
-{
-        struct rename_state *st = arg;
-        struct uidset there = UIDSET_INIT;
-        struct err err = ERR_INIT;
-
-        if (st->apart)
-                translate(st, &st->seen, &there);
-        if (mark_for(st, st->imap->userid, &there, &st->err) == 0 &&
-            seen_each_user(st->imap->store, mailbox_uniqueid(st->from_mbox), carry_one, st, &err) < 0)
-                err_copy(&st->err, &err);
-        uidset_deinit(&there);
-}
 
 static void annotate_job(void *arg)
 {
@@ -365,7 +259,7 @@ static enum cmd_result done(struct imap *imap, const struct rename_state *st)
 
 static enum cmd_result start_move(struct imap *imap, struct rename_state *st)
 {
-        struct copy_mask mask = { .shared_annots = true, .all_private_annots = true, .progress = &imap->cmd.progress };
+        struct copy_mask mask = { .shared_annots = true, .all_private_annots = true, .everyones_seen = true, .progress = &imap->cmd.progress };
         struct view *view = mailbox_view(st->from_mbox);
         struct uidset all = UIDSET_INIT;
         struct err err = ERR_INIT;
@@ -376,11 +270,6 @@ static enum cmd_result start_move(struct imap *imap, struct rename_state *st)
         view_unref(&view);
         if (uidset_empty(&st->uids))
                 return done(imap, st);
-        st->apart = imap_seen_is_private(imap, st->to, st->to_mbox);
-        if (st->apart) {
-                mask.drop_flags = MSG_SEEN;
-                mask.seen_r = &st->seen;
-        }
         st->at = MOVING;
         if (mailbox_move(st->from_mbox, &st->uids, st->to_mbox, &mask, &st->copied, &st->result, imap_waiter(imap), &err) < 0) {
                 imap_waiter_cancel(imap);
@@ -412,12 +301,8 @@ static enum cmd_result go_on(struct imap *imap, struct rename_state *st)
         }
         if (st->at == ANNOTATING)
                 return start_move(imap, st);
-        if (st->at == MOVING) {
-                if (imap->cmd.waiter.err.code)
-                        return imap_fail(imap, &imap->cmd.waiter.err);
-                st->at = MARKING;
-                return imap_offload(imap, OFFLOAD_DB, mark_job, st);
-        }
+        if (imap->cmd.waiter.err.code)
+                return imap_fail(imap, &imap->cmd.waiter.err);
         return done(imap, st);
 }
 

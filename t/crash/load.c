@@ -8,7 +8,7 @@
  *
  * Notes, words separated by blanks; new messages are named by their GUID, others by their UID; FLAGS is a number, the keyword k0 256, k1 512 …:
  *   create NAME | delete NAME | rename NAME TO | append NAME FLAGS REMARK GUID… ("-": none) | flags NAME UID FLAGS | copy NAME TO UID… |
- *   move NAME TO UID… | expunge NAME UID… | restore NAME UID… (expunged just before) | replace NAME TO UID GUID |
+ *   move NAME TO UID… (with the other user's \Seen) | expunge NAME UID… | restore NAME UID… (expunged just before) | replace NAME TO UID GUID |
  *   seen NAME UID 0|1 (another user's \Seen) | annotate NAME VALUE (of the mailbox's /comment) |
  *   remark NAME UID VALUE (of the message's /comment) | mine NAME UID VALUE (another user's private one) |
  *   litter NAME UID N (so many annotations under names that are never used again; 0: they are removed) | subscribe NAME | unsubscribe NAME |
@@ -499,7 +499,7 @@ static void ack_move(struct worker *w, struct box *to, struct moved *moved)
 static void op_copy(struct worker *w, struct box *b, struct box *to, bool move, unsigned max)
 {
         struct uidset uids = UIDSET_INIT, copied = UIDSET_INIT;
-        struct copy_mask mask = { .shared_annots = true, .private_annots = "other" };
+        struct copy_mask mask = { .shared_annots = true, .private_annots = "other", .everyones_seen = move };
         struct append_result result;
         struct waiter waiter;
         struct err err = ERR_INIT;
@@ -508,6 +508,8 @@ static void op_copy(struct worker *w, struct box *b, struct box *to, bool move, 
 
         if (b == to || !to->there || to->n + max > MSGS_MAX)
                 return;
+        for (unsigned i = 0; move && i < max && i < 5; i++)     /* what is to go along */
+                op_seen(w, b);
         n = pick(w, b, max, which, text, &uids);
         if (n && move) {
                 struct mailbox_status st;

@@ -105,6 +105,16 @@ static void model_add(struct box_model *b, const char *guid, uint32_t uid, uint3
         *ARRAY_PUSH(&m->other) = (struct flag_at){ 0, 0 };
 }
 
+/* In flight it is what had become durable of it, or is in the end. */
+static void carry_seen(const struct msg_model *m, struct msg_model *to, bool acknowledged)
+{
+        size_t first = acknowledged ? m->other.n - 1 : 0;
+
+        to->other.n = 0;
+        for (size_t i = first; i < m->other.n; i++)
+                *ARRAY_PUSH(&to->other) = (struct flag_at){ m->other.v[i].flags, acknowledged ? 0 : m->other.v[i].time_us };
+}
+
 /* With the flags and all annotations that it had, durably. */
 static void model_restore(struct box_model *b, const char *uid, uint32_t new_uid)
 {
@@ -180,22 +190,27 @@ struct box_model *model_apply(struct thread_model *t, const char *op, uint32_t f
                 if (m)
                         *ARRAY_PUSH(&m->flags) = (struct flag_at){ (uint32_t)atoi(save), time_us };
         } else if (strcmp(verb, "copy") == 0 || strcmp(verb, "move") == 0) {
+                bool move = *verb == 'm';
+
                 snprintf(to_name, sizeof to_name, "%s", strtok_r(NULL, " ", &save));
                 to = model_box(t, to_name);
                 while ((word = strtok_r(NULL, " ", &save))) {
-                        struct msg_model *m = model_msg(b, word);
+                        struct msg_model *m = model_msg(b, word), *copied;
                         char mine[32];
 
                         if (!m)
                                 continue;
-                        /* The copy carries the flags and the remarks of its moment, durably. */
+                        /* The copy carries the flags and the remarks of its moment, durably; what is moved the other's \Seen too. */
                         memcpy(remark, m->remark, sizeof remark);
                         memcpy(mine, m->mine, sizeof mine);
                         model_add(to, m->guid, first_uid ? first_uid++ : 0, m->flags.v[m->flags.n - 1].flags);
-                        memcpy(to->msgs.v[to->msgs.n - 1].remark, remark, sizeof remark);
-                        memcpy(to->msgs.v[to->msgs.n - 1].mine, mine, sizeof mine);
-                        if (strcmp(verb, "move") == 0)
+                        copied = &to->msgs.v[to->msgs.n - 1];
+                        memcpy(copied->remark, remark, sizeof remark);
+                        memcpy(copied->mine, mine, sizeof mine);
+                        if (move) {
+                                carry_seen(model_msg(b, word), copied, first_uid != 0);
                                 model_remove(b, word, false);
+                        }
                 }
                 b = to;
         } else if (strcmp(verb, "replace") == 0) {
