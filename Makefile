@@ -15,7 +15,7 @@ CLANG    ?= clang
 PREFIX   ?= /usr/local
 B        := build$(if $(SAN),-$(subst $(comma),-,$(SAN)))
 CPPFLAGS += -D_GNU_SOURCE -I.
-CFLAGS   ?= -O2 -g
+CFLAGS   ?= $(if $(SAN),-O1,-O2) -g
 CFLAGS   += -std=c11 -pthread -fno-omit-frame-pointer -fno-strict-aliasing
 WARN     := -Wall -Wextra -Wshadow -Wmissing-prototypes -Wstrict-prototypes -Wvla
 SANFLAGS := $(if $(SAN),-fsanitize=$(SAN))
