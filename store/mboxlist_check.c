@@ -135,9 +135,8 @@ static int walk(struct checking *c, const struct store_partition *p, const char 
                         if (len > 2 && len < 64 && strncmp(e->d_name, prefix, 2) == 0)
                                 ret = check_directory(c, p, path.data, e->d_name, err);
                 } else if (len == 1) {
-                        char longer[3];
+                        char longer[3] = { prefix[0] ? prefix[0] : e->d_name[0], prefix[0] ? e->d_name[0] : '\0' };
 
-                        snprintf(longer, sizeof longer, "%s%s", prefix, e->d_name);
                         ret = walk(c, p, path.data, longer, err);
                 }
                 str_deinit(&path);

@@ -102,7 +102,7 @@ static unsigned references(const struct span *fields, uint64_t *ids, struct str 
 
 static bool plain(struct span raw)
 {
-        if (raw.len == 0)                                       /* no such field: p is NULL */
+        if (raw.len == 0 || !raw.p)                             /* no such field */
                 return true;
         return charset_is_ascii(raw) && !memmem(raw.p, raw.len, "=?", 2) && !memchr(raw.p, '\0', raw.len);
 }
