@@ -228,10 +228,10 @@ static int save_rows(struct db_txn *txn, void *ctx, struct err *err)
         return 0;
 }
 
-/* A thousand roots in one transaction. The setting lock keeps limits from being changed between reading and writing. */
+/* Some hundred roots in one transaction. The setting lock keeps limits from being changed between reading and writing. */
 int quotas_save(struct store *store, bool sync, struct err *err)
 {
-        enum { BATCH = 1000 };
+        enum { BATCH = 250 };
         struct quotas *q = store->quotas;
         struct saving s = { .store = store };
         size_t at = 0, all = 0;
