@@ -28,9 +28,8 @@
 #include <unistd.h>
 
 #include "store/mailbox_private.h"
-#include "store/mboxlist.h"
+#include "store/mailname.h"
 #include "store/seen_private.h"
-#include "store/store_private.h"
 #include "util/clock.h"
 #include "util/fs.h"
 #include "util/log.h"
@@ -568,16 +567,6 @@ static int settle(struct mailbox *m, const struct move_note *note, enum peeked s
         return rc;
 }
 
-static char *name_of(struct store *store, const char *uniqueid)
-{
-        const struct mbentry *entry = store->ml ? mboxlist_find_uniqueid(store->ml, uniqueid) : NULL;
-        char *name = entry ? xstrdup(entry->name) : NULL;
-
-        if (entry)
-                mbentry_unref(&entry);
-        return name;
-}
-
 static bool seen_taken(struct mailbox *m, const struct move_note *note, int rc, const struct err *err)
 {
         if (rc < 0)
@@ -595,7 +584,7 @@ static bool settle_seen(struct mailbox *m, const struct move_note *note, uint32_
 
         if (note->move.outcome != MOVE_WITH_SEEN || first_uid == 0)
                 return true;
-        to = name_of(m->store, note->move.other);
+        to = store_mailbox_name(m->store, note->move.other);
         rc = flagged_seen(m, &note->uids, &own_seen, &err);
         if (rc == 0)
                 rc = take_seen_along(m->store, (struct move_end){ m->uniqueid, atomic_load(&m->name) },
@@ -612,7 +601,7 @@ static int settle_arrival(struct mailbox *m, const struct move_note *note, bool 
         struct err why = ERR_INIT;
         struct mlog_batch b;
         uint8_t id[16];
-        char other[MLOG_UNIQUEID_MAX], *from = name_of(m->store, note->move.other);
+        char other[MLOG_UNIQUEID_MAX], *from = store_mailbox_name(m->store, note->move.other);
         int rc = take_seen_along(m->store, (struct move_end){ note->move.other, from },
                                  (struct move_end){ m->uniqueid, atomic_load(&m->name) }, &note->uids, &note->own_seen, note->move.first_uid, &why);
 

@@ -319,6 +319,15 @@ const char *store_mailbox_partition_dir(struct store *store, const char *uniquei
         return dir;
 }
 
+char *store_mailbox_name(struct store *store, const char *uniqueid)
+{
+        const struct mbentry *e = store->ml ? mboxlist_find_uniqueid(store->ml, uniqueid) : NULL;
+        char *name = e ? xstrdup(e->name) : NULL;
+
+        mbentry_unref(&e);
+        return name;
+}
+
 static uint64_t free_bytes(const char *dir)
 {
         struct statvfs v;

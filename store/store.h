@@ -65,6 +65,8 @@ const char *store_partition_dir(struct store *store, const char *partition);
 const char *store_partition_name(struct store *store, const char *partition);
 /* The directory of the partition where this mailbox is, by the list of mailboxes, now; NULL: it lists none that has such a partition. */
 const char *store_mailbox_partition_dir(struct store *store, const char *uniqueid);
+/* What it is called there, now; NULL: it has none such. For free(). */
+char *store_mailbox_name(struct store *store, const char *uniqueid);
 enum expunge_mode { EXPUNGE_DELAYED, EXPUNGE_SEMIDELAYED, EXPUNGE_IMMEDIATE };
 enum expunge_mode store_expunge_mode(struct store *store);              /* as configured now: see mailbox_expunged() */
 /* Where a new mailbox goes when nobody says: `defaultpartition`, else the one with the most free space that takes changes. */

@@ -50,6 +50,13 @@ const char *store_mailbox_partition_dir(struct store *store, const char *uniquei
         return store->moved_to[0] ? store->moved_to : NULL;
 }
 
+char *store_mailbox_name(struct store *store, const char *uniqueid)
+{
+        (void)store;
+        (void)uniqueid;
+        return NULL;
+}
+
 void store_mailbox_failed(struct store *store) { store->mailbox_failed = true; }
 
 void store_each_partition(struct store *store, void (*fn)(void *ctx, const char *name, const char *dir, bool readonly, const char *why),
