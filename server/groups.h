@@ -2,9 +2,12 @@
 #ifndef SERVER_GROUPS_H
 #define SERVER_GROUPS_H
 
+#include "server/lock_order.h"
+
 /* Names, NULL-terminated. Who has no account on this system may be in groups, too. The caller's: groups_free(). May ask the network (NSS):
- * on threads that may block only. */
-char **groups_of(const char *userid);
+ * on threads that may block only. Of a change in /etc/passwd or /etc/group the next call knows, of one in a directory service within a
+ * minute. */
+char **groups_of(const char *userid) EXCLUDES(groups_class);
 void groups_free(char ***groups);
 
 #endif

@@ -16,6 +16,7 @@ extern struct lock_class slots_class ACQUIRED_AFTER(listeners_class);   /* the f
 extern struct lock_class notify_class ACQUIRED_AFTER(change_class);     /* who wants to hear of changes, and what is queued for them */
 extern struct lock_class info_class ACQUIRED_AFTER(slots_class);        /* a session's texts for status; that it is not freed meanwhile */
 extern struct lock_class limits_class ACQUIRED_AFTER(info_class);       /* counts by address and user */
+extern struct lock_class groups_class ACQUIRED_AFTER(names_class);      /* what groups users are in: a leaf */
 extern struct lock_class timers_class ACQUIRED_AFTER(limits_class, change_class);       /* the timer wheel: a leaf */
 extern struct lock_class offload_class ACQUIRED_AFTER(limits_class, change_class);      /* a queue of blocking calls: a leaf */
 extern struct lock_class pool_class ACQUIRED_AFTER(limits_class, change_class, notify_class, index_class, sync_class, quota_class);   /* the run

@@ -192,6 +192,15 @@ bool conf_parse_value(const struct conf_option *o, const char *value, int64_t *n
 
 /* ---- the snapshot ---------------------------------------------------------------------------------------------------- */
 
+uint64_t conf_prefix_bit(struct span prefix)
+{
+        uint64_t h = 0;
+
+        for (size_t i = 0; i < prefix.len; i++)
+                h = h * 0x9e3779b97f4a7c15u + (unsigned char)ascii_lower(prefix.p[i]);
+        return UINT64_C(1) << ((h * 0x9e3779b97f4a7c15u) >> 58);
+}
+
 struct conf_entry *conf_entry_find(const struct conf *c, const char *name)
 {
         uintptr_t index = (uintptr_t)table_find(c->by_name, span_of(name));
@@ -412,7 +421,7 @@ static const struct conf_entry *find_for_service(const struct conf *c, const cha
         char buf[NAME_MAX_LEN];
         size_t len = 0;
 
-        if (!service)
+        if (!service || !(c->prefixes & conf_prefix_bit(span_of(service))))
                 return NULL;
         for (; *service && len < sizeof buf - 2; service++)
                 buf[len++] = ascii_lower(*service);

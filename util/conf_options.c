@@ -653,7 +653,7 @@ static const struct conf_option options[] = {
           "Cyrus's default names them too." },
         { "uidl_format", CONF_ENUM, "cyrus", "uidonly cyrus dovecot courier", 0, CONF_HONOURED, "Form of UIDL for mailboxes with pop3newuidl." },
         { "umask", CONF_STRING, "077", NULL, 0, CONF_HONOURED, "File mode bits to mask, octal." },
-        { "unix_group_enable", CONF_SWITCH, "yes", NULL, 0, CONF_HONOURED, "Whether group:NAME in ACLs means Unix groups." },
+        { "unix_group_enable", CONF_SWITCH, "yes", NULL, 0, CONF_HONOURED, "Whether group:NAME in ACLs means Unix groups. What a directory service says of them is kept for a minute." },
         { "unixhierarchysep", CONF_SWITCH, "yes", NULL, 0, CONF_HONOURED, "The hierarchy separator is / instead of a dot." },
         { "userdeny_db", CONF_ENUM, "flat", "flat skiplist sql twoskip zeroskip", 0, CONF_IGNORED,
           "The database has one format here." },

@@ -25,11 +25,13 @@ struct conf {
         size_t n, cap;
         ARRAY(struct conf_line) lines;          /* all of them, for conf_next_line() */
         struct table *by_name;                  /* name → index in v, plus 1 */
+        uint64_t prefixes;                      /* a bit for what stands before any '_' in a name (conf_prefix_bit()): no line of a service, no search */
         const char **defaults;                  /* as the option table, with {configdirectory} replaced; NULL: as in the table */
 };
 
 /* Read `path` and what it includes into `c`, which is new and empty. Problems go to diag. */
 void conf_read(struct conf *c, const char *path, const struct conf_source *source, struct diag *diag);
 struct conf_entry *conf_entry_find(const struct conf *c, const char *name);
+uint64_t conf_prefix_bit(struct span prefix);
 
 #endif

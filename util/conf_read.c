@@ -169,6 +169,8 @@ static void add_entry(struct logical *l, const char *name, size_t name_at, const
         *ARRAY_PUSH(c) = e;
         if (!old)
                 table_set(c->by_name, span_of(e.name), (void *)(uintptr_t)c->n);
+        for (const char *p = strchr(e.name, '_'); p; p = strchr(p + 1, '_'))
+                c->prefixes |= conf_prefix_bit((struct span){ e.name, (size_t)(p - e.name) });
 }
 
 static void include(struct logical *l, const char *value, size_t value_at)

@@ -129,9 +129,13 @@ static const struct capability {
         { "WITHIN",             AFTER,  NULL },                 /* RFC 5032 */
 };
 
-bool imap_suppressed(struct imap *imap, const char *capability)
+static const char *suppressed(struct imap *imap)
 {
-        const char *list = conf_str(imap->conf, imap_service(imap), "suppress_capabilities");
+        return conf_str(imap->conf, imap_service(imap), "suppress_capabilities");
+}
+
+static bool in_list(const char *list, const char *capability)
+{
         struct span rest = list ? span_of(list) : SPAN("");
 
         while (rest.len) {
@@ -145,7 +149,12 @@ bool imap_suppressed(struct imap *imap, const char *capability)
         return false;
 }
 
-static void append_mechanisms(struct imap *imap, struct str *out)
+bool imap_suppressed(struct imap *imap, const char *capability)
+{
+        return in_list(suppressed(imap), capability);
+}
+
+static void append_mechanisms(struct imap *imap, const char *without, struct str *out)
 {
         struct sasl_conn *conn = NULL;
         struct err err = ERR_INIT;
@@ -158,7 +167,7 @@ static void append_mechanisms(struct imap *imap, struct str *out)
         while (*mechanisms) {
                 size_t n = strcspn(mechanisms, " ");
 
-                if (n && snprintf(name, sizeof name, "AUTH=%.*s", (int)n, mechanisms) < (int)sizeof name && !imap_suppressed(imap, name))
+                if (n && snprintf(name, sizeof name, "AUTH=%.*s", (int)n, mechanisms) < (int)sizeof name && !in_list(without, name))
                         str_printf(out, " %s", name);
                 mechanisms += n + (mechanisms[n] == ' ');
         }
@@ -168,19 +177,21 @@ static void append_mechanisms(struct imap *imap, struct str *out)
 void imap_capabilities(struct imap *imap, struct str *out)
 {
         enum when now = imap->state == IMAP_NOT_AUTH ? BEFORE : AFTER;
-        const char *space = "";
+        const char *without = suppressed(imap);
+        size_t begin = out->len;
 
         for (size_t i = 0; i < ARRAY_LEN(capabilities); i++) {
                 const struct capability *c = &capabilities[i];
 
-                if (!(c->when & now) || (c->condition && !c->condition(imap)) || imap_suppressed(imap, c->name))
+                if (!(c->when & now) || (c->condition && !c->condition(imap)) || in_list(without, c->name))
                         continue;
-                str_printf(out, "%s%s", space, c->name);
-                space = " ";
+                if (out->len > begin)
+                        str_append_c(out, ' ');
+                str_append_str(out, c->name);
         }
         if (now == BEFORE)
-                append_mechanisms(imap, out);
-        else if (!imap_suppressed(imap, "APPENDLIMIT"))
+                append_mechanisms(imap, without, out);
+        else if (!in_list(without, "APPENDLIMIT"))
                 str_printf(out, " APPENDLIMIT=%" PRIu64, imap_append_limit(imap));      /* RFC 7889: the same for all mailboxes */
 }
 
