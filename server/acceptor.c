@@ -28,6 +28,7 @@
 #define BACKOFF_MS 200u
 #define FDS_RESERVE 64u                         /* an eighth of the limit at most */
 #define TOKEN_KICK UINT64_MAX
+#define TOKEN_SESSIONS (UINT64_MAX - 1)         /* in the acceptor's own set: something is in that of the sessions */
 #define TOKEN_LISTENER (UINT64_C(1) << 63)      /* | serial of the listener; slots stay below 2^31 */
 
 struct listener {
@@ -42,7 +43,8 @@ struct listener {
 };
 
 struct acceptor {
-        int epfd, kickfd;
+        int epfd, kickfd;                       /* listeners; to wake the thread */
+        int sessions_epfd, workers_kickfd;      /* parked connections; to wake a worker that waits for one. Edge-triggered, never read */
         pthread_t thread;
         bool started;
         atomic_bool stop;
@@ -59,13 +61,17 @@ static void unlock_listeners(struct acceptor *a) RELEASE(a->lock, listeners_clas
 static void lock_listeners(struct acceptor *a) NO_TSA { mutex_lock(&a->lock); }
 static void unlock_listeners(struct acceptor *a) NO_TSA { mutex_unlock(&a->lock); }
 
-static void kick(void *ctx)
+static void kick_fd(int fd)
 {
-        struct acceptor *a = ctx;
         uint64_t one = 1;
-        ssize_t n = write(a->kickfd, &one, sizeof one);
+        ssize_t n = write(fd, &one, sizeof one);
 
         (void)n;                                        /* full: it is awake anyway */
+}
+
+static void kick(void *ctx)
+{
+        kick_fd(((struct acceptor *)ctx)->kickfd);
 }
 
 static void listener_arm_locked(struct acceptor *a, struct listener *l) REQUIRES(a->lock, listeners_class)
@@ -206,9 +212,72 @@ static int backoffs_over(struct acceptor *a, uint64_t now)
 
 /* ---- the thread ----------------------------------------------------------------------------------------------------------- */
 
+static struct session_id session_of(const struct epoll_event *ev, unsigned *bits_r)
+{
+        *bits_r = 0;
+        if (ev->events & (EPOLLIN | EPOLLRDHUP | EPOLLERR | EPOLLHUP))
+                *bits_r |= EV_IN;
+        if (ev->events & (EPOLLOUT | EPOLLERR | EPOLLHUP))
+                *bits_r |= EV_OUT;
+        return (struct session_id){ (uint32_t)(ev->data.u64 >> 32), (uint32_t)ev->data.u64 };
+}
+
+/* Worker for worker: each takes one event, and the session with it. */
+struct pool_item *acceptor_wait_session(void *ctx)
+{
+        struct acceptor *a = ctx;
+        struct epoll_event ev;
+        struct session_id id;
+        unsigned bits;
+
+        if (epoll_wait(a->sessions_epfd, &ev, 1, -1) <= 0 || ev.data.u64 == TOKEN_KICK)
+                return NULL;
+        id = session_of(&ev, &bits);
+        return slot_claim(id, bits);
+}
+
+void acceptor_kick_worker(void *ctx)
+{
+        kick_fd(((struct acceptor *)ctx)->workers_kickfd);
+}
+
+void acceptor_watch_sessions(void *ctx)
+{
+        struct acceptor *a = ctx;
+        struct epoll_event ev = { .events = EPOLLIN | EPOLLONESHOT, .data.u64 = TOKEN_SESSIONS };
+
+        must(epoll_ctl(a->epfd, EPOLL_CTL_MOD, a->sessions_epfd, &ev) == 0);
+}
+
+/*
+ * All workers are busy, or were: what comes meanwhile goes to the queue. A kick that is found was meant for a worker: while all are busy the
+ * next one to be free looks into the queue anyway, else it has to be sent once more.
+ */
+static void sessions_event(struct acceptor *a)
+{
+        struct epoll_event events[EVENTS_AT_ONCE];
+        int n = epoll_wait(a->sessions_epfd, events, EVENTS_AT_ONCE, 0);
+        bool kicked = false;
+
+        for (int i = 0; i < n; i++) {
+                struct session_id id;
+                unsigned bits;
+
+                if (events[i].data.u64 == TOKEN_KICK) {
+                        kicked = true;
+                        continue;
+                }
+                id = session_of(&events[i], &bits);
+                slot_wake(id, bits);
+        }
+        if (pool_is_busy(the_engine->pool))
+                acceptor_watch_sessions(a);
+        else if (kicked)
+                acceptor_kick_worker(a);
+}
+
 static void dispatch(struct acceptor *a, const struct epoll_event *ev)
 {
-        unsigned bits = 0;
         uint64_t junk;
 
         if (ev->data.u64 == TOKEN_KICK) {
@@ -217,15 +286,10 @@ static void dispatch(struct acceptor *a, const struct epoll_event *ev)
                 (void)n;
                 return;
         }
-        if (ev->data.u64 & TOKEN_LISTENER) {
+        if (ev->data.u64 == TOKEN_SESSIONS)
+                sessions_event(a);
+        else
                 listener_event(a, ev->data.u64 & ~TOKEN_LISTENER);
-                return;
-        }
-        if (ev->events & (EPOLLIN | EPOLLRDHUP | EPOLLERR | EPOLLHUP))
-                bits |= EV_IN;
-        if (ev->events & (EPOLLOUT | EPOLLERR | EPOLLHUP))
-                bits |= EV_OUT;
-        slot_wake((struct session_id){ (uint32_t)(ev->data.u64 >> 32), (uint32_t)ev->data.u64 }, bits);
 }
 
 /* The smaller of two waits in milliseconds; -1 is for ever. */
@@ -257,14 +321,20 @@ static void *acceptor_main(void *arg)
 int acceptor_create(struct acceptor **a_r, struct err *err)
 {
         struct acceptor *a = xcalloc(1, sizeof *a);
-        struct epoll_event ev = { .events = EPOLLIN, .data.u64 = TOKEN_KICK };
+        struct epoll_event ev = { .events = EPOLLIN, .data.u64 = TOKEN_KICK }, sessions = { .events = EPOLLONESHOT, .data.u64 = TOKEN_SESSIONS };
+        struct epoll_event edge = { .events = EPOLLIN | EPOLLET, .data.u64 = TOKEN_KICK };
 
         mutex_init(&a->lock);
         a->spare_fd = -1;
         a->timers = timers_create(clock_mono_ms(), kick, a);
         a->epfd = epoll_create1(EPOLL_CLOEXEC);
         a->kickfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        if (a->epfd < 0 || a->kickfd < 0 || epoll_ctl(a->epfd, EPOLL_CTL_ADD, a->kickfd, &ev) < 0) {
+        a->sessions_epfd = epoll_create1(EPOLL_CLOEXEC);
+        a->workers_kickfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        if (a->epfd < 0 || a->kickfd < 0 || a->sessions_epfd < 0 || a->workers_kickfd < 0 ||
+            epoll_ctl(a->epfd, EPOLL_CTL_ADD, a->kickfd, &ev) < 0 ||
+            epoll_ctl(a->epfd, EPOLL_CTL_ADD, a->sessions_epfd, &sessions) < 0 ||
+            epoll_ctl(a->sessions_epfd, EPOLL_CTL_ADD, a->workers_kickfd, &edge) < 0) {
                 err_errno(err, errno, "epoll");
                 acceptor_destroy(&a);
                 return -1;
@@ -312,6 +382,10 @@ void acceptor_destroy(struct acceptor **ap)
                 close(a->epfd);
         if (a->kickfd >= 0)
                 close(a->kickfd);
+        if (a->sessions_epfd >= 0)
+                close(a->sessions_epfd);
+        if (a->workers_kickfd >= 0)
+                close(a->workers_kickfd);
         if (a->spare_fd >= 0)
                 close(a->spare_fd);
         mutex_deinit(&a->lock);
@@ -327,7 +401,7 @@ int acceptor_arm(struct acceptor *a, int fd, struct session_id id, uint32_t even
 {
         struct epoll_event ev = { .events = events | EPOLLONESHOT, .data.u64 = (uint64_t)id.slot << 32 | id.generation };
 
-        if (epoll_ctl(a->epfd, *added ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, &ev) < 0)
+        if (epoll_ctl(a->sessions_epfd, *added ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, &ev) < 0)
                 return err_errno(err, errno, "epoll_ctl");
         *added = true;
         return 0;
@@ -335,7 +409,7 @@ int acceptor_arm(struct acceptor *a, int fd, struct session_id id, uint32_t even
 
 void acceptor_disarm(struct acceptor *a, int fd)
 {
-        epoll_ctl(a->epfd, EPOLL_CTL_DEL, fd, NULL);
+        epoll_ctl(a->sessions_epfd, EPOLL_CTL_DEL, fd, NULL);
 }
 
 /* ---- listeners ------------------------------------------------------------------------------------------------------------ */

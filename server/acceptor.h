@@ -1,9 +1,13 @@
 /*
- * acceptor - the thread that owns the epoll set: listening sockets, every parked connection (one-shot), and the timer wheel.
+ * acceptor - the thread that owns listening sockets and the timer wheel, and the set of parked connections (epoll, one-shot).
  *
- * It accepts, and turns events and due timers into session wakes; it never reads or writes a connection, so nothing a client does
- * can hold it. Workers arm their session's descriptor themselves (epoll_ctl is thread-safe). The data of an event is slot and
- * generation: one that comes for a session that is gone hits nothing.
+ * It accepts, and turns due timers into session wakes; it never reads or writes a connection, so nothing a client does can hold it.
+ * Workers arm their session's descriptor themselves (epoll_ctl is thread-safe). The data of an event is slot and generation: one that
+ * comes for a session that is gone hits nothing.
+ *
+ * For events of parked connections the workers that have nothing to do wait themselves, the last one to come first, and run the session at
+ * once: an answer takes one change of threads instead of two. While none of them waits the acceptor does, and puts sessions
+ * into the run queue.
  *
  * Out of descriptors (EMFILE, ENFILE): cached descriptors of the store are given up; if that is not enough, waiting connections are
  * accepted on a spare descriptor and closed, and the listener pauses for a moment. Logged once a minute; never spins.
@@ -32,6 +36,12 @@ int acceptor_arm(struct acceptor *a, int fd, struct session_id id, uint32_t even
 /* Before it is closed: another process may hold the same socket (SCM_RIGHTS), and then closing would not take it out of the set. */
 void acceptor_disarm(struct acceptor *a, int fd);
 struct timers *acceptor_timers(struct acceptor *a);
+
+/* For the pool (struct pool_ops); ctx is the acceptor. */
+struct pool_item;
+struct pool_item *acceptor_wait_session(void *ctx);
+void acceptor_kick_worker(void *ctx);
+void acceptor_watch_sessions(void *ctx);        /* on the acceptor's thread, until a worker waits again */
 
 /*
  * A listening socket: non-blocking from now on, the acceptor's to close. Both functions are called on the acceptor's thread with

@@ -67,16 +67,20 @@ static unsigned default_workers(struct conf *conf)
 
 static void engine_free(struct engine *e)
 {
-        acceptor_destroy(&e->acceptor);
         pool_destroy(&e->pool);
+        acceptor_destroy(&e->acceptor);
         cond_deinit(&e->gone);
         mutex_deinit(&e->lock);
         free(e);
 }
 
+static const struct pool_ops pool_ops = {
+        .run = session_dispatch, .wait = acceptor_wait_session, .kick = acceptor_kick_worker, .all_busy = acceptor_watch_sessions,
+};
+
 static int start_parts(struct engine *e, unsigned workers, struct err *err)
 {
-        if (acceptor_create(&e->acceptor, err) < 0 || pool_create(workers, session_dispatch, &e->pool, err) < 0)
+        if (acceptor_create(&e->acceptor, err) < 0 || pool_create(workers, &pool_ops, e->acceptor, &e->pool, err) < 0)
                 return -1;
         if (offload_start(&e->options, err) < 0)
                 return -1;

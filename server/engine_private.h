@@ -124,6 +124,8 @@ int engine_idle_tick(uint64_t now_ms);
 
 /* ---- session.c */
 void slot_wake(struct session_id id, unsigned bits);
+/* The same for a worker, which runs what is returned at once instead of having it queued. NULL: nothing is to be run. */
+struct pool_item *slot_claim(struct session_id id, unsigned bits);
 void slot_timer_due(void *ctx, struct timer *timer);
 /* For the worker: QUEUED → RUNNING, and the bits that came. */
 unsigned slot_begin(struct slot *slot);

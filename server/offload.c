@@ -3,6 +3,8 @@
  * engine_call() of session.h. Five queues, each first come first served over its threads. A session has one or two jobs out at a
  * time, so the number of sessions bounds a queue.
  */
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -21,6 +23,7 @@ struct detached {                               /* engine_call() */
 };
 
 struct call_queue {
+        atomic_uint pushing;                    /* calls of push(): what they do last is without the lock */
         struct mutex lock;                      /* offload_class */
         struct cond work;
         struct offload *first, *last;           /* guarded by lock, as is `stop` */
@@ -69,6 +72,7 @@ static void *offload_main(void *arg)
 
 static void push(struct call_queue *q, struct offload *job)
 {
+        atomic_fetch_add(&q->pushing, 1);
         job->next = NULL;
         lock_queue(q);
         must(q->threads > 0 && !q->stop);
@@ -77,8 +81,9 @@ static void push(struct call_queue *q, struct offload *job)
         else
                 q->first = job;
         q->last = job;
-        cond_signal(&q->work);
         unlock_queue(q);
+        cond_signal(&q->work);                          /* without the lock, which is the first thing that the other one wants */
+        atomic_fetch_sub(&q->pushing, 1);
 }
 
 void session_offload(struct session *s, struct offload *job, enum offload_queue queue, void (*fn)(void *arg), void *arg)
@@ -180,6 +185,8 @@ void offload_stop(void)
                 unlock_queue(q);
                 for (unsigned t = 0; t < q->threads; t++)
                         must(pthread_join(q->thread[t], NULL) == 0);
+                while (atomic_load(&q->pushing) > 0)
+                        sched_yield();
                 q->threads = 0;
                 cond_deinit(&q->work);
                 mutex_deinit(&q->lock);

@@ -1,6 +1,8 @@
 /* pool - see pool.h */
 #include "server/pool.h"
 
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,14 +17,16 @@
 struct queue { struct pool_item *first, *last; uint64_t n; };
 
 struct pool {
+        const struct pool_ops *ops;
+        void *ctx;
+        atomic_uint pushing;                    /* calls of pool_push(): what they do last is without the lock */
         struct mutex lock;
-        struct cond work;
         struct queue queues[POOL_QUEUES];       /* this and all below: guarded by lock */
-        unsigned idle, low_running, low_max, fresh_streak;
+        unsigned idle;                          /* workers that wait, or are on their way to or from there */
+        unsigned low_running, low_max, fresh_streak;
         enum pool_queue low_next;               /* whose turn it is: AGAIN or NEWS */
         uint64_t pushed;
         bool stop;
-        void (*run)(struct pool_item *item);
         unsigned workers;
         pthread_t threads[];
 };
@@ -80,9 +84,50 @@ static struct pool_item *pick_locked(struct pool *p, enum pool_queue *queue_r) R
         return item;
 }
 
+/* Would pick_locked() find something? */
+static bool has_work_locked(const struct pool *p)
+{
+        return p->queues[POOL_FRESH].n || (p->low_running < p->low_max && (p->queues[POOL_AGAIN].n || p->queues[POOL_NEWS].n));
+}
+
 static bool empty_locked(const struct pool *p)
 {
         return !p->queues[POOL_FRESH].n && !p->queues[POOL_AGAIN].n && !p->queues[POOL_NEWS].n;
+}
+
+/* Whoever pushed something kicked one that waits, unless all were on their way back; and some kicks are one. */
+static void run_item(struct pool *p, struct pool_item *item, bool low) REQUIRES(p->lock, pool_class)
+{
+        bool pass_on;
+
+        p->low_running += low;
+        pass_on = p->idle > 0 && has_work_locked(p);
+        unlock_pool(p);
+        if (pass_on)
+                p->ops->kick(p->ctx);
+        p->ops->run(item);
+        lock_pool(p);
+        p->low_running -= low;
+}
+
+/* The lock is given up. What came back; counted as if it had been pushed. */
+static struct pool_item *wait_locked(struct pool *p) REQUIRES(p->lock, pool_class)
+{
+        struct pool_item *item;
+        bool last;
+
+        p->idle++;
+        unlock_pool(p);
+        item = p->ops->wait(p->ctx);
+        lock_pool(p);
+        p->pushed += item != NULL;
+        last = --p->idle == 0;
+        if (last) {
+                unlock_pool(p);
+                p->ops->all_busy(p->ctx);
+                lock_pool(p);
+        }
+        return item;
 }
 
 static void *worker(void *arg)
@@ -93,30 +138,17 @@ static void *worker(void *arg)
         for (;;) {
                 enum pool_queue queue = POOL_FRESH;
                 struct pool_item *item = pick_locked(p, &queue);
-                bool low;
 
-                if (!item) {
-                        if (p->stop && empty_locked(p))
-                                break;
-                        p->idle++;
-                        cond_wait(&p->work, &p->lock);
-                        p->idle--;
-                        continue;
-                }
-                low = queue != POOL_FRESH;
-                if (low)
-                        p->low_running++;
-                else if (p->idle > 0 && p->low_running < p->low_max && (p->queues[POOL_AGAIN].n || p->queues[POOL_NEWS].n))
-                        cond_signal(&p->work);          /* this one was held back by the limit: pass its turn on */
-                unlock_pool(p);
-                p->run(item);
-                lock_pool(p);
+                if (!item && p->stop && empty_locked(p))
+                        break;
+                if (!item)
+                        item = wait_locked(p);
                 /* This worker picks again at once, so whom the limit kept waiting is served by it. */
-                if (low)
-                        p->low_running--;
+                if (item)
+                        run_item(p, item, queue != POOL_FRESH);
         }
-        cond_broadcast(&p->work);                       /* the others look again: it is over */
         unlock_pool(p);
+        p->ops->kick(p->ctx);                           /* the next one looks again: it is over */
         return NULL;
 }
 
@@ -134,14 +166,14 @@ static unsigned low_limit(unsigned workers)
         return limit > 0 ? limit : 1;                   /* a single worker does everything */
 }
 
-int pool_create(unsigned workers, void (*run)(struct pool_item *item), struct pool **pool_r, struct err *err)
+int pool_create(unsigned workers, const struct pool_ops *ops, void *ctx, struct pool **pool_r, struct err *err)
 {
         struct pool *p = xcalloc(1, sizeof *p + workers * sizeof p->threads[0]);
         int rc = 0;
 
         mutex_init(&p->lock);
-        cond_init(&p->work);
-        p->run = run;
+        p->ops = ops;
+        p->ctx = ctx;
         p->low_max = low_limit(workers);
         p->low_next = POOL_AGAIN;
         for (unsigned i = 0; i < workers && rc == 0; i++) {
@@ -169,11 +201,12 @@ void pool_destroy(struct pool **pp)
                 return;
         lock_pool(p);
         p->stop = true;
-        cond_broadcast(&p->work);
         unlock_pool(p);
+        p->ops->kick(p->ctx);
         for (unsigned i = 0; i < p->workers; i++)
                 must(pthread_join(p->threads[i], NULL) == 0);
-        cond_deinit(&p->work);
+        while (atomic_load(&p->pushing) > 0)
+                sched_yield();
         mutex_deinit(&p->lock);
         free(p);
 }
@@ -181,7 +214,10 @@ void pool_destroy(struct pool **pp)
 void pool_push(struct pool *p, struct pool_item *item, enum pool_queue queue)
 {
         struct queue *q = &p->queues[queue];
+        bool kick;
 
+        /* Once it is in the queue the item may be run, and with the last session the pool may go: it waits for us. */
+        atomic_fetch_add(&p->pushing, 1);
         item->next = NULL;
         lock_pool(p);
         if (q->last)
@@ -191,9 +227,21 @@ void pool_push(struct pool *p, struct pool_item *item, enum pool_queue queue)
         q->last = item;
         q->n++;
         p->pushed++;
-        if (p->idle > 0 && (queue == POOL_FRESH || p->low_running < p->low_max))
-                cond_signal(&p->work);
+        kick = p->idle > 0 && (queue == POOL_FRESH || p->low_running < p->low_max);
         unlock_pool(p);
+        if (kick)                                       /* without the lock, which is the first thing that the other one wants */
+                p->ops->kick(p->ctx);
+        atomic_fetch_sub(&p->pushing, 1);
+}
+
+bool pool_is_busy(struct pool *p)
+{
+        bool busy;
+
+        lock_pool(p);
+        busy = p->idle == 0;
+        unlock_pool(p);
+        return busy;
 }
 
 void pool_stats(struct pool *p, uint64_t *workers_r, uint64_t *busy_r, uint64_t *queued_r, uint64_t *pushed_r)

@@ -6,10 +6,14 @@
  * every eighth of them one of the others is taken, so that nothing starves; AGAIN and NEWS take turns. At most
  * workers - max(1, workers/4) workers run AGAIN and NEWS at any moment, and no more than there are processors (two at least):
  * however many searches there are, a NOOP finds a worker.
+ *
+ * A worker that finds nothing in the queues waits where its owner says, and may come back with something to run at once, which never was in a
+ * queue: what a client sends wakes the thread that answers it, and no other.
  */
 #ifndef SERVER_POOL_H
 #define SERVER_POOL_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "server/lock_order.h"
@@ -21,12 +25,23 @@ struct pool_item {                              /* embedded in what is run; in o
         struct pool_item *next;
 };
 
+/* All on any thread, none with a lock held. */
+struct pool_ops {
+        void (*run)(struct pool_item *item);
+        struct pool_item *(*wait)(void *ctx);   /* until there is something to run, which is returned, or until kicked: NULL */
+        void (*kick)(void *ctx);                /* one that waits comes back, or the next that would wait */
+        void (*all_busy)(void *ctx);            /* nobody waits any more: somebody else has to look for work, and push it */
+};
+
 struct pool;
-int pool_create(unsigned workers, void (*run)(struct pool_item *item), struct pool **pool_r, struct err *err);
+/* `ops` and `ctx` stay as long as the pool. */
+int pool_create(unsigned workers, const struct pool_ops *ops, void *ctx, struct pool **pool_r, struct err *err);
+/* Does nobody wait? */
+bool pool_is_busy(struct pool *pool) EXCLUDES(pool_class);
 /* Ends the workers once the queues are empty. Nothing may be pushed any more. */
 void pool_destroy(struct pool **pool);
 void pool_push(struct pool *pool, struct pool_item *item, enum pool_queue queue) EXCLUDES(pool_class);
-/* Any of the pointers may be NULL. */
+/* Any of the pointers may be NULL. pushed: what was run without being in a queue is counted too. */
 void pool_stats(struct pool *pool, uint64_t *workers_r, uint64_t *busy_r, uint64_t *queued_r, uint64_t *pushed_r) EXCLUDES(pool_class);
 
 #endif

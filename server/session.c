@@ -61,28 +61,43 @@ static struct slot *slot_find(uint32_t index)
         return chunk ? &chunk[index % CHUNK_SLOTS] : NULL;
 }
 
-void slot_wake(struct session_id id, unsigned bits)
+/* Add bits. The slot when that made it QUEUED, and it is the caller's to have it run; else NULL. */
+static struct slot *wake(struct session_id id, unsigned bits, bool *hurry_r)
 {
         struct slot *slot = slot_find(id.slot);
         uint64_t w, next;
         bool queue;
 
         if (!slot)
-                return;
+                return NULL;
         w = atomic_load(&slot->word);
         do {
                 if (word_generation(w) != id.generation || word_state(w) == SLOT_FREE)
-                        return;
+                        return NULL;
                 queue = word_state(w) == SLOT_PARKED && ((word_bits(w) | bits) & word_mask(w));
                 next = word_make(id.generation, queue ? SLOT_QUEUED : word_state(w), word_mask(w), word_bits(w) | bits);
                 if (next == w)
-                        return;                         /* nothing new: wakes coalesce */
+                        return NULL;                    /* nothing new: wakes coalesce */
         } while (!atomic_compare_exchange_weak(&slot->word, &w, next));
-        if (queue) {
-                bool hurry = (word_bits(next) & word_mask(next) & ~(unsigned)(WAKE_NEWS | WAKE_TOUCH)) != 0;
+        *hurry_r = (word_bits(next) & word_mask(next) & ~(unsigned)(WAKE_NEWS | WAKE_TOUCH)) != 0;
+        return queue ? slot : NULL;
+}
 
+void slot_wake(struct session_id id, unsigned bits)
+{
+        bool hurry;
+        struct slot *slot = wake(id, bits, &hurry);
+
+        if (slot)
                 pool_push(the_engine->pool, &slot->item, hurry ? POOL_FRESH : POOL_NEWS);
-        }
+}
+
+struct pool_item *slot_claim(struct session_id id, unsigned bits)
+{
+        bool hurry;
+        struct slot *slot = wake(id, bits, &hurry);
+
+        return slot ? &slot->item : NULL;
 }
 
 void session_wake(struct session_id id, unsigned reasons)
