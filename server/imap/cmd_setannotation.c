@@ -1,23 +1,40 @@
 /*
  * SETANNOTATION mailbox entry (attribute value …): METADATA as it was before RFC 5464 (draft-daboo-imap-annotatemore-05), as Cyrus has it.
- * With a pattern all mailboxes that it matches are changed, one after the other, up to the first that refuses. Only with
- * annotation_enable_legacy_commands.
+ * With a pattern all mailboxes that it matches are changed, or none, as in Cyrus: they are gone through to look whether each may be, and what
+ * it has now; then they are set, and when one of them refuses all the same (quota), those before it are set back. What a pattern matches
+ * nothing of does not exist. Only with annotation_enable_legacy_commands.
  */
 #include "server/imap/imap_private.h"
 #include "server/imap/metadata.h"
+#include "util/array.h"
+#include "util/log.h"
+
+#define WAS_BYTES_MAX (16u << 20)               /* of former values */
+
+struct set_step {
+        const struct mbentry *entry;            /* reference; NULL: the server */
+        struct metadata *was;                   /* with a pattern */
+};
 
 struct set_state {
         struct annotated where;
-        struct metadata_setting what;
-        bool setting;                           /* the job was sent */
+        struct metadata_setting what;           /* of the present step; its entry is borrowed */
+        ARRAY(struct set_step) steps;
+        size_t done;                            /* steps that were set */
+        struct arena was;
+        struct err why;                         /* of what is being undone */
+        enum { LOOKING, CHECKING, SETTING, UNDOING } at;
 };
 
 static void cleanup(struct imap *imap)
 {
         struct set_state *st = imap->cmd.state;
 
-        if (st->what.entry)
-                mbentry_unref(&st->what.entry);
+        for (size_t i = 0; i < st->steps.n; i++)
+                if (st->steps.v[i].entry)
+                        mbentry_unref(&st->steps.v[i].entry);
+        ARRAY_FREE(&st->steps);
+        arena_deinit(&st->was);
         str_deinit(&st->where.after);
 }
 
@@ -101,28 +118,75 @@ static bool begin(struct imap *imap)
         return true;
 }
 
+static enum cmd_result run(struct imap *imap, struct set_state *st, const struct set_step *step, void (*job)(void *setting))
+{
+        st->what.entry = step->entry;
+        imap->cmd.own_names[0] = step->entry ? arena_strdup(&imap->s->arena, step->entry->name) : "";
+        return imap_offload(imap, OFFLOAD_DB, job, &st->what);
+}
+
+/* The next mailbox, and what it has now. Nothing is changed yet. */
+static enum cmd_result look(struct imap *imap, struct set_state *st)
+{
+        const struct mbentry *entry;
+        enum cmd_result result = imap_annotated_next(imap, &st->where, &entry, &st->what.rights);
+
+        if (result == CMD_CLOSE) {
+                st->at = SETTING;
+                return imap->loop->tagged.len ? CMD_DONE : st->steps.n ? CMD_AGAIN
+                        : imap_no(imap, "NONEXISTENT", "Mailbox does not exist");
+        }
+        if (result != CMD_DONE)
+                return result;
+        if (st->was.used > WAS_BYTES_MAX)
+                return imap_no(imap, "LIMIT", "Too many mailboxes at once");
+        *ARRAY_PUSH(&st->steps) = (struct set_step){ entry, NULL };
+        st->what.was_arena = st->where.wild ? &st->was : NULL;
+        st->at = CHECKING;
+        return run(imap, st, &st->steps.v[st->steps.n - 1], imap_metadata_check_job);
+}
+
+static enum cmd_result undo(struct imap *imap, struct set_state *st)
+{
+        if (st->what.err.code)
+                log_event(LOG_ERROR, imap->s->name, "imap.setannotation.undo", "reason=\"%s\"", st->what.err.text);
+        err_clear(&st->what.err);
+        if (st->done == 0) {
+                err_copy(&st->what.err, &st->why);
+                st->what.at = METADATA_SETTING;
+                return imap_metadata_set_failed(imap, &st->what);
+        }
+        st->done--;
+        st->what.set = st->steps.v[st->done].was;
+        return run(imap, st, &st->steps.v[st->done], imap_metadata_write_job);
+}
+
 enum cmd_result cmd_setannotation(struct imap *imap)
 {
         struct set_state *st;
-        enum cmd_result result;
+        enum cmd_result result = CMD_AGAIN;
 
         if (!imap->cmd.state && !begin(imap))
                 return CMD_DONE;
         st = imap->cmd.state;
-        if (st->setting) {
+        if (st->at == CHECKING) {
                 if (st->what.err.code)
                         return imap_metadata_set_failed(imap, &st->what);
-                st->setting = false;
-                if (st->what.entry)
-                        mbentry_unref(&st->what.entry);
+                st->steps.v[st->steps.n - 1].was = st->what.was;
+                st->at = LOOKING;
         }
-        result = imap_annotated_next(imap, &st->where, &st->what.entry, &st->what.rights);
-        if (result == CMD_CLOSE)
-                return imap->loop->tagged.len ? CMD_DONE : imap_ok(imap, NULL, "Completed");
-        if (result != CMD_DONE)
-                return result;
-        st->setting = true;
-        imap->cmd.own_names[0] = st->what.entry ? arena_strdup(&imap->s->arena, st->what.entry->name) : "";
-        st->what.at = METADATA_CHECKING;
-        return imap_offload(imap, OFFLOAD_DB, imap_metadata_set_job, &st->what);
+        if (st->at == LOOKING) {
+                result = look(imap, st);
+                if (st->at != SETTING || result != CMD_AGAIN)
+                        return result;
+        } else if (st->at == SETTING && st->what.err.code) {
+                err_copy(&st->why, &st->what.err);
+                err_clear(&st->what.err);
+                st->at = UNDOING;
+        } else if (st->at == SETTING) {
+                st->done++;
+        }
+        if (st->at == UNDOING)
+                return undo(imap, st);
+        return st->done == st->steps.n ? imap_ok(imap, NULL, "Completed") : run(imap, st, &st->steps.v[st->done], imap_metadata_write_job);
 }

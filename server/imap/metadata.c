@@ -120,24 +120,75 @@ int imap_metadata_value(struct imap_parser *ip, struct span *value_r)
         return 0;
 }
 
-void imap_metadata_set_job(void *arg)
+static int open_target(struct metadata_setting *st, struct metadata_target *t)
+{
+        struct imap *imap = st->imap;
+        struct mailbox_ident ident;
+
+        *t = (struct metadata_target){ .store = imap->store, .conf = imap->conf, .userid = imap->userid, .entry = st->entry };
+        if (!t->entry)
+                return 0;
+        return mbentry_ident(imap->store, t->entry, &ident, &st->err) < 0 ? -1 : mailbox_open(imap->store, &ident, &t->mbox, &st->err);
+}
+
+static void close_target(struct metadata_target *t)
+{
+        if (t->mbox)
+                mailbox_unref(&t->mbox);
+}
+
+static void remember(struct metadata_setting *st, const struct metadata_target *t)
+{
+        struct arena arena = ARENA_INIT;
+        struct metadata *list;
+        uint32_t n;
+
+        st->was = ARENA_ARRAY(st->was_arena, struct metadata, st->n ? st->n : 1);
+        if (metadata_list(t, &arena, &list, &n, &st->err) == 0) {
+                for (uint32_t i = 0; i < st->n; i++) {
+                        st->was[i] = (struct metadata){ st->set[i].name, { NULL, 0 } };
+                        for (uint32_t k = 0; k < n; k++)
+                                if (strcmp(list[k].name, st->set[i].name) == 0)
+                                        st->was[i].value = arena_span(st->was_arena, list[k].value);
+                }
+        }
+        arena_deinit(&arena);
+}
+
+void imap_metadata_check_job(void *arg)
 {
         struct metadata_setting *st = arg;
         struct imap *imap = st->imap;
         struct metadata_target t = { .store = imap->store, .conf = imap->conf, .userid = imap->userid, .entry = st->entry };
-        struct mailbox_ident ident;
-
         bool is_admin = imap->is_admin && (st->entry || !mailname_userid_has_domain(imap->userid));     /* the server is more than his domain */
 
-        if (metadata_check(&t, st->set, st->n, st->rights, is_admin, &st->err) < 0)
+        st->at = METADATA_CHECKING;
+        if (metadata_check(&t, st->set, st->n, st->rights, is_admin, &st->err) < 0 || !st->was_arena)
                 return;
         st->at = METADATA_SETTING;
-        if (t.entry && (mbentry_ident(imap->store, t.entry, &ident, &st->err) < 0 ||
-                        mailbox_open(imap->store, &ident, &t.mbox, &st->err) < 0))
-                return;
-        metadata_set(&t, st->set, st->n, &st->err);
-        if (t.mbox)
-                mailbox_unref(&t.mbox);
+        if (open_target(st, &t) == 0)
+                remember(st, &t);
+        close_target(&t);
+}
+
+void imap_metadata_write_job(void *arg)
+{
+        struct metadata_setting *st = arg;
+        struct metadata_target t;
+
+        st->at = METADATA_SETTING;
+        if (open_target(st, &t) == 0)
+                metadata_set(&t, st->set, st->n, &st->err);
+        close_target(&t);
+}
+
+void imap_metadata_set_job(void *arg)
+{
+        struct metadata_setting *st = arg;
+
+        imap_metadata_check_job(st);
+        if (st->err.code == ERR_NONE)
+                imap_metadata_write_job(st);
 }
 
 /* Response codes of RFC 5464 4.3. */

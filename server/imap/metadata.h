@@ -33,10 +33,16 @@ struct metadata_setting {
         const struct mbentry *entry;            /* reference; NULL: the server */
         struct metadata *set;
         uint32_t n, rights;
+        struct arena *was_arena;
+        struct metadata *was;
         enum { METADATA_CHECKING, METADATA_SETTING } at;
         struct err err;
 };
 void imap_metadata_set_job(void *setting);
+/* Its two halves, for several mailboxes: look whether it may be, and write. With `was_arena` the former leaves in `was` what the same entries are
+ * now: `set` of a setting that undoes it. */
+void imap_metadata_check_job(void *setting);
+void imap_metadata_write_job(void *setting);
 enum cmd_result imap_metadata_set_failed(struct imap *imap, const struct metadata_setting *s);
 /* NIL, a string, a literal8 or an atom (a Cyrus frontend sends them so). */
 int imap_metadata_value(struct imap_parser *ip, struct span *value_r);
