@@ -721,6 +721,30 @@ int index_next(struct index_iter *it, struct index_rec *rec_r, struct err *err)
         return 0;
 }
 
+int index_first_unseen(struct index *ix, uint32_t upto_uid, uint32_t *uid_r, struct err *err)
+{
+        struct index_iter it;
+        struct index_rec rec;
+        size_t i = 0;
+        int rc;
+
+        while (i < ix->blocks.n && ix->blocks.v[i]->sum.seen == ix->blocks.v[i]->sum.live)
+                i++;
+        if (i == ix->blocks.n || ix->blocks.v[i]->sum.first_uid > upto_uid)
+                return 0;
+        *uid_r = ix->blocks.v[i]->sum.first_uid;
+        if (ix->blocks.v[i]->sum.seen == 0 && ix->blocks.v[i]->sum.live == ix->blocks.v[i]->sum.records)
+                return 1;
+        index_iter_init(&it, ix, *uid_r);
+        it.expunged = false;
+        it.without_flags = MSG_SEEN;
+        it.upto_uid = upto_uid;
+        rc = index_next(&it, &rec, err);
+        if (rc == 1)
+                *uid_r = rec.uid;
+        return rc;
+}
+
 /* ---- for views ---- */
 
 uint32_t index_live_blocks(struct index *ix, struct index_block_range **ranges_r)

@@ -172,6 +172,8 @@ struct index_iter {
 };
 void index_iter_init(struct index_iter *it, struct index *ix, uint32_t from_uid);
 int index_next(struct index_iter *it, struct index_rec *rec_r, struct err *err);
+/* The first message up to upto_uid that is neither expunged nor \Seen: 1, 0 there is none, -1. No block is read where summaries tell. */
+int index_first_unseen(struct index *ix, uint32_t upto_uid, uint32_t *uid_r, struct err *err);
 
 /* ---- checkpoints ---- */
 

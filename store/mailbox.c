@@ -89,15 +89,9 @@ void mailbox_unref(struct mailbox **mp)
 static uint32_t first_unseen_locked(struct mailbox *m) REQUIRES(m->lock, mailbox_class);
 static uint32_t first_unseen_locked(struct mailbox *m)
 {
-        struct index_iter it;
-        struct index_rec rec;
+        uint32_t uid;
 
-        index_iter_init(&it, m->ix, 1);
-        it.expunged = false;
-        it.without_flags = MSG_SEEN;
-        if (m->published_uidnext)
-                it.upto_uid = m->published_uidnext - 1;
-        return index_next(&it, &rec, NULL) == 1 ? rec.uid : 0;
+        return index_first_unseen(m->ix, m->published_uidnext ? m->published_uidnext - 1 : UINT32_MAX, &uid, NULL) == 1 ? uid : 0;
 }
 
 void mailbox_status(struct mailbox *m, struct mailbox_status *s)

@@ -53,6 +53,7 @@
 #define SEGMENT_MAGIC 0x01474f4c44525943ull     /* "CYRDLOG\1" */
 #define SEGMENT_VERSION 1
 #define RECORD_MAGIC 0x31527943u                /* "CyR1" */
+#define WINDOW_FIRST (16u << 10)                /* read at once, at first; four times as much with each read, up to … */
 #define WINDOW_BYTES (256u << 10)
 #define HEADER_CRC_BYTES (sizeof(struct mlog_header) - 4)
 
@@ -238,7 +239,8 @@ static const uint8_t *window(struct mlog_scan *s, uint64_t at, uint64_t len, str
                 return (const uint8_t *)s->source.memory + at;
         if (at >= s->window_at && at + len <= s->window_at + s->window_len)
                 return s->window + (at - s->window_at);
-        want = len > WINDOW_BYTES ? len : WINDOW_BYTES;
+        want = len > s->window_next ? len : s->window_next;
+        s->window_next = s->window_next < WINDOW_BYTES / 4 ? s->window_next * 4 : WINDOW_BYTES;
         if (want > s->source.size - at)
                 want = s->source.size - at;
         if (want > s->window_cap) {
@@ -312,15 +314,15 @@ static int check_body(struct mlog_scan *s, struct mlog_record *rec, struct err *
 int mlog_scan_begin(struct mlog_scan *s, const struct mlog_source *source, uint64_t id, const char *uniqueid, uint64_t offset,
                     uint32_t prev_crc, struct err *err)
 {
-        const uint8_t *p;
+        uint8_t header[MLOG_SEGMENT_HEADER];
 
         memset(s, 0, sizeof *s);
         str_init(&s->front);
         s->source = *source;
+        s->window_next = WINDOW_FIRST;
         if (source->size < MLOG_SEGMENT_HEADER)
                 return err_set(err, ERR_CORRUPT, "segment %llx is too short", (unsigned long long)id);
-        p = window(s, 0, MLOG_SEGMENT_HEADER, err);
-        if (!p || mlog_segment_decode(p, id, uniqueid, &s->info, err) < 0)
+        if (source_read(source, header, sizeof header, 0, err) < 0 || mlog_segment_decode(header, id, uniqueid, &s->info, err) < 0)
                 return -1;
         s->at = offset ? offset : MLOG_SEGMENT_HEADER;
         s->prev_crc = offset ? prev_crc : s->info.crc;

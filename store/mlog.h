@@ -230,7 +230,7 @@ struct mlog_scan {
         uint64_t damage_from, damage_to;        /* after MLOG_SCAN_DAMAGE */
         bool ends_in_garbage;                   /* after MLOG_SCAN_END: something other than the end of the file follows */
         uint8_t *window;
-        uint64_t window_at, window_len, window_cap;
+        uint64_t window_at, window_len, window_cap, window_next;
         struct str front;
 };
 /* Start at `offset` (0: the first record) whose predecessor's checksum is prev_crc (ignored for 0). ERR_CORRUPT: the segment's header. */

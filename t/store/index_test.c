@@ -111,6 +111,18 @@ static void check_iteration(struct index *ix, const struct index_model *m)
         cr_assert_eq(index_next(&it, &r, NULL), 0, "after %u", got);
 }
 
+static void check_first_unseen(struct index *ix, const struct index_model *m)
+{
+        uint32_t upto = rand() % 2 ? UINT32_MAX : (uint32_t)rand() % m->cap, uid = 1, found = 0;
+        int rc = index_first_unseen(ix, upto, &found, NULL);
+
+        while (uid < m->cap && uid <= upto && (!m->recs[uid].uid || (m->recs[uid].flags & (MSG_EXPUNGED | MSG_SEEN))))
+                uid++;
+        cr_assert_eq(rc, uid < m->cap && uid <= upto);
+        if (rc == 1)
+                cr_assert_eq(found, uid);
+}
+
 static void check_live_blocks(struct index *ix, const struct index_model *m)
 {
         struct index_block_range *ranges;
@@ -219,6 +231,7 @@ Test(index, random_changes_agree_with_an_array, .timeout = 120)
                         random_step(ix, &m);
                         check_finds(ix, &m);
                         check_iteration(ix, &m);
+                        check_first_unseen(ix, &m);
                         if (i % 20 == 0)
                                 check_walk(ix, &m);
                         if (i % 20 == 7)
@@ -290,6 +303,7 @@ Test(index, what_was_checkpointed_is_there_after_reopening, .timeout = 300)
                         }
                         check_finds(ix, &m);
                         check_iteration(ix, &m);
+                        check_first_unseen(ix, &m);
                         if (i % 10 == 0)
                                 check_live_blocks(ix, &m);
                 }
