@@ -200,7 +200,7 @@ enum cmd_result cmd_create(struct imap *imap)
         if (st->taken)
                 return imap_no(imap, "USEATTR", "Another mailbox has this special use");
         if (st->err.code)
-                return imap_fail(imap, &st->err);
+                return imap_create_failed(imap, st->what.name, &st->err);
         if (imap_normalised(imap, st->what.name, st->given))    /* RFC 9051 6.3.4 */
                 imap_put_list_oldname(imap, "", st->what.name, st->given);
         return imap_ok(imap, arena_printf(&imap->s->arena, "MAILBOXID (%s)", st->made->uniqueid), "Completed");        /* RFC 8474 4.1 */

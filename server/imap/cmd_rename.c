@@ -313,6 +313,6 @@ enum cmd_result cmd_rename(struct imap *imap)
         if (!st)
                 return begin(imap);
         if (st->err.code)
-                return imap_fail(imap, &st->err);
+                return imap_create_failed(imap, st->to, &st->err);
         return st->at == RENAMING || st->at == GOING ? done(imap, st) : go_on(imap, st);
 }

@@ -222,6 +222,9 @@ bool imap_name_hidden(struct imap *imap, const char *internal);
 bool imap_name_hidden_from(struct imap *imap, const char *internal, const char *userid, bool is_admin);
 /* May this user create a mailbox of this name: has he the command's `above` on the nearest one above it (RFC 4314 4), or is he an admin? */
 bool imap_may_create(struct imap *imap, const char *internal);
+/* The tagged reply when making it, or renaming to it, has failed. A name that is taken by what may not be looked up is as one without permission: in
+ * Cyrus's words; that it cannot be had is not to be hidden from who may make others beside it. */
+enum cmd_result imap_create_failed(struct imap *imap, const char *internal, const struct err *err);
 /* Do these rights on a named mailbox do for the command at hand? */
 bool imap_allows(const struct imap *imap, uint32_t rights);
 /*

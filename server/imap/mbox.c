@@ -97,6 +97,19 @@ bool imap_may_create(struct imap *imap, const char *internal)
         return may;
 }
 
+enum cmd_result imap_create_failed(struct imap *imap, const char *internal, const struct err *err)
+{
+        const struct mbentry *entry;
+        uint32_t rights;
+
+        if (err->code != ERR_EXISTS || imap->is_admin || mailname_owned_by(internal, imap->userid))
+                return imap_fail(imap, err);
+        entry = imap_look_up(imap, internal, &rights);
+        if (entry)
+                mbentry_unref(&entry);
+        return rights & ACL_LOOKUP ? imap_fail(imap, err) : imap_no(imap, "NOPERM", "Permission denied");
+}
+
 const struct mbentry *imap_look_up(struct imap *imap, const char *internal, uint32_t *rights_r)
 {
         const struct mbentry *entry = mboxlist_find(store_mboxlist(imap->store), internal);
