@@ -105,14 +105,17 @@ static void model_add(struct box_model *b, const char *guid, uint32_t uid, uint3
         *ARRAY_PUSH(&m->other) = (struct flag_at){ 0, 0 };
 }
 
-/* In flight it is what had become durable of it, or is in the end. */
+/*
+ * In flight it is what had become durable of it, or is in the end. What was \Seen is so durably once the move is acknowledged; where it no longer
+ * was there was nothing to write, and that it was taken away may be lost as ever.
+ */
 static void carry_seen(const struct msg_model *m, struct msg_model *to, bool acknowledged)
 {
-        size_t first = acknowledged ? m->other.n - 1 : 0;
+        bool durable = acknowledged && m->other.v[m->other.n - 1].flags;
 
         to->other.n = 0;
-        for (size_t i = first; i < m->other.n; i++)
-                *ARRAY_PUSH(&to->other) = (struct flag_at){ m->other.v[i].flags, acknowledged ? 0 : m->other.v[i].time_us };
+        for (size_t i = durable ? m->other.n - 1 : 0; i < m->other.n; i++)
+                *ARRAY_PUSH(&to->other) = (struct flag_at){ m->other.v[i].flags, durable ? 0 : m->other.v[i].time_us };
 }
 
 /* With the flags and all annotations that it had, durably. */
