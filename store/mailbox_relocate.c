@@ -643,16 +643,16 @@ bool relocation_is_gone(const char *partition_dir, const char *uniqueid, struct 
 
 bool relocation_remove_old(struct store *store, const char *uniqueid, const char *partition_dir)
 {
-        struct logstore *ls = store_logstore(store);
+        struct logstore *ls = store_logstore(store);            /* NULL: the store is being closed, and no mailbox is open any more */
         struct mailbox *m;
         struct str dir = STR_INIT;
         struct err err = ERR_INIT;
         bool gone;
 
-        if (logstore_is_looked_at(ls))
+        if (ls && logstore_is_looked_at(ls))
                 return false;
         mailbox_dir(&dir, partition_dir, uniqueid);
-        m = mailbox_find_open(store, uniqueid);
+        m = ls ? mailbox_find_open(store, uniqueid) : NULL;
         if (m) {
                 must(strcmp(m->dir, dir.data) != 0 && !m->relocation);
                 gone = remove_files(m, dir.data, &err);
