@@ -309,7 +309,7 @@ static void *acceptor_main(void *arg)
 
                 timers_run(a->timers, now, slot_timer_due, NULL);
                 wait = sooner(backoffs_over(a, now), engine_idle_tick(now));
-                wait = sooner(wait, timers_wait_ms(a->timers, now));
+                wait = timers_wait_ms(a->timers, now, wait);
                 n = epoll_wait(a->epfd, events, EVENTS_AT_ONCE, wait);
                 must(n >= 0 || errno == EINTR);
                 for (int i = 0; i < n; i++)

@@ -202,16 +202,16 @@ static uint64_t next_tick_locked(struct timers *t) REQUIRES(t->lock, timers_clas
         return UINT64_MAX;
 }
 
-int timers_wait_ms(struct timers *t, uint64_t now_ms)
+int timers_wait_ms(struct timers *t, uint64_t now_ms, int at_most_ms)
 {
-        uint64_t tick, at;
+        uint64_t tick, at, anyway = at_most_ms < 0 ? UINT64_MAX : (now_ms + (uint64_t)at_most_ms) / TIMER_TICK_MS;
 
         lock_timers(t);
         tick = next_tick_locked(t);
-        t->sleep_until = tick;
+        t->sleep_until = tick <= anyway || anyway == UINT64_MAX ? tick : anyway + 1;
         unlock_timers(t);
-        if (tick == UINT64_MAX)
-                return -1;
+        if (tick > anyway || tick == UINT64_MAX)
+                return at_most_ms;
         at = tick * TIMER_TICK_MS;
         return at <= now_ms ? 0 : (int)(at - now_ms);
 }

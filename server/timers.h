@@ -35,7 +35,8 @@ void timer_cancel(struct timers *t, struct timer *timer) EXCLUDES(timers_class);
 /* The one thread that runs the wheel: call fn for each timer whose deadline has come (its deadline is 0 then). fn may set timers;
  * it runs with no lock held, so the timer must not be freed but by the caller of timer_cancel() and a check of its own. */
 void timers_run(struct timers *t, uint64_t now_ms, void (*fn)(void *ctx, struct timer *timer), void *ctx) EXCLUDES(timers_class);
-/* How long that thread may sleep: milliseconds, -1 when there is no timer. */
-int timers_wait_ms(struct timers *t, uint64_t now_ms) EXCLUDES(timers_class);
+/* How long that thread may sleep: milliseconds, at_most_ms when that is sooner than any timer (-1: for ever). It has to keep to that: until
+ * then only a timer that is sooner still makes a kick. */
+int timers_wait_ms(struct timers *t, uint64_t now_ms, int at_most_ms) EXCLUDES(timers_class);
 
 #endif

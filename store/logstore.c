@@ -537,16 +537,20 @@ static struct mailbox *dequeue_locked(struct logstore *ls, enum mailbox_queue q)
 
 void logstore_want_sync(struct logstore *ls, struct mailbox *m, bool soft)
 {
+        bool wake = false;
+
         if (!logstore_threaded(ls))
                 return;
         sync_lock(ls);
         if (!soft && enqueue_locked(ls, m, QUEUE_SYNC)) {
-                cond_signal(&ls->sync_wake);
+                wake = true;
         } else if (soft && !m->queued[QUEUE_SYNC].is && enqueue_locked(ls, m, QUEUE_SOFT)) {
                 m->soft_deadline_ms = clock_mono_ms() + SOFT_SYNC_MS;
-                cond_signal(&ls->sync_wake);
+                wake = true;
         }
         sync_unlock(ls);
+        if (wake)                                       /* without the lock, which is the first thing that the other one wants */
+                cond_signal(&ls->sync_wake);
 }
 
 void logstore_want_maintenance(struct logstore *ls, struct mailbox *m)

@@ -17,6 +17,8 @@
 #include "util/log.h"
 #include "util/must.h"
 
+#define SYNC_THREADS 5                          /* a journal takes those that wait while it commits into its next commit: measured, more is not faster */
+
 static void push_conf(struct store *store, struct conf *conf)
 {
         struct store_conf *c = xcalloc(1, sizeof *c);
@@ -48,7 +50,7 @@ static int logstore_open(struct store *store, struct err *err)
 {
         struct conf *conf = store_conf(store);
         struct logstore_options options = {
-                .sync_threads = store->no_threads ? 0 : 3,
+                .sync_threads = store->no_threads ? 0 : SYNC_THREADS,
                 .sync_all = strcmp(conf_enum(conf, NULL, "store_sync"), "all") == 0,
                 .blob_threshold = conf_bytes(conf, NULL, "blob_threshold"),
                 .readonly = store->readonly,

@@ -111,23 +111,31 @@ Test(timers, wait_is_until_the_next_one_and_a_nearer_one_kicks)
 
         timer_init(&far);
         timer_init(&near);
-        cr_expect_eq(timers_wait_ms(t, now), -1);
+        cr_expect_eq(timers_wait_ms(t, now, -1), -1);
         timer_set(t, &far, now + 60000);
         cr_expect_eq(kicks, 1);
-        wait = timers_wait_ms(t, now);
+        wait = timers_wait_ms(t, now, -1);
         cr_expect(wait > 59000 && wait <= 60000 + (int)TIMER_TICK_MS, "%d", wait);
         timer_set(t, &far, now + 70000);                /* later: no kick */
         cr_expect_eq(kicks, 1);
         timer_set(t, &near, now + 500);
         cr_expect_eq(kicks, 2);
-        wait = timers_wait_ms(t, now);
+        wait = timers_wait_ms(t, now, -1);
         cr_expect(wait >= 500 - (int)TIMER_TICK_MS && wait <= 500 + (int)TIMER_TICK_MS, "%d", wait);
         advance(t, now + 600);
         cr_expect_eq(fired, 1);
         cr_expect_eq(last, &near);
         timer_cancel(t, &far);
+        cr_expect_eq(timers_wait_ms(t, now, 10000), 10000);
+        timer_set(t, &far, now + 20000);                /* it comes round before that anyway */
+        cr_expect_eq(kicks, 2);
+        timer_set(t, &near, now + 9000);
+        cr_expect_eq(kicks, 3);
+        wait = timers_wait_ms(t, now, 10000);
+        cr_expect(wait >= 9000 - (int)TIMER_TICK_MS && wait <= 9000 + (int)TIMER_TICK_MS, "%d", wait);
+        timer_cancel(t, &far);
         timer_cancel(t, &near);
-        cr_expect_eq(timers_wait_ms(t, now), -1);
+        cr_expect_eq(timers_wait_ms(t, now, -1), -1);
         timers_destroy(&t);
 }
 
