@@ -300,6 +300,7 @@ void sasl_teardown(void)
 {
         if (!sasl_library.live)
                 return;
+        sasl_forget_mechanisms();
         sasl_done();
         sasl_library.live = NULL;
         conf_unref(&sasl_library.conf);

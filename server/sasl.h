@@ -38,6 +38,9 @@ int sasl_conn_create(const struct sasl_params *params, struct store *store, stru
 void sasl_conn_destroy(struct sasl_conn **conn);
 /* Space-separated names offered now, in the arena ("PLAIN LOGIN SCRAM-SHA-256"); "" none. */
 const char *sasl_mechanisms(struct sasl_conn *conn, struct arena *arena);
+/* The same for whoever has no connection: of one that were made so. Kept for the configuration in force; with a client certificate it is
+ * asked each time. */
+const char *sasl_mechanisms_for(const struct sasl_params *params, struct store *store, struct arena *arena);
 
 enum sasl_outcome { SASL_OUT_CONTINUE, SASL_OUT_OK, SASL_OUT_FAILED };
 struct sasl_step {                              /* filled by the steps */

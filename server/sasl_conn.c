@@ -4,12 +4,14 @@
 
 #include "server/sasl_private.h"
 #include "server/userdeny.h"
+#include "util/hash.h"
 #include "util/lock.h"
 #include "util/log.h"
 #include "util/must.h"
 
 #define LAYER_BUF 65536u                        /* what we let the client send us at once under a security layer */
 #define USERID_ROOM 512
+#define LISTS_MAX 1000                          /* kinds of connections */
 
 /* The library's lists of plug-ins are walked when a connection is made and ended; its own locks cover only part of that. */
 static struct mutex making = MUTEX_INIT;
@@ -147,6 +149,86 @@ const char *sasl_mechanisms(struct sasl_conn *c, struct arena *arena)
         }
         *end = '\0';
         return out;
+}
+
+/*
+ * What the library offers follows from its configuration and what kind of connection it is, of which there are few; to ask it is a
+ * connection made and ended under `making`, for each greeting.
+ */
+static struct {
+        struct mutex lock;
+        struct conf *conf;                      /* with a reference: all below is of it */
+        struct table *lists;                    /* kind of connection → list */
+} kept = { .lock = MUTEX_INIT };
+
+static void forget_lists_locked(void)
+{
+        struct span kind;
+        void *list;
+        size_t pos = 0;
+
+        while (kept.lists && table_next(kept.lists, &pos, &kind, &list))
+                free(list);
+        table_destroy(&kept.lists);
+        conf_unref(&kept.conf);
+}
+
+void sasl_forget_mechanisms(void)
+{
+        mutex_lock(&kept.lock);
+        forget_lists_locked();
+        mutex_unlock(&kept.lock);
+}
+
+/* NULL: not known. */
+static const char *find_list(const struct conf *conf, const struct str *kind, struct arena *arena)
+{
+        const char *list = NULL;
+
+        mutex_lock(&kept.lock);
+        if (kept.conf == conf && kept.lists)
+                list = table_find(kept.lists, str_span(kind));
+        if (list)
+                list = arena_strndup(arena, list, strlen(list));
+        mutex_unlock(&kept.lock);
+        return list;
+}
+
+static void keep_list(struct conf *conf, const struct str *kind, const char *list)
+{
+        mutex_lock(&kept.lock);
+        if (kept.conf != conf || !kept.lists || table_count(kept.lists) >= LISTS_MAX) {
+                forget_lists_locked();
+                kept.conf = conf_ref(conf);
+                kept.lists = table_create();
+        }
+        free(table_set(kept.lists, str_span(kind), xstrdup(list)));
+        mutex_unlock(&kept.lock);
+}
+
+const char *sasl_mechanisms_for(const struct sasl_params *params, struct store *store, struct arena *arena)
+{
+        struct conf *conf = conf_live_get(sasl_library.live);
+        struct sasl_conn *c = NULL;
+        struct str kind = STR_INIT;
+        struct err err = ERR_INIT;
+        const char *list = NULL;
+
+        str_printf(&kind, "%s %s %d%d %d %u %u %d%d%d %s", params->service, params->ident ? params->ident : "-", params->local != NULL,
+                   params->peer != NULL, params->tls, params->tls_bits, params->external_ssf, params->plaintext_ok,
+                   params->no_password_check, params->success_data,
+                   params->channel_binding && params->channel_binding->len && params->channel_binding_type ? params->channel_binding_type : "-");
+        if (!params->tls_peer)
+                list = find_list(conf, &kind, arena);
+        if (!list && sasl_conn_create(params, store, &c, &err) == 0) {
+                list = sasl_mechanisms(c, arena);
+                if (!params->tls_peer && c->conf == conf)
+                        keep_list(conf, &kind, list);
+                sasl_conn_destroy(&c);
+        }
+        str_deinit(&kind);
+        conf_unref(&conf);
+        return list ? list : "";
 }
 
 static bool mech_offered(struct sasl_conn *c, const char *mech)

@@ -43,4 +43,6 @@ bool sasl_realm_ok(const struct conf *conf, const char *ident, const char *user)
 /* Canonical form into buf; 0 or -1 with err. */
 int sasl_canonical(struct sasl_conn *c, struct span given, char *buf, size_t size, struct err *err);
 
+void sasl_forget_mechanisms(void);               /* at the end: what sasl_mechanisms_for() keeps */
+
 #endif

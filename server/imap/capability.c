@@ -156,14 +156,9 @@ bool imap_suppressed(struct imap *imap, const char *capability)
 
 static void append_mechanisms(struct imap *imap, const char *without, struct str *out)
 {
-        struct sasl_conn *conn = NULL;
-        struct err err = ERR_INIT;
-        const char *mechanisms;
+        const char *mechanisms = imap_mechanisms(imap);
         char name[64];
 
-        if (imap_sasl_create(imap, &conn, &err) < 0)
-                return;
-        mechanisms = sasl_mechanisms(conn, &imap->s->arena);
         while (*mechanisms) {
                 size_t n = strcspn(mechanisms, " ");
 
@@ -171,7 +166,6 @@ static void append_mechanisms(struct imap *imap, const char *without, struct str
                         str_printf(out, " %s", name);
                 mechanisms += n + (mechanisms[n] == ' ');
         }
-        sasl_conn_destroy(&conn);
 }
 
 void imap_capabilities(struct imap *imap, struct str *out)

@@ -98,7 +98,7 @@ void imap_leave_authenticated(struct imap *imap);
 bool imap_plaintext_ok(struct imap *imap);      /* LOGIN and PLAIN may be used on this connection */
 /* tls_required, and there is no TLS yet: the reply was sent. */
 bool imap_login_needs_tls(struct imap *imap);
-int imap_sasl_create(struct imap *imap, struct sasl_conn **conn_r, struct err *err);
+const char *imap_mechanisms(struct imap *imap); /* as sasl_mechanisms() has them, in the command's arena */
 
 /* One attempt to log in. In the command's arena, as cmd.state. */
 struct imap_auth {

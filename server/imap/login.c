@@ -50,35 +50,55 @@ static const char *sasl_address(const char *address, char buf[80])
         return buf;
 }
 
-int imap_sasl_create(struct imap *imap, struct sasl_conn **conn_r, struct err *err)
+struct connection {                             /* what cyrus-sasl is told of ours, and where that is */
+        struct sasl_params params;
+        char local[80], peer[80];
+        struct str binding;
+};
+
+static void describe(struct imap *imap, struct connection *c)
 {
         const struct service_params *service = service_params(imap->s->service);
         struct stream *stream = imap->s->stream;
-        struct sasl_params params = { .service = "imap", .ident = service->name };
-        char local[80], peer[80];
-        struct str binding = STR_INIT;
+
+        str_init(&c->binding);
+        c->params = (struct sasl_params){
+                .service = "imap", .ident = service->name, .local = sasl_address(imap->s->local, c->local),
+                .peer = sasl_address(imap->s->peer, c->peer), .tls = stream_is_tls(stream), .tls_bits = stream_tls_bits(stream),
+                .tls_peer = stream_tls_peer(stream), .external_ssf = service->external_ssf,
+                .no_password_check = service->no_password_check, .plaintext_ok = imap_plaintext_ok(imap),
+        };
+        if (!c->params.tls)
+                return;
+        c->params.channel_binding_type = "tls-exporter";
+        if (!stream_channel_binding(stream, "tls-exporter", &c->binding)) {
+                c->params.channel_binding_type = "tls-unique";
+                stream_channel_binding(stream, "tls-unique", &c->binding);
+        }
+        if (c->binding.len)
+                c->params.channel_binding = &c->binding;
+}
+
+static int sasl_create(struct imap *imap, struct sasl_conn **conn_r, struct err *err)
+{
+        struct connection c;
         int rc;
 
-        params.local = sasl_address(imap->s->local, local);
-        params.peer = sasl_address(imap->s->peer, peer);
-        params.tls = stream_is_tls(stream);
-        params.tls_bits = stream_tls_bits(stream);
-        params.tls_peer = stream_tls_peer(stream);
-        params.external_ssf = service->external_ssf;
-        params.no_password_check = service->no_password_check;
-        params.plaintext_ok = imap_plaintext_ok(imap);
-        if (params.tls) {
-                params.channel_binding_type = "tls-exporter";
-                if (!stream_channel_binding(stream, "tls-exporter", &binding)) {
-                        params.channel_binding_type = "tls-unique";
-                        stream_channel_binding(stream, "tls-unique", &binding);
-                }
-                if (binding.len)
-                        params.channel_binding = &binding;
-        }
-        rc = sasl_conn_create(&params, imap->store, conn_r, err);
-        str_deinit(&binding);
+        describe(imap, &c);
+        rc = sasl_conn_create(&c.params, imap->store, conn_r, err);
+        str_deinit(&c.binding);
         return rc;
+}
+
+const char *imap_mechanisms(struct imap *imap)
+{
+        struct connection c;
+        const char *list;
+
+        describe(imap, &c);
+        list = sasl_mechanisms_for(&c.params, imap->store, &imap->s->arena);
+        str_deinit(&c.binding);
+        return list;
 }
 
 /* ---- steps ---- */
@@ -108,7 +128,7 @@ struct imap_auth *imap_auth_begin(struct imap *imap)
         struct imap_auth *auth = ARENA_NEW(&imap->s->arena, struct imap_auth);
         struct err err = ERR_INIT;
 
-        if (imap_sasl_create(imap, &imap->sasl, &err) < 0) {
+        if (sasl_create(imap, &imap->sasl, &err) < 0) {
                 imap_fail(imap, &err);
                 return NULL;
         }

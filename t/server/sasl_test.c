@@ -114,6 +114,45 @@ static bool offers(struct sasl_conn *conn, const char *mech)
         return strstr(padded, wanted) != NULL;
 }
 
+static void expect_same_list(bool plaintext_ok, const struct str *binding)
+{
+        struct sasl_params params = { .service = "imap", .ident = "imap", .plaintext_ok = plaintext_ok, .tls = binding != NULL,
+                                      .tls_bits = binding ? 256 : 0, .channel_binding = binding,
+                                      .channel_binding_type = binding ? "tls-exporter" : NULL };
+        struct sasl_conn *conn = connect_with(plaintext_ok, binding);
+        struct arena arena = ARENA_INIT;
+
+        for (int i = 0; i < 2; i++)                     /* asked, and known */
+                cr_expect_str_eq(sasl_mechanisms_for(&params, NULL, &arena), sasl_mechanisms(conn, &arena));
+        arena_deinit(&arena);
+        sasl_conn_destroy(&conn);
+}
+
+Test(sasl, mechanisms_are_known_without_a_connection_until_the_configuration_changes)
+{
+        struct str binding = STR_INIT;
+        char text[400];
+
+        start("");
+        str_append_str(&binding, "octets");
+        for (int i = 0; i < 2; i++) {
+                expect_same_list(false, NULL);
+                expect_same_list(true, NULL);
+                expect_same_list(true, &binding);
+                snprintf(text, sizeof text, "configdirectory: %s\npartition-default: %s\nsasl_mech_list: PLAIN\n", dir, dir);
+                conf_live_set(live, conf_text(text));
+        }
+        {
+                struct sasl_params params = { .service = "imap", .ident = "imap", .plaintext_ok = true };
+                struct arena arena = ARENA_INIT;
+
+                cr_expect_str_eq(sasl_mechanisms_for(&params, NULL, &arena), "PLAIN");
+                arena_deinit(&arena);
+        }
+        str_deinit(&binding);
+        stop();
+}
+
 Test(sasl, mechanisms_fit_the_connection)
 {
         struct sasl_conn *clear, *open;
