@@ -618,7 +618,7 @@ static void tell_changes(const struct metadata_target *t, const struct metadata 
         for (uint32_t i = 0; i < n; i++)
                 change_publish(t->store, &(struct change){ .kind = CHANGE_ANNOTATION, .name = t->entry ? t->entry->name : "",
                                                            .uniqueid = t->entry ? t->entry->uniqueid : "", .other = set[i].name,
-                                                           .user = is_private(set[i].name) ? t->userid : NULL });
+                                                           .user = is_private(set[i].name) ? t->userid : NULL, .after = t->entry });
 }
 
 int metadata_set(const struct metadata_target *t, const struct metadata *set, uint32_t n, struct err *err)

@@ -27,6 +27,21 @@ void change_unsubscribe(struct store *store, struct change_subscriber *s)
         mutex_unlock(&feed->lock);
 }
 
+void change_want_entries(struct store *store, bool wanted)
+{
+        struct logstore *ls = store_logstore(store);
+
+        if (ls)
+                atomic_fetch_add(&logstore_feed(ls)->entries_wanted, wanted ? 1 : -1);
+}
+
+bool change_entries_wanted(struct store *store)
+{
+        struct logstore *ls = store_logstore(store);
+
+        return ls && atomic_load_explicit(&logstore_feed(ls)->entries_wanted, memory_order_relaxed) > 0;
+}
+
 void change_publish(struct store *store, const struct change *change)
 {
         struct logstore *ls = store_logstore(store);

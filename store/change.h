@@ -26,7 +26,8 @@ struct change {
         const char *user;                       /* CHANGE_ANNOTATION: whose private one it is; NULL: everybody's. Its entry is `other`. */
         uint64_t modseq;
         unsigned what;                          /* CHANGE_MAILBOX: CHANGE_ARRIVED …, 0: something else (its partition, its name) */
-        /* CHANGE_NAME: borrowed for the call, NULL: there was, there is none. */
+        /* CHANGE_NAME: borrowed for the call, NULL: there was, there is none. CHANGE_MAILBOX, CHANGE_ANNOTATION of a mailbox: `after` is its entry where
+         * somebody wants it, NULL: not known. */
         const struct mbentry *before, *after;
         bool moved;                             /* CHANGE_NAME, gone: the change with this name as `other` tells where to */
         bool follows;                           /* CHANGE_NAME, renamed or moved: because a name above it was */
@@ -39,6 +40,9 @@ struct change_subscriber {
 };
 void change_subscribe(struct store *store, struct change_subscriber *s) EXCLUDES(change_class);
 void change_unsubscribe(struct store *store, struct change_subscriber *s) EXCLUDES(change_class);
+/* Entries of mailboxes that change are wanted, or not any more: counted. What looks them up for each commit else need not. */
+void change_want_entries(struct store *store, bool wanted);
+bool change_entries_wanted(struct store *store);
 void change_publish(struct store *store, const struct change *change) EXCLUDES(change_class);
 
 #endif

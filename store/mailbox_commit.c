@@ -173,7 +173,7 @@ void mailbox_notify(struct mailbox *m)
         for (struct mailbox_watch *w = m->watches; w; w = w->next)
                 w->fn(w);
         mutex_unlock(&m->watch_lock);
-        change_publish(m->store, &change);
+        store_mailbox_changed(m->store, &change);
 }
 
 static void count_commit(struct logstore_counts *counts, const struct commit *c)

@@ -612,6 +612,7 @@ struct change_subscriber;
 struct change_feed {
         struct mutex lock;                      /* change_class */
         struct change_subscriber *first;
+        atomic_int entries_wanted;
 };
 struct change_feed *logstore_feed(struct logstore *ls);
 /* Is it time for a checkpoint, a new segment, compaction? From housekeeping. */

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "store/annot_user.h"
+#include "store/change.h"
 #include "store/duplicate_private.h"
 #include "store/mboxlist_private.h"
 #include "store/quota_private.h"
@@ -319,6 +320,15 @@ const char *store_mailbox_partition_dir(struct store *store, const char *uniquei
 
         mbentry_unref(&e);
         return dir;
+}
+
+void store_mailbox_changed(struct store *store, struct change *change)
+{
+        const struct mbentry *e = store->ml && change_entries_wanted(store) ? mboxlist_find_uniqueid(store->ml, change->uniqueid) : NULL;
+
+        change->after = e;
+        change_publish(store, change);
+        mbentry_unref(&e);
 }
 
 char *store_mailbox_name(struct store *store, const char *uniqueid)

@@ -29,6 +29,7 @@ struct sort_cache;
 struct mailbox;
 struct annot_users;
 struct quotas;
+struct change;
 
 struct store_options {
         struct conf *conf;                      /* a reference is taken */
@@ -65,6 +66,8 @@ const char *store_partition_dir(struct store *store, const char *partition);
 const char *store_partition_name(struct store *store, const char *partition);
 /* The directory of the partition where this mailbox is, by the list of mailboxes, now; NULL: it lists none that has such a partition. */
 const char *store_mailbox_partition_dir(struct store *store, const char *uniqueid);
+/* Publish this change of a mailbox (change.h), with its entry where somebody wants it. Not under any lock. */
+void store_mailbox_changed(struct store *store, struct change *change);
 /* What it is called there, now; NULL: it has none such. For free(). */
 char *store_mailbox_name(struct store *store, const char *uniqueid);
 enum expunge_mode { EXPUNGE_DELAYED, EXPUNGE_SEMIDELAYED, EXPUNGE_IMMEDIATE };

@@ -99,6 +99,13 @@ static struct notify_watch *watch(struct imap *imap, const struct notify *n)
         bool all = false;
         struct arena arena = ARENA_INIT;
         struct notify_watch *w;
+        struct notify_identity whose = {
+                .who = { .userid = imap->userid, .groups = (const char *const *)imap->groups, .is_admin = imap->is_admin,
+                         .owner_rights = imap->owner_rights },
+                .deleted_prefix = conf_str(imap->conf, NULL, "deletedprefix"),
+                .hides_users = conf_switch(imap->conf, NULL, "disable_user_namespace"),
+                .hides_shared = conf_switch(imap->conf, NULL, "disable_shared_namespace"),
+        };
 
         for (unsigned i = 0; i < n->groups_n; i++)
                 if (n->groups[i].events & NOTIFY_SERVER && owners_n == 1)
@@ -123,7 +130,7 @@ static struct notify_watch *watch(struct imap *imap, const struct notify *n)
                                 owners[owners_n++] = owner;
                 }
         }
-        w = events ? notify_watch_create(imap->store, imap->s->id, all ? NULL : owners, owners_n, events) : NULL;
+        w = events ? notify_watch_create(imap->store, imap->s->id, &whose, all ? NULL : owners, owners_n, events) : NULL;
         arena_deinit(&arena);
         return w;
 }

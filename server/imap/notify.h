@@ -3,8 +3,8 @@
  *
  * The selected mailbox is watched as in IDLE. For everything else there is one subscriber of the store's change feed for all sessions
  * (notify_feed.c): it finds the watching sessions by the user whose mailbox it is, puts the change into their queues – a mailbox once,
- * however often it changes – and wakes them. What is in a queue is looked at by the session itself: rights, names, what was asked for.
- * A queue that is full switches the session's notifications off, and says so (NOTIFICATIONOVERFLOW).
+ * however often it changes – and wakes them. What is in a queue is looked at by the session itself: rights, names, what was asked for; what it
+ * may not hear of does not get there. A queue that is full switches the session's notifications off, and says so (NOTIFICATIONOVERFLOW).
  */
 #ifndef SERVER_IMAP_NOTIFY_H
 #define SERVER_IMAP_NOTIFY_H
@@ -50,12 +50,20 @@ struct notify_event {
 void notify_event_deinit(struct notify_event *e);
 
 struct notify_watch;
+/* Who watches: by it the feed leaves out what he may not hear of, so that it takes no place in his queue. */
+struct notify_identity {
+        struct acl_identity who;                /* but for is_owner */
+        const char *deleted_prefix;             /* NULL: there are no deleted mailboxes */
+        bool hides_users, hides_shared;         /* disable_user_namespace, disable_shared_namespace */
+};
 /*
  * Watch for a session from now on.
+ *   whose   copied; NULL: whoever may hear of everything (tests)
  *   owners  whose mailboxes: user ids, "" for shared ones; NULL: everybody's
  *   events  NOTIFY_…
  */
-struct notify_watch *notify_watch_create(struct store *store, struct session_id id, const char *const *owners, unsigned n, unsigned events);
+struct notify_watch *notify_watch_create(struct store *store, struct session_id id, const struct notify_identity *whose,
+                                         const char *const *owners, unsigned n, unsigned events);
 void notify_watch_destroy(struct notify_watch **w);     /* when it returns no wake will come from it */
 /* Take the next event: false when there is none. *overflow_r: some were lost. */
 bool notify_watch_take(struct notify_watch *w, struct notify_event *e, bool *overflow_r);

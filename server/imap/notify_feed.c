@@ -22,6 +22,9 @@ struct interest {                               /* a watch in the list of one ke
 struct notify_watch {
         struct session_id id;                   /* immutable, as what follows */
         struct store *store;
+        struct arena arena;                     /* of whose */
+        struct notify_identity *whose;          /* NULL: no matter */
+        bool wants_entries;
         unsigned events;
         char **keys;
         unsigned keys_n;
@@ -64,6 +67,42 @@ void notify_event_deinit(struct notify_event *e)
 }
 
 /* ---- publishing ---- */
+
+static uint32_t rights_on(const struct notify_identity *whose, const struct mbentry *e)
+{
+        struct acl_identity who = whose->who;
+        bool own = mailname_owned_by(e->name, who.userid);
+
+        if (e->type != MBTYPE_NORMAL && e->type != MBTYPE_REMOTE && e->type != MBTYPE_MOVING)
+                return 0;
+        if (!mailname_in_domain_of(e->name, who.userid) && (!who.is_admin || mailname_userid_has_domain(who.userid)))
+                return 0;
+        if (!who.is_admin && ((whose->deleted_prefix && mailname_is_deleted(e->name, whose->deleted_prefix)) ||
+                              (!own && (mailname_is_user(e->name) ? whose->hides_users : whose->hides_shared))))
+                return 0;
+        who.is_owner = own;
+        return acl_rights(e->acl, &who);
+}
+
+/* As the session would decide; what is not known here is left to it. */
+static bool may_hear(const struct notify_watch *w, const struct change *c)
+{
+        if (!w->whose)
+                return true;
+        switch (c->kind) {
+        case CHANGE_MAILBOX:
+                return !c->after || (rights_on(w->whose, c->after) & NOTIFY_RIGHTS) == NOTIFY_RIGHTS;
+        case CHANGE_NAME:
+                return (c->before && rights_on(w->whose, c->before) & ACL_LOOKUP) || (c->after && rights_on(w->whose, c->after) & ACL_LOOKUP);
+        case CHANGE_SUBSCRIPTION:
+                return strcmp(c->name, w->whose->who.userid) == 0;
+        case CHANGE_ANNOTATION:
+                return (!c->user || strcmp(c->user, w->whose->who.userid) == 0) &&
+                       (!c->after || (rights_on(w->whose, c->after) & NOTIFY_RIGHTS) == NOTIFY_RIGHTS);
+        default:
+                return false;
+        }
+}
 
 static bool is_wanted(const struct notify_watch *w, const struct change *c)
 {
@@ -133,7 +172,7 @@ static void tell_locked(struct span key, const struct change *c)
         struct interest *i = feed.by_key ? table_find(feed.by_key, key) : NULL;
 
         for (; i; i = i->next)
-                if (is_wanted(i->watch, c) && enqueue_locked(i->watch, c))
+                if (is_wanted(i->watch, c) && may_hear(i->watch, c) && enqueue_locked(i->watch, c))
                         session_wake(i->watch->id, WAKE_NEWS);
 }
 
@@ -202,7 +241,38 @@ static void subscribe(struct store *store)
                 change_subscribe(store, &feed.subscriber);
 }
 
-struct notify_watch *notify_watch_create(struct store *store, struct session_id id, const char *const *owners, unsigned n, unsigned events)
+static struct notify_identity *copy_identity(const struct notify_identity *from, struct arena *arena)
+{
+        struct notify_identity *to = ARENA_NEW(arena, struct notify_identity);
+        unsigned n = 0;
+
+        *to = *from;
+        to->who.userid = arena_strdup(arena, from->who.userid);
+        to->deleted_prefix = from->deleted_prefix ? arena_strdup(arena, from->deleted_prefix) : NULL;
+        if (from->who.groups) {
+                const char **groups;
+
+                while (from->who.groups[n])
+                        n++;
+                groups = ARENA_ARRAY(arena, const char *, n + 1);
+                for (unsigned i = 0; i < n; i++)
+                        groups[i] = arena_strdup(arena, from->who.groups[i]);
+                to->who.groups = groups;
+        }
+        return to;
+}
+
+/* Not if all that is watched is one's own. */
+static bool wants_entries(const struct notify_watch *w)
+{
+        for (unsigned i = 0; w->whose && i < w->keys_n; i++)
+                if (strcmp(w->keys[i], w->whose->who.userid) != 0)
+                        return true;
+        return false;
+}
+
+struct notify_watch *notify_watch_create(struct store *store, struct session_id id, const struct notify_identity *whose,
+                                         const char *const *owners, unsigned n, unsigned events)
 {
         struct notify_watch *w = xcalloc(1, sizeof *w);
 
@@ -213,6 +283,10 @@ struct notify_watch *notify_watch_create(struct store *store, struct session_id 
         w->keys = xcalloc(w->keys_n + 1, sizeof *w->keys);
         for (unsigned i = 0; i < w->keys_n; i++)
                 w->keys[i] = xstrdup(owners ? owners[i] : "*");
+        w->whose = whose ? copy_identity(whose, &w->arena) : NULL;
+        w->wants_entries = wants_entries(w);
+        if (w->wants_entries)
+                change_want_entries(store, true);
         feed_lock();
         for (unsigned i = 0; i < w->keys_n; i++)
                 add_key_locked(w, w->keys[i]);
@@ -237,6 +311,9 @@ void notify_watch_destroy(struct notify_watch **wp)
         for (unsigned i = 0; i < w->keys_n; i++)
                 free(w->keys[i]);
         free(w->keys);
+        if (w->wants_entries)
+                change_want_entries(w->store, false);
+        arena_deinit(&w->arena);
         free(w->queue);
         free(w);
 }

@@ -62,7 +62,7 @@ static void *watcher(void *arg)
 
         for (unsigned i = 0; !atomic_load(&stop); i++) {
                 struct session_id nobody = { 0, 1 };
-                struct notify_watch *w = notify_watch_create(store, nobody, joe_only ? owners : NULL, joe_only ? 2 : 0,
+                struct notify_watch *w = notify_watch_create(store, nobody, NULL, joe_only ? owners : NULL, joe_only ? 2 : 0,
                                                              NOTIFY_MESSAGES | NOTIFY_NAME | NOTIFY_SUBSCRIPTION);
 
                 for (unsigned k = 0; k < i % 20; k++) {
@@ -86,7 +86,7 @@ int main(void)
 
         scratch_make();
         store = scratch_open(NULL);
-        steady = notify_watch_create(store, (struct session_id){ 0, 1 }, owners, 1, NOTIFY_MESSAGES);
+        steady = notify_watch_create(store, (struct session_id){ 0, 1 }, NULL, owners, 1, NOTIFY_MESSAGES);
         for (unsigned i = 0; i < WATCHERS; i++)
                 must(pthread_create(&watchers[i], NULL, watcher, (void *)(uintptr_t)i) == 0);
         for (unsigned i = 0; i < PUBLISHERS; i++)

@@ -50,6 +50,8 @@ const char *store_mailbox_partition_dir(struct store *store, const char *uniquei
         return store->moved_to[0] ? store->moved_to : NULL;
 }
 
+void store_mailbox_changed(struct store *store, struct change *change) { change_publish(store, change); }
+
 char *store_mailbox_name(struct store *store, const char *uniqueid)
 {
         (void)store;
