@@ -36,7 +36,7 @@ for (split /\n/, $help) {
     $next{$first} = 1;
 }
 is(list(offered('')), list(keys %next), 'commands: those of --help');
-is(list(offered('mailbox', '')), list(qw(list info create delete rename specialuse)), 'second words');
+is(list(offered('mailbox', '')), list(qw(list info create delete rename move specialuse)), 'second words');
 is(list(offered('mailbox', 're')), 'rename', '... that begin so');
 is(list(offered('me')), 'metadata metrics', 'first words that begin so');
 my (undef, $create) = run_cmd(["$bin/cyrctl", 'mailbox', 'create', '--help']);
@@ -49,7 +49,7 @@ is(list(offered('-C', '')), ':files', 'files of a global option');
 is(list(offered('--so')), '--socket', 'global options');
 is(list(offered('-C', $conf, 'sessions', 'kick', '')), '', 'sessions: none, and not our own');
 is(list(offered('-C', $conf, 'mailbox', 'info', 'user/alice/L')), list('user/alice/Lists', 'user/alice/Lists/a b', 'user/alice/Lists/blank'), 'mailboxes');
-is(list(offered('-C', $conf, 'mailbox', 'create', '-p', '')), 'default', 'partitions');
+is(list(offered('-C', $conf, 'mailbox', 'create', '-p', '')), "default second", 'partitions');
 is(list(offered('-C', $conf, 'mailbox', 'create', '-p', 'default', 'user/alice/D')), 'user/alice/Drafts', 'an option and its value are no arguments');
 is(list(offered('-C', $conf, 'acl', 'set', 'user/alice', 'a')), list(qw(alice anonymous anyone)), 'identifiers');
 is(list(offered('-C', $conf, 'user', 'info', '')), 'alice', 'users');
