@@ -158,14 +158,17 @@ def append_annotated(world, box, who, right):
 
 
 def create(world, box, who):
-    """A name that is taken by a mailbox he may not see is the one thing that cannot be hidden from who may create beside it."""
+    """A name that is taken by a mailbox he may not see is the one thing that cannot be hidden from who may create beside it: he hears what
+    he would without the right."""
     if box.deleted and who.admin:
         return 'EXISTS' if box.exists else 'CANNOT'
     if 'l' in rights(box, who):
         return 'EXISTS'
     if not world.may_create(box, who):
         return 'NOPERM'
-    return 'EXISTS' if box.exists else 'OK'
+    if box.exists:
+        return 'EXISTS' if who.admin or box.owner == who.userid else 'NOPERM'
+    return 'OK'
 
 
 def delete(world, box, who):
