@@ -461,6 +461,9 @@ static int list_out(struct compaction *c, uint64_t before_id, struct err *err)
         struct manifest former;
         int at, rc;
 
+        /* Of what is purged nothing was copied, not even that it was expunged: the record that says so has to be on disk, or it would be back. */
+        if (mailbox_sync_wait(m, err) < 0)
+                return -1;
         mailbox_lock(m);
         rc = mailbox_writable_locked(m, err);           /* what was copied may have been rolled back meanwhile */
         mailbox_unlock(m);

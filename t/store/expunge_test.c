@@ -548,6 +548,53 @@ Test(expunge, room_for_keywords_comes_back)
         mailbox_unref(&m);
 }
 
+static struct mailbox *compacting;
+static unsigned syncs;
+static bool behind;
+
+/* While the checkpoint that compaction begins with writes the index, having synced the log, more is purged. */
+static int purge_meanwhile(const char *call)
+{
+        struct err err = ERR_INIT;
+
+        if (strcmp(call, "fdatasync") == 0 && ++syncs == 2) {
+                fs_fault = NULL;
+                cr_assert_eq(mailbox_purge_expunged(compacting, INT64_MAX, NULL, &err), 0, "%s", err.text);
+                cr_assert_lt(compacting->durable_mark, compacting->end_mark, "the purge is not waited for");
+                fs_fault = purge_meanwhile;
+        }
+        if (strcmp(call, "rename") == 0)
+                behind = behind || compacting->durable_mark < compacting->end_mark;
+        return 0;
+}
+
+/* What compaction leaves out is gone for good only when the record that says so is on disk: before its manifest is. */
+Test(expunge, what_is_purged_stays_so_when_its_segment_is_compacted)
+{
+        struct mailbox *m = fake_create(&st, ID);
+        struct err err = ERR_INIT;
+
+        for (int i = 0; i < 20; i++)
+                append(m, 60000, 'a', i < 15 ? MSG_DELETED : 0, NULL);
+        expunge(m);
+        cr_assert_eq(mailbox_purge_expunged(m, INT64_MAX, NULL, &err), 0, "%s", err.text);
+        set_flags(m, "16:18", FLAGS_ADD, MSG_DELETED, NULL);
+        expunge(m);
+        mailbox_maintain_begin(m);
+        cr_assert_eq(mailbox_roll(m, &err), 0, "%s", err.text);
+        cr_assert_eq(mailbox_begin_next(m, &err), 0, "%s", err.text);
+        mailbox_maintain_end(m);
+        append(m, 100, 'b', 0, NULL);
+        compacting = m;
+        fs_fault = purge_meanwhile;
+        cr_assert_eq(mailbox_compact(m, &err), 0, "%s", err.text);
+        fs_fault = NULL;
+        cr_expect_gt(syncs, 4u);
+        cr_expect(!behind);
+        check_clean();
+        mailbox_unref(&m);
+}
+
 /* A long life with few keywords, often forgotten: whatever is read back – index, log, compacted log – messages have theirs. */
 Test(expunge, keywords_stay_with_their_messages_over_forgetting_and_compaction)
 {

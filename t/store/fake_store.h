@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "store/change.h"
 #include "store/logstore.h"
 #include "store/mailbox.h"
 #include "store/store.h"
