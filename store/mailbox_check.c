@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "store/mailbox_private.h"
@@ -209,8 +210,6 @@ static int compare_entries(const void *a, const void *b)
 {
         const struct manifest_entry *x = a, *y = b;
 
-        if ((x->kind == MLOG_COMPACTED) != (y->kind == MLOG_COMPACTED))
-                return x->kind == MLOG_COMPACTED ? -1 : 1;
         return x->id < y->id ? -1 : x->id > y->id;
 }
 
@@ -252,23 +251,30 @@ static int entry_of_file(struct mailbox *m, uint64_t id, struct manifest_entry *
 }
 
 /*
- * What compaction wrote ends with lower sequence numbers than an older segment, when that was written to since. It has to stand first: what
- * changes a message counts only behind the message. (Nothing was written since? Then it may stand where it is.)
+ * In the order in which they were listed. What compaction wrote ends with lower sequence numbers than an older segment, when that was written to
+ * since: it stood just before that one. There it counts after what was compacted earlier, whose messages it may purge, and before what
+ * changes the messages that it has. (Nothing was written since? Then it may stand where its number is.)
  */
-static void find_compacted(struct manifest *man)
+static void put_in_order(struct manifest *man)
 {
-        uint64_t highest = 0;
+        struct manifest_entry *e = man->entries;
 
-        qsort(man->entries, man->n, sizeof *man->entries, compare_entries);
+        qsort(e, man->n, sizeof *e, compare_entries);
         for (uint32_t i = 0; i < man->n; i++) {
-                if (man->entries[i].kind == MLOG_MAIN && man->entries[i].seq && man->entries[i].seq < highest)
-                        man->entries[i].kind = MLOG_COMPACTED;
-                else if (man->entries[i].seq > highest)
-                        highest = man->entries[i].seq;
+                struct manifest_entry moved = e[i];
+                uint32_t at = 0;
+
+                while (at < i && !(e[at].kind == MLOG_MAIN && e[at].seq > moved.seq))
+                        at++;
+                if (moved.kind != MLOG_MAIN || !moved.seq || at == i)
+                        continue;
+                moved.kind = MLOG_COMPACTED;
+                memmove(e + at + 1, e + at, (i - at) * sizeof *e);
+                e[at] = moved;
         }
         for (uint32_t i = 0; i < man->n; i++)
-                if (man->entries[i].kind != MLOG_COMPACTED)
-                        man->entries[i].seq = 0;
+                if (e[i].kind != MLOG_COMPACTED)
+                        e[i].seq = 0;
 }
 
 /*
@@ -298,8 +304,7 @@ static int rebuild_manifest(struct mailbox *m, struct err *err)
                         man.next_id = id + 1;
         }
         closedir(d);
-        find_compacted(&man);
-        qsort(man.entries, man.n, sizeof *man.entries, compare_entries);
+        put_in_order(&man);
         for (uint32_t i = 0; i < man.n; i++)
                 if (man.entries[i].kind == MLOG_MAIN)
                         last_main = (int)i;

@@ -476,6 +476,40 @@ Test(damage, what_is_written_after_a_compaction_counts_when_the_manifest_is_rebu
         free(body);
 }
 
+/* … nor when an earlier compaction's messages were expunged and purged by what a later one wrote. */
+Test(damage, what_was_compacted_twice_is_in_order_when_the_manifest_is_rebuilt)
+{
+        struct mailbox *m = fake_create(&st, ID);
+        struct err err = ERR_INIT;
+        char *body = malloc(40000), path[200];
+
+        memset(body, 'c', 40000);
+        for (int round = 0; round < 2; round++) {
+                for (int i = 0; i < 40; i++)
+                        cr_assert(fake_append(&st, m, body, 40000, 0, NULL, &err) > 0);
+                store(m, round ? 41 : 1, round ? 75 : 30, MSG_DELETED);
+                if (round)
+                        store(m, 31, 33, MSG_DELETED);          /* in what the first one wrote, which stays */
+                expunge_deleted(m);
+                cr_assert_eq(mailbox_purge_expunged(m, INT64_MAX, NULL, &err), 0, "%s", err.text);
+                cr_assert_eq(mailbox_compact(m, &err), 0, "%s", err.text);
+        }
+        store(m, 76, 77, MSG_ANSWERED);
+        cr_assert_eq(messages(m), 12);
+        mailbox_unref(&m);
+        logstore_destroy(&st.ls);
+        for (int i = 0; i < 2; i++) {
+                snprintf(path, sizeof path, "%s/d/d/%s/manifest%s", st.dir, ID, i ? ".copy" : "");
+                cr_assert_eq(unlink(path), 0);
+        }
+        fake_store_start(&st, 0);
+        cr_assert_eq(mailbox_reconstruct(&st, &(struct mailbox_ident){ ID, st.dir, "x", 1 }, &err), 0, "%s", err.text);
+        m = fake_open(&st, ID);
+        cr_expect_eq(messages(m), 12, "%u", messages(m));
+        mailbox_unref(&m);
+        free(body);
+}
+
 /* A torn tail behind all that counts: the log goes on in a new segment, while the index on the disk points at the end of the former one, and
  * nothing in memory is newer than it. Compaction must not take that segment away from under it. */
 Test(damage, compaction_after_a_torn_tail_takes_the_index_along)
