@@ -224,7 +224,7 @@ static int place_in(struct mailbox *m, const struct blob_places *places, const c
                         rc = -1;
                 if (fs_take_sync_failure() && rc < 0)
                         store_partition_fail(m->store, places->partition_dir, err);
-                if (rc == 1 && places->also && place_also(m, places, path, name.data, err) < 0)
+                if (rc == 1 && places->also && place_also(m, places, to.data, name.data, err) < 0)
                         rc = -1;
                 if (rc == 1)
                         *number_r = number;

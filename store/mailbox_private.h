@@ -224,7 +224,7 @@ struct mailbox {
         struct table *blobs;                    /* file name → struct blob_file: those read since load */
         struct table *blob_pins;                /* file name → count: linked, record not yet written */
         struct relocation *relocation;          /* it is being copied to another partition: blobs are placed there too, and none are removed */
-        unsigned placing_here;                  /* calls of blob_place() that began before that */
+        unsigned placing[2], relocations;       /* calls of blob_place() under way, by how many relocations had begun before them */
         struct cond placed;
         struct segment *mirror;                 /* … the copy of `active`: every batch is written to both, and synced in both */
         bool mirror_counts;                     /* its failing is the mailbox's; else there is no copy then */
@@ -585,6 +585,7 @@ void relocation_failed_locked(struct mailbox *m, const struct err *err) REQUIRES
 struct blob_places {
         const char *partition_dir, *dir;        /* as long as the mailbox */
         const char *also;                       /* NULL: nowhere else */
+        unsigned relocations;
 };
 void relocation_placing(struct mailbox *m, struct blob_places *places_r) EXCLUDES(mailbox_class);
 void relocation_placed(struct mailbox *m, const struct blob_places *places) EXCLUDES(mailbox_class);

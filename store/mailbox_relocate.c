@@ -19,6 +19,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -276,7 +277,8 @@ int relocation_begin(struct mailbox *m, const char *partition_dir, struct reloca
         }
         mailbox_lock(m);
         m->relocation = r;
-        while (m->placing_here)                         /* whoever began before that finds no other directory: his blob is copied with the rest */
+        /* Whoever began before that does not know of this directory: his blob is copied with the rest. */
+        for (unsigned before = m->relocations++ % 2; m->placing[before];)
                 cond_wait(&m->placed, &m->lock);
         mailbox_unlock(m);
         return 0;
@@ -294,15 +296,15 @@ int relocation_copy(struct relocation *r, bool (*stopped)(void *ctx), void *ctx,
 void relocation_placing(struct mailbox *m, struct blob_places *places_r)
 {
         mailbox_lock(m);
-        *places_r = (struct blob_places){ m->partition_dir, m->dir, m->relocation ? m->relocation->dir : NULL };
-        m->placing_here += !places_r->also;
+        *places_r = (struct blob_places){ m->partition_dir, m->dir, m->relocation ? m->relocation->dir : NULL, m->relocations };
+        m->placing[m->relocations % 2]++;
         mailbox_unlock(m);
 }
 
 void relocation_placed(struct mailbox *m, const struct blob_places *places)
 {
         mailbox_lock(m);
-        if (!places->also && --m->placing_here == 0)
+        if (--m->placing[places->relocations % 2] == 0)
                 cond_broadcast(&m->placed);
         mailbox_unlock(m);
 }
@@ -319,7 +321,7 @@ int relocation_blob_failed(struct mailbox *m, const struct blob_places *places, 
                         rc = -1;
                 else
                         relocation_failed_locked(m, err);
-        } else if (m->dir == places->also) {
+        } else if (strcmp(m->dir, places->also) == 0) {         /* it is the mailbox's directory by now */
                 partition = m->partition_dir;
                 rc = -1;
         }

@@ -288,6 +288,46 @@ Test(relocation, it_goes_and_comes_back_while_it_is_used)
 }
 
 /* A reader of a segment that compaction has taken out of the log. */
+/* ---- the mailbox has gone while a blob was placed ---- */
+
+static struct relocation *under_way;
+static bool fail_next_link;
+
+static int finish_meanwhile(const char *call)
+{
+        if (strcmp(call, "fsync") == 0 && under_way) {          /* it is in the directory that is left, and not yet in the other */
+                list_it(true);
+                relocation_finish(&under_way);
+                cr_expect(relocation_remove_old(&st, ID, st.dir));
+                fail_next_link = true;
+        } else if (strcmp(call, "link") == 0 && fail_next_link) {
+                fail_next_link = false;
+                return EIO;
+        }
+        return 0;
+}
+
+Test(relocation, a_blob_that_is_placed_while_the_mailbox_goes)
+{
+        struct mailbox *m = make();
+        struct err err = ERR_INIT;
+
+        cr_assert_eq(relocation_begin(m, there, &under_way, &err), 0, "%s", err.text);
+        cr_assert_eq(relocation_copy(under_way, NULL, NULL, &err), 0, "%s", err.text);
+        cr_assert_eq(relocation_join(under_way, NULL, NULL, &err), 0, "%s", err.text);
+        cr_assert_eq(relocation_decide(under_way, &err), 0, "%s", err.text);
+        fs_fault = finish_meanwhile;
+        append(m, BLOB + 2);
+        fs_fault = NULL;
+        cr_assert_null(under_way);
+        cr_expect_not(fail_next_link);
+        expect_all(m);
+        check_clean();
+        m = reopen(m);
+        expect_all(m);
+        mailbox_unref(&m);
+}
+
 /* The index has left a segment that the manifest does not call sealed yet: after a restart it is moved, and compacted, as any other. */
 Test(relocation, a_segment_left_before_a_restart)
 {
