@@ -669,17 +669,63 @@ bool relocation_remove_old(struct store *store, const char *uniqueid, const char
         return gone;
 }
 
-bool relocation_look(const char *partition_dir, const char *uniqueid, uint64_t *generation_r)
+/* The number of the last record that can be read of a segment; 0: none. */
+static uint64_t last_seq(const char *dir, const char *uniqueid, uint64_t id)
+{
+        struct str path = STR_INIT;
+        struct mlog_scan scan;
+        struct mlog_record rec;
+        struct err err = ERR_INIT;
+        struct stat st;
+        uint64_t seq = 0;
+
+        mlog_segment_path(&path, dir, id);
+        if (stat(path.data, &st) == 0) {
+                struct file *file = file_create(path.data);
+                struct mlog_source source = { .file = file, .size = (uint64_t)st.st_size };
+
+                if (mlog_scan_begin(&scan, &source, id, uniqueid, 0, 0, &err) == 0)
+                        for (int found; (found = mlog_scan_next(&scan, &rec, &err)) > 0;)
+                                if (found == MLOG_SCAN_RECORD && rec.h.seq > seq)
+                                        seq = rec.h.seq;
+                mlog_scan_deinit(&scan);
+                file_unref(&file);
+        }
+        str_deinit(&path);
+        return seq;
+}
+
+/* How far its log goes. 0: nobody knows, or a segment is not there. */
+static uint64_t log_reaches(const struct manifest *manifest, const char *dir, const char *uniqueid)
+{
+        struct str path = STR_INIT;
+        uint64_t seq = 0;
+        bool complete = true;
+
+        for (uint32_t i = 0; i < manifest->n && complete; i++) {
+                str_clear(&path);
+                mlog_segment_path(&path, dir, manifest->entries[i].id);
+                complete = manifest->entries[i].kind == MLOG_RETIRED || fs_exists(path.data);
+        }
+        for (uint32_t i = manifest->n; i-- > 0 && complete && seq == 0;)
+                if (manifest->entries[i].kind == MLOG_MAIN)
+                        seq = last_seq(dir, uniqueid, manifest->entries[i].id);
+        str_deinit(&path);
+        return complete ? seq : 0;
+}
+
+bool relocation_look(const char *partition_dir, const char *uniqueid, struct relocation_found *found_r)
 {
         struct str dir = STR_INIT;
         struct manifest manifest;
         bool there;
 
-        *generation_r = 0;
+        *found_r = (struct relocation_found){ 0 };
         mailbox_dir(&dir, partition_dir, uniqueid);
         there = fs_exists(dir.data);
         if (there && manifest_read(&manifest, dir.data, uniqueid, NULL) == 0) {
-                *generation_r = manifest.generation;
+                found_r->generation = manifest.generation;
+                found_r->seq = log_reaches(&manifest, dir.data, uniqueid);
                 manifest_deinit(&manifest);
         }
         str_deinit(&dir);

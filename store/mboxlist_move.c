@@ -272,19 +272,24 @@ int mboxlist_move(struct mboxlist *ml, const struct mboxlist_move *what, struct 
 
 /* ---- mailboxes that are not where the list says ---- */
 
+/* A copy that was being made when power was lost has a manifest that is newer, and not all of the log: how far that goes counts first. */
+static bool is_newer(const struct relocation_found *a, const struct relocation_found *b)
+{
+        return a->seq != b->seq ? a->seq > b->seq : a->generation > b->generation;
+}
+
 const char *mboxlist_newest_place(struct mboxlist *ml, const struct mbentry *e)
 {
         const char *here = store_partition_dir(ml->store, e->partition), *best = NULL;
-        uint64_t generation, most = 0;
+        struct relocation_found found, most = { 0 };
 
         if (here && relocation_look(here, e->uniqueid, &most))
                 best = e->partition;
         for (struct store_partition *p = atomic_load(&ml->store->partitions); p; p = atomic_load(&p->next)) {
-                if (strcasecmp(p->name, e->partition) == 0 || !relocation_look(p->dir, e->uniqueid, &generation) ||
-                    (best && generation <= most))
+                if (strcasecmp(p->name, e->partition) == 0 || !relocation_look(p->dir, e->uniqueid, &found) || (best && !is_newer(&found, &most)))
                         continue;
                 best = p->name;
-                most = generation;
+                most = found;
         }
         return best;
 }
