@@ -714,6 +714,19 @@ static uint64_t log_reaches(const struct manifest *manifest, const char *dir, co
         return complete ? seq : 0;
 }
 
+static uint64_t count_blobs(const char *dir)
+{
+        DIR *d = opendir(dir);
+        struct dirent *e;
+        uint64_t n = 0;
+
+        while (d && (e = readdir(d)) != NULL)
+                n += is_blob(e->d_name);
+        if (d)
+                closedir(d);
+        return n;
+}
+
 bool relocation_look(const char *partition_dir, const char *uniqueid, struct relocation_found *found_r)
 {
         struct str dir = STR_INIT;
@@ -726,6 +739,7 @@ bool relocation_look(const char *partition_dir, const char *uniqueid, struct rel
         if (there && manifest_read(&manifest, dir.data, uniqueid, NULL) == 0) {
                 found_r->generation = manifest.generation;
                 found_r->seq = log_reaches(&manifest, dir.data, uniqueid);
+                found_r->blobs = count_blobs(dir.data);
                 manifest_deinit(&manifest);
         }
         str_deinit(&dir);

@@ -272,10 +272,15 @@ int mboxlist_move(struct mboxlist *ml, const struct mboxlist_move *what, struct 
 
 /* ---- mailboxes that are not where the list says ---- */
 
-/* A copy that was being made when power was lost has a manifest that is newer, and not all of the log: how far that goes counts first. */
+/*
+ * A copy that was being made when power was lost has a manifest that is newer, and perhaps not all of the log, or of the blobs; one that was
+ * being removed, likewise: what is there counts first.
+ */
 static bool is_newer(const struct relocation_found *a, const struct relocation_found *b)
 {
-        return a->seq != b->seq ? a->seq > b->seq : a->generation > b->generation;
+        if (a->seq != b->seq)
+                return a->seq > b->seq;
+        return a->blobs != b->blobs ? a->blobs > b->blobs : a->generation > b->generation;
 }
 
 const char *mboxlist_newest_place(struct mboxlist *ml, const struct mbentry *e)

@@ -32,8 +32,9 @@ uint64_t relocation_octets(const struct relocation *r);         /* of files copi
 bool relocation_remove_old(struct store *store, const char *uniqueid, const char *partition_dir) EXCLUDES(open_class);
 /* Has the partition no directory of it, for good: will not even a power loss bring it back? */
 bool relocation_is_gone(const char *partition_dir, const char *uniqueid, struct err *err);
-/* Of a directory: how far its log goes, which decides, and the generation of its manifest; the higher, the newer. 0: damaged, or not there. */
-struct relocation_found { uint64_t seq, generation; };
+/* Of a directory: how far its log goes, which decides; how many blobs it has; the generation of its manifest. The higher, the newer. 0: damaged,
+ * or not there. */
+struct relocation_found { uint64_t seq, blobs, generation; };
 /* Has this partition a directory of this mailbox? Reads the end of its log. */
 bool relocation_look(const char *partition_dir, const char *uniqueid, struct relocation_found *found_r);
 
