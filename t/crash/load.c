@@ -496,6 +496,8 @@ static void ack_move(struct worker *w, struct box *to, struct moved *moved)
                 note_moved(moved);
 }
 
+static atomic_uint stopping;              /* so many threads may be killed at any moment */
+
 static void op_copy(struct worker *w, struct box *b, struct box *to, bool move, unsigned max)
 {
         struct uidset uids = UIDSET_INIT, copied = UIDSET_INIT;
@@ -509,7 +511,8 @@ static void op_copy(struct worker *w, struct box *b, struct box *to, bool move, 
         if (b == to || !to->there || to->n + max > MSGS_MAX)
                 return;
         for (unsigned i = 0; move && i < max && i < 5; i++)     /* what is to go along */
-                op_seen(w, b);
+                if (!atomic_load(&stopping))            /* nothing but the move is half done then */
+                        op_seen(w, b);
         n = pick(w, b, max, which, text, &uids);
         if (n && move) {
                 struct mailbox_status st;
@@ -736,7 +739,7 @@ static void op_blobs(struct worker *w)
 }
 
 /* For the sessions that end as by kill -9: some checkpoints and moves are half done then. */
-static atomic_uint stopping, working;
+static atomic_uint working;
 static atomic_bool dumped;               /* the last time in this session */
 
 /* The source's name comes before the target's: the next session opens it before, and finds what arrived in files only. */

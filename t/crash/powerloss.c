@@ -543,7 +543,9 @@ static bool box_equal(const struct box_model *want, struct found_box *have, uint
                                 found = h->used = true;
                 }
                 if (!found) {
-                        snprintf(why, size, "%s: uid %u guid %.12s %s %x, last set %x", want->name, m->uid, m->guid, there ? "has flags" : "is missing, flags", there ? there->flags : 0, m->flags.v[m->flags.n - 1].flags);
+                        snprintf(why, size, "%s: uid %u guid %.12s %s %x, last set %x; the other's \\Seen %u, last %u", want->name, m->uid, m->guid,
+                                 there ? "has flags" : "is missing, flags", there ? there->flags : 0, m->flags.v[m->flags.n - 1].flags,
+                                 there ? there->other : 0, m->other.v[m->other.n - 1].flags);
                         return false;
                 }
         }
