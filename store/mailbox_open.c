@@ -52,6 +52,58 @@ void mailbox_set_place(struct mailbox *m, const char *partition_dir)
         set_place(m, &m->index_path, &s);
 }
 
+/* The directories between a partition and its mailboxes whose names this process knows to be durable. */
+static struct { struct mutex lock; struct table *names; } durable_dirs = { .lock = MUTEX_INIT };
+
+static bool is_durable(const char *dir, bool now)
+{
+        bool yes;
+
+        mutex_lock(&durable_dirs.lock);
+        if (!durable_dirs.names)
+                durable_dirs.names = table_create();
+        yes = table_find(durable_dirs.names, span_of(dir)) != NULL;
+        if (now && !yes)
+                table_set(durable_dirs.names, span_of(dir), &durable_dirs);
+        mutex_unlock(&durable_dirs.lock);
+        return yes;
+}
+
+/* One that exists may have been made by a process that was killed before it had synced it, or by a thread that is about to. */
+static int make_dir(const char *parent, const char *dir, bool between, struct err *err)
+{
+        bool made = mkdir(dir, 0700) == 0;
+
+        if (!made && errno != EEXIST)
+                return err_errno(err, errno, "mkdir %s", dir);
+        if (!made && between && is_durable(dir, false))
+                return 0;
+        if (fs_sync_dir(parent, err) < 0)
+                return -1;
+        if (between)
+                (void)is_durable(dir, true);
+        return 0;
+}
+
+int mailbox_make_dir(const char *partition_dir, const char *uniqueid, struct err *err)
+{
+        struct str first = STR_INIT, second = STR_INIT, dir = STR_INIT;
+        int rc;
+
+        mailbox_dir(&dir, partition_dir, uniqueid);
+        str_printf(&first, "%s/%c", partition_dir, uniqueid[0]);
+        str_printf(&second, "%s/%c", first.data, uniqueid[1]);
+        rc = make_dir(partition_dir, first.data, true, err);
+        if (rc == 0)
+                rc = make_dir(first.data, second.data, true, err);
+        if (rc == 0)
+                rc = make_dir(second.data, dir.data, false, err);
+        str_deinit(&first);
+        str_deinit(&second);
+        str_deinit(&dir);
+        return rc;
+}
+
 struct mailbox *mailbox_alloc(struct store *store, struct logstore *ls, const struct mailbox_ident *ident)
 {
         struct mailbox *m = xcalloc(1, sizeof *m);

@@ -253,6 +253,8 @@ struct mailbox {
         enum { MB_OPENING, MB_OPEN, MB_CLOSING } phase;
 };
 
+/* Make the directory of a mailbox, durably: those on the way there too, whoever made them. */
+int mailbox_make_dir(const char *partition_dir, const char *uniqueid, struct err *err);
 /* The three strings, for this partition. Lock held, or nobody else has the mailbox. */
 void mailbox_set_place(struct mailbox *m, const char *partition_dir);
 

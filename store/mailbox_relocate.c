@@ -271,7 +271,7 @@ int relocation_begin(struct mailbox *m, const char *partition_dir, struct reloca
         *ARRAY_PUSH(&m->former_places) = xstrdup(partition_dir);
         r->partition_dir = m->former_places.v[m->former_places.n - 1];
         mailbox_unlock(m);
-        if (guard(r, fs_mkdir_p_durable(r->dir, 0700, err), err) < 0) {
+        if (guard(r, mailbox_make_dir(r->partition_dir, m->uniqueid, err), err) < 0) {
                 relocation_abort(r_r, NULL);
                 return -1;
         }
