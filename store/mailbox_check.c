@@ -213,8 +213,7 @@ static int compare_entries(const void *a, const void *b)
         return x->id < y->id ? -1 : x->id > y->id;
 }
 
-/* What a segment file on its own tells; seq is that of its last record. 0, or -1: not one of ours. */
-static int entry_of_file(struct mailbox *m, uint64_t id, struct manifest_entry *e)
+int segment_entry_of_file(const char *dir, const char *uniqueid, uint64_t id, struct manifest_entry *e)
 {
         struct str path = STR_INIT;
         struct mlog_scan scan;
@@ -223,12 +222,12 @@ static int entry_of_file(struct mailbox *m, uint64_t id, struct manifest_entry *
         struct err err = ERR_INIT;
         int rc = -1;
 
-        mlog_segment_path(&path, m->dir, id);
+        mlog_segment_path(&path, dir, id);
         if (stat(path.data, &st) == 0) {
                 struct file *file = file_create(path.data);
                 struct mlog_source source = { .file = file, .size = (uint64_t)st.st_size };
 
-                rc = mlog_scan_begin(&scan, &source, id, m->uniqueid, 0, 0, &err);
+                rc = mlog_scan_begin(&scan, &source, id, uniqueid, 0, 0, &err);
                 if (rc == 0) {
                         *e = (struct manifest_entry){ .id = id, .valid_len = (uint64_t)st.st_size, .kind = MLOG_MAIN, .crc = scan.info.crc,
                                                       .salt = scan.info.salt };
@@ -297,7 +296,7 @@ static int rebuild_manifest(struct mailbox *m, struct err *err)
                 char rest;
 
                 if (sscanf(e->d_name, "log.%16llx%c", &id, &rest) != 1 || id == 0 || id > MLOG_SEGMENT_ID_MAX ||
-                    entry_of_file(m, id, &entry) < 0)
+                    segment_entry_of_file(m->dir, m->uniqueid, id, &entry) < 0)
                         continue;
                 *manifest_add(&man, man.n) = entry;
                 if (id >= man.next_id)

@@ -524,9 +524,9 @@ static uint32_t gather_locked(struct mailbox *m, struct sync_set **set_r, const 
 
 static int sync_one(const struct sync_set *s, struct err *err)
 {
-        if (s->copy && fs_datasync(s->fd, file_path(s->seg->file), err) < 0)
-                return err_prefix(err, "the copy in %s", s->partition);
-        return s->copy ? 0 : fs_datasync(s->fd, file_path(s->seg->file), err);
+        if (!s->copy)
+                return fs_datasync(s->fd, file_path(s->seg->file), err);
+        return fs_datasync(s->fd, file_path(s->seg->file), err) < 0 ? err_prefix(err, "the copy in %s", s->partition) : 0;
 }
 
 /* Returns how many were synced before one failed. */
@@ -795,6 +795,16 @@ void mailbox_maintain_end(struct mailbox *m)
         mailbox_unlock(m);
 }
 
+void mailbox_seal_entries_locked(struct mailbox *m, struct manifest *manifest)
+{
+        for (uint32_t i = 0; i < m->segs_n; i++) {
+                int at = manifest_find(manifest, m->segs[i]->info.id);
+
+                if (at >= 0 && m->segs[i]->sealed && m->segs[i]->durable == m->segs[i]->end)
+                        manifest->entries[at].valid_len = m->segs[i]->end;
+        }
+}
+
 int mailbox_roll(struct mailbox *m, struct err *err)
 {
         struct segment *seg;
@@ -803,13 +813,8 @@ int mailbox_roll(struct mailbox *m, struct err *err)
 
         mailbox_lock(m);
         rc = m->next_active ? 1 : mailbox_writable_locked(m, err);
-        /* What is sealed by now is written down as such with this manifest. */
-        for (uint32_t i = 0; rc == 0 && i < m->segs_n; i++) {
-                int at = manifest_find(&m->manifest, m->segs[i]->info.id);
-
-                if (at >= 0 && m->segs[i]->sealed && m->segs[i]->durable == m->segs[i]->end)
-                        m->manifest.entries[at].valid_len = m->segs[i]->end;
-        }
+        if (rc == 0)
+                mailbox_seal_entries_locked(m, &m->manifest);
         mailbox_unlock(m);
         if (rc)
                 return rc < 0 ? -1 : 0;

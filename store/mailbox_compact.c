@@ -444,17 +444,6 @@ static int write_out(struct compaction *c, struct err *err)
 
 /* ---- taking its place ---- */
 
-static void seal_entries_locked(struct mailbox *m) REQUIRES(m->lock, mailbox_class);
-static void seal_entries_locked(struct mailbox *m)
-{
-        for (uint32_t i = 0; i < m->segs_n; i++) {
-                int at = manifest_find(&m->manifest, m->segs[i]->info.id);
-
-                if (at >= 0 && m->segs[i]->sealed && m->segs[i]->durable == m->segs[i]->end)
-                        m->manifest.entries[at].valid_len = m->segs[i]->end;
-        }
-}
-
 static int list_out(struct compaction *c, uint64_t before_id, struct err *err)
 {
         struct mailbox *m = c->m;
@@ -471,7 +460,7 @@ static int list_out(struct compaction *c, uint64_t before_id, struct err *err)
                 return -1;
         manifest_copy(&former, &m->manifest);
         mailbox_lock(m);
-        seal_entries_locked(m);
+        mailbox_seal_entries_locked(m, &m->manifest);
         mailbox_unlock(m);
         for (size_t i = 0; i < c->victims.n; i++) {
                 at = manifest_find(&m->manifest, c->victims.v[i]->info.id);

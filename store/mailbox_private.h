@@ -374,6 +374,8 @@ int mailbox_guarded(struct mailbox *m, int rc, const struct err *err);
 /* maintaining */
 void mailbox_maintain_begin(struct mailbox *m) EXCLUDES(mailbox_class);
 void mailbox_maintain_end(struct mailbox *m) EXCLUDES(mailbox_class);
+/* In a manifest that is about to be written: what is sealed and on disk by now. */
+void mailbox_seal_entries_locked(struct mailbox *m, struct manifest *manifest) REQUIRES(m->lock, mailbox_class);
 int mailbox_roll(struct mailbox *m, struct err *err) EXCLUDES(mailbox_class);   /* prepare the next segment; while maintaining */
 int mailbox_begin_next(struct mailbox *m, struct err *err) EXCLUDES(mailbox_class);     /* … and go on in it */
 int mailbox_checkpoint_inner(struct mailbox *m, struct err *err) EXCLUDES(mailbox_class);       /* while maintaining */
@@ -576,6 +578,11 @@ struct stage_content {
 };
 void stage_content(const struct stage *stage, struct stage_content *c_r);
 int stage_sync(struct stage *stage, struct err *err);                           /* fdatasync of the file, once */
+
+/* ---- mailbox_check.c ---- */
+
+/* What a segment's file on its own tells; seq is that of its last record. 0, or -1: not one of this mailbox's. */
+int segment_entry_of_file(const char *dir, const char *uniqueid, uint64_t id, struct manifest_entry *e);
 
 /* ---- mailbox_relocate.c (relocation.h) ---- */
 

@@ -476,12 +476,7 @@ static int list(struct relocation *r, struct err *err) EXCLUDES(mailbox_class)
         mailbox_lock(m);
         manifest_deinit(&r->manifest);
         manifest_copy(&r->manifest, &m->manifest);
-        for (uint32_t i = 0; i < m->segs_n; i++) {
-                int at = manifest_find(&r->manifest, m->segs[i]->info.id);
-
-                if (at >= 0 && m->segs[i]->sealed && m->segs[i]->durable == m->segs[i]->end)
-                        r->manifest.entries[at].valid_len = m->segs[i]->end;
-        }
+        mailbox_seal_entries_locked(m, &r->manifest);
         mailbox_unlock(m);
         remove_unlisted(r);
         if (is_incomplete(r, err))
@@ -669,36 +664,11 @@ bool relocation_remove_old(struct store *store, const char *uniqueid, const char
         return gone;
 }
 
-/* The number of the last record that can be read of a segment; 0: none. */
-static uint64_t last_seq(const char *dir, const char *uniqueid, uint64_t id)
-{
-        struct str path = STR_INIT;
-        struct mlog_scan scan;
-        struct mlog_record rec;
-        struct err err = ERR_INIT;
-        struct stat st;
-        uint64_t seq = 0;
-
-        mlog_segment_path(&path, dir, id);
-        if (stat(path.data, &st) == 0) {
-                struct file *file = file_create(path.data);
-                struct mlog_source source = { .file = file, .size = (uint64_t)st.st_size };
-
-                if (mlog_scan_begin(&scan, &source, id, uniqueid, 0, 0, &err) == 0)
-                        for (int found; (found = mlog_scan_next(&scan, &rec, &err)) > 0;)
-                                if (found == MLOG_SCAN_RECORD && rec.h.seq > seq)
-                                        seq = rec.h.seq;
-                mlog_scan_deinit(&scan);
-                file_unref(&file);
-        }
-        str_deinit(&path);
-        return seq;
-}
-
 /* How far its log goes. 0: nobody knows, or a segment is not there. */
 static uint64_t log_reaches(const struct manifest *manifest, const char *dir, const char *uniqueid)
 {
         struct str path = STR_INIT;
+        struct manifest_entry e;
         uint64_t seq = 0;
         bool complete = true;
 
@@ -708,8 +678,8 @@ static uint64_t log_reaches(const struct manifest *manifest, const char *dir, co
                 complete = manifest->entries[i].kind == MLOG_RETIRED || fs_exists(path.data);
         }
         for (uint32_t i = manifest->n; i-- > 0 && complete && seq == 0;)
-                if (manifest->entries[i].kind == MLOG_MAIN)
-                        seq = last_seq(dir, uniqueid, manifest->entries[i].id);
+                if (manifest->entries[i].kind == MLOG_MAIN && segment_entry_of_file(dir, uniqueid, manifest->entries[i].id, &e) == 0)
+                        seq = e.seq;
         str_deinit(&path);
         return complete ? seq : 0;
 }

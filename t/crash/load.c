@@ -877,7 +877,6 @@ static void *work(void *arg)
 
 /* ---- partitions ---- */
 
-struct load;
 struct mover {
         struct store *store;
         unsigned threads, seed;

@@ -444,12 +444,29 @@ Test(damage, what_is_written_after_a_compaction_and_a_stop_counts_when_the_index
         free(body);
 }
 
+static struct mailbox *reconstruct_without_manifest(struct mailbox *m)
+{
+        char path[200];
+        struct err err = ERR_INIT;
+
+        mailbox_unref(&m);
+        logstore_destroy(&st.ls);
+        for (int i = 0; i < 2; i++) {
+                snprintf(path, sizeof path, "%s/d/d/%s/manifest%s", st.dir, ID, i ? ".copy" : "");
+                cr_assert_eq(unlink(path), 0);
+        }
+        fake_store_start(&st, 0);
+        cr_assert_eq(mailbox_reconstruct(&st, &(struct mailbox_ident){ ID, st.dir, "x", 1 }, &err), 0, "%s", err.text);
+        m = fake_open(&st, ID);
+        return m;
+}
+
 /* … nor when the manifest is lost, and nothing tells which segment is a compacted one. */
 Test(damage, what_is_written_after_a_compaction_counts_when_the_manifest_is_rebuilt)
 {
         struct mailbox *m = fake_create(&st, ID);
         struct err err = ERR_INIT;
-        char *body = malloc(40000), path[200];
+        char *body = malloc(40000);
         struct msg msg;
 
         memset(body, 'c', 40000);
@@ -460,15 +477,7 @@ Test(damage, what_is_written_after_a_compaction_counts_when_the_manifest_is_rebu
         cr_assert_eq(mailbox_purge_expunged(m, INT64_MAX, NULL, &err), 0, "%s", err.text);
         cr_assert_eq(mailbox_compact(m, &err), 0, "%s", err.text);
         store(m, 35, 36, MSG_ANSWERED);
-        mailbox_unref(&m);
-        logstore_destroy(&st.ls);
-        for (int i = 0; i < 2; i++) {
-                snprintf(path, sizeof path, "%s/d/d/%s/manifest%s", st.dir, ID, i ? ".copy" : "");
-                cr_assert_eq(unlink(path), 0);
-        }
-        fake_store_start(&st, 0);
-        cr_assert_eq(mailbox_reconstruct(&st, &(struct mailbox_ident){ ID, st.dir, "x", 1 }, &err), 0, "%s", err.text);
-        m = fake_open(&st, ID);
+        m = reconstruct_without_manifest(m);
         cr_expect_eq(messages(m), 10);
         cr_assert_eq(mailbox_message(m, 35, &msg, &err), 0, "%s", err.text);
         cr_expect(msg.flags & MSG_ANSWERED);
@@ -481,7 +490,7 @@ Test(damage, what_was_compacted_twice_is_in_order_when_the_manifest_is_rebuilt)
 {
         struct mailbox *m = fake_create(&st, ID);
         struct err err = ERR_INIT;
-        char *body = malloc(40000), path[200];
+        char *body = malloc(40000);
 
         memset(body, 'c', 40000);
         for (int round = 0; round < 2; round++) {
@@ -496,15 +505,7 @@ Test(damage, what_was_compacted_twice_is_in_order_when_the_manifest_is_rebuilt)
         }
         store(m, 76, 77, MSG_ANSWERED);
         cr_assert_eq(messages(m), 12);
-        mailbox_unref(&m);
-        logstore_destroy(&st.ls);
-        for (int i = 0; i < 2; i++) {
-                snprintf(path, sizeof path, "%s/d/d/%s/manifest%s", st.dir, ID, i ? ".copy" : "");
-                cr_assert_eq(unlink(path), 0);
-        }
-        fake_store_start(&st, 0);
-        cr_assert_eq(mailbox_reconstruct(&st, &(struct mailbox_ident){ ID, st.dir, "x", 1 }, &err), 0, "%s", err.text);
-        m = fake_open(&st, ID);
+        m = reconstruct_without_manifest(m);
         cr_expect_eq(messages(m), 12, "%u", messages(m));
         mailbox_unref(&m);
         free(body);
