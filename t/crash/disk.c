@@ -182,16 +182,16 @@ static void take_event(const struct rec *r, const char *path, const char *path2,
                 break;
         case REC_SYNC_BEGIN:
         case REC_SYNC_END:
-                if (r->dir) {
+                /* By its number: one that is removed while it is open has no name any more. */
+                if (!o && r->dir) {
                         const char *name;
                         struct str inside = STR_INIT;
 
                         str_printf(&inside, "%s/x", path);
-                        sync_event(r, strcmp(path, ".") == 0 ? rec.root : parent_of(inside.data, &name));
+                        o = strcmp(path, ".") == 0 ? rec.root : parent_of(inside.data, &name);
                         str_deinit(&inside);
-                } else {
-                        sync_event(r, o);
                 }
+                sync_event(r, o);
                 break;
         case REC_RENAME:
         case REC_EXCHANGE:
@@ -206,7 +206,9 @@ static void take_event(const struct rec *r, const char *path, const char *path2,
                 name_event(path, NULL);
                 break;
         case REC_MKDIR:
-                name_event(path, new_node(true));
+                o = new_node(true);
+                table_set(rec.by_ino, key_ino(&r->ino), o);
+                name_event(path, o);
                 break;
         case REC_NOTE:
                 *ARRAY_PUSH(&rec.notes) = (struct note){ rec.events, r->time_us, xstrdup(path), strlen(path) };
