@@ -330,6 +330,8 @@ static enum cmd_result go_on(struct imap *imap, struct fetch_state *st)
 
 static enum cmd_result finish(struct imap *imap, struct fetch_state *st)
 {
+        if (imap->sel->revoked)
+                return imap_no(imap, "NOPERM", "Permission denied");
         if (st->unknown_cte)
                 return imap_no(imap, "UNKNOWN-CTE", "A part's transfer encoding is unknown");
         if (st->err.code != ERR_NONE)
@@ -370,17 +372,20 @@ enum cmd_result fetch_step(struct imap *imap, struct fetch_state *st)
         struct err err = ERR_INIT;
 
         while (result == CMD_DONE) {
-                if (!imap_selected_readable(imap))              /* a client that reads slowly must not read on for days */
-                        return CMD_DONE;
-                switch (walk_fill(imap, &st->walk, &b, &err)) {
+                enum walk_result filled = WALK_END;
+
+                if (imap_selected_readable(imap))               /* a client that reads slowly must not read on for days */
+                        filled = walk_fill(imap, &st->walk, &b, &err);
+                switch (filled) {
                 case WALK_END:
-                        fetch_flush(imap, st);
+                        fetch_flush(imap, st);                  /* the end of a message whose octets are sent: not every caller would */
                         return CMD_DONE;
                 case WALK_WAIT:
                         return CMD_WAIT;
                 case WALK_FAILED:
                         st->missing = st->unknown_cte = false;  /* this is the answer */
                         err_copy(&st->err, &err);
+                        fetch_flush(imap, st);
                         return CMD_DONE;
                 case WALK_BATCH:
                         if (may_set_seen(imap, st) && settle_seen(imap, st, &b))

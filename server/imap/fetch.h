@@ -72,6 +72,8 @@ struct fetch_request {
 int fetch_parse(struct imap_parser *ip, struct fetch_request *r);
 /* The items only: "(uid flags)" or one of them; what follows is left (NOTIFY, RFC 5465 8). */
 int fetch_parse_items(struct imap_parser *ip, struct fetch_request *r);
+/* Once more what fetch_parse_items() has read, kept as text: it may be longer than the limits of another parser. The result lives in arena. */
+void fetch_parse_kept(struct span items, struct arena *arena, struct fetch_request *r);
 
 /*
  * Where a section is in the message, as offsets in it. `front` needs FRONT_PARTS when the section has a part number. part_r: the part that

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 
 #include "util/array.h"
+#include "util/must.h"
 
 /* ---- words ---- */
 
@@ -398,6 +399,15 @@ int fetch_parse_items(struct imap_parser *ip, struct fetch_request *r)
 {
         *r = (struct fetch_request){ 0 };
         return parse_items(ip, r);
+}
+
+void fetch_parse_kept(struct span items, struct arena *arena, struct fetch_request *r)
+{
+        struct imap_parser ip;
+
+        imap_parser_init(&ip, items, arena, true);
+        ip.word_max = ip.quoted_max = SIZE_MAX;                 /* maxword, maxquoted had their say */
+        must(fetch_parse_items(&ip, r) == 0);
 }
 
 int fetch_parse(struct imap_parser *ip, struct fetch_request *r)

@@ -164,23 +164,16 @@ void notify_open_release(struct imap *imap)
 
 /* ---- the selected mailbox: FETCH of what is new ---- */
 
-static bool begin_fetch(struct imap *imap, struct notify *n)
+static void begin_fetch(struct imap *imap, struct notify *n)
 {
-        struct imap_parser ip;
-
         n->fetching = xcalloc(1, sizeof *n->fetching);
         fetch_init(imap, n->fetching);
-        imap_parser_init(&ip, n->fetch, &n->fetching->arena_request, true);
-        if (fetch_parse_items(&ip, &n->fetching->req) < 0) {    /* it was read before */
-                fetch_over(n);
-                return false;
-        }
+        fetch_parse_kept(n->fetch, &n->fetching->arena_request, &n->fetching->req);
         n->fetching->req.sets_seen = false;                     /* nobody has asked for the message yet (RFC 5465 5.2) */
         view_existing_uids(imap->sel->view, &n->fresh, &n->fresh);
         fetch_begin(n->fetching, &n->fresh);
         uidset_deinit(&n->fresh);
         n->fetching->walk.no_wait = true;
-        return true;
 }
 
 /* False: call again when the rope has drained. */
@@ -189,8 +182,8 @@ static bool tell_fresh(struct imap *imap, struct notify *n)
         if (!imap->sel)
                 return true;
         while (n->fetching || n->fresh.n) {
-                if (!n->fetching && !begin_fetch(imap, n))
-                        return true;
+                if (!n->fetching)
+                        begin_fetch(imap, n);
                 switch (fetch_step(imap, n->fetching)) {
                 case CMD_CLOSE:                                 /* within a literal: the connection is of no use any more */
                         session_wake(imap->s->id, WAKE_STOP);

@@ -459,7 +459,6 @@ static int begin_some(struct imap *imap, struct search_context *c, struct err *e
 static void begin_fetch(struct imap *imap, struct search_context *c)
 {
         struct uidset fresh = UIDSET_INIT;
-        struct imap_parser ip;
 
         uidset_add_range(&fresh, c->known, UINT32_MAX);
         uidset_intersect(&fresh, &c->matched);
@@ -467,8 +466,7 @@ static void begin_fetch(struct imap *imap, struct search_context *c)
         if (!uidset_empty(&fresh)) {
                 c->fetching = xcalloc(1, sizeof *c->fetching);
                 fetch_init(imap, c->fetching);
-                imap_parser_init(&ip, c->req.update, &c->fetching->arena_request, true);
-                must(fetch_parse_items(&ip, &c->fetching->req) == 0);
+                fetch_parse_kept(c->req.update, &c->fetching->arena_request, &c->fetching->req);
                 c->fetching->req.sets_seen = false;             /* nobody has asked for the message yet */
                 fetch_begin(c->fetching, &fresh);
                 c->fetching->walk.no_wait = true;

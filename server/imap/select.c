@@ -179,8 +179,6 @@ void imap_selected_refresh(struct imap *imap)
 bool imap_selected_readable(struct imap *imap)
 {
         imap_selected_refresh(imap);
-        if (imap->sel->revoked)
-                imap_no(imap, "NOPERM", "Permission denied");
         return !imap->sel->revoked;
 }
 

@@ -24,7 +24,7 @@ void imap_own_arrivals(struct imap *imap, const struct mailbox *mbox, uint32_t f
 /* Look whether the entry was changed: rights, name; whether the mailbox is gone. Cheap; each command of the selected state begins with it. */
 void imap_selected_refresh(struct imap *imap);
 
-/* The same; false: the right to read it is gone, the tagged NO was sent. */
+/* The same; false: the right to read it is gone. Nothing is said: FETCH is not the only one that asks (NOTIFY, searches that are kept up to date). */
 bool imap_selected_readable(struct imap *imap);
 /* Does the selected mailbox take the command at hand: are the rights there that its row asks for, and may the mailbox be changed if that is
  * what it does? Otherwise what the NO is to say. The dispatcher's. */
