@@ -99,16 +99,31 @@ bool url_part_begin(struct url_part *p, struct imap *imap, const struct url_iden
 
 /* ---- the octets ---- */
 
+#define HEADER_PIECE ((size_t)64 * 1024)
+
+/* A header may be as long as a message: what is held of it is what was asked for, and that has a limit. */
 static int make_fields(struct url_part *p, struct err *err)
 {
         const struct fetch_section *s = p->section;
-        struct str header = STR_INIT;
-        int ret = p->len ? file_read(p->body.file, str_append_space(&header, p->len), p->len, p->body.offset + p->off, err) : 0;
+        struct mime_pick *pick = mime_pick_create(s->names, s->names_n, s->fields == FETCH_FIELDS_NOT);
+        struct str piece = STR_INIT;
+        uint64_t at = 0;
+        int ret;
 
         str_clear(&p->made);
-        if (ret == 0)
-                mime_header_fields(str_span(&header), s->names, s->names_n, s->fields == FETCH_FIELDS_NOT, &p->made);
-        str_deinit(&header);
+        do {
+                size_t n = p->len - at < HEADER_PIECE ? (size_t)(p->len - at) : HEADER_PIECE;
+
+                str_clear(&piece);
+                ret = n ? file_read(p->body.file, str_append_space(&piece, n), n, p->body.offset + p->off + at, err) : 0;
+                at += n;
+                if (ret == 0)
+                        mime_pick_feed(pick, str_span(&piece), at == p->len, &p->made);
+                if (ret == 0 && p->made.len > MIME_HEADER_MAX)
+                        ret = err_set(err, ERR_LIMIT, "Header fields of more than %u octets by URL", MIME_HEADER_MAX);
+        } while (ret == 0 && at < p->len);
+        mime_pick_destroy(&pick);
+        str_deinit(&piece);
         p->is_made = true;
         p->off = 0;
         p->len = p->made.len;
