@@ -109,10 +109,17 @@ static uint64_t modseq_of_answer(const struct sort_state *st)
         return highest;
 }
 
+/* In the mailbox's order: a set to which they were added in the answer's would be moved about for each of them. */
 static void save_some(struct uidset *saved, const struct sort_state *st, size_t from, size_t to)
 {
+        bool *wanted = xcalloc((size_t)st->set.n + 1, sizeof *wanted);
+
         for (; from < to; from++)
-                uidset_add(saved, st->set.v[st->order.items[from].at].uid);
+                wanted[st->order.items[from].at] = true;
+        for (uint32_t i = 0; i < st->set.n; i++)
+                if (wanted[i])
+                        uidset_add(saved, st->set.v[i].uid);
+        free(wanted);
 }
 
 /* As SEARCH does (RFC 5182 2.1, 2.4; RFC 9394 3.2). */
