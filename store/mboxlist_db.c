@@ -450,6 +450,8 @@ int mboxlist_commit(struct mboxlist *ml, struct name_changes *changes, struct er
         const char **formers;
         size_t n = changes->list.n, formers_n = 0;
 
+        if (n == 0)                                     /* of what was to be moved all is deleted by now */
+                return 0;
         qsort(changes->list.v, n, sizeof *changes->list.v, change_by_name);
         if (quota_names_prepare(ml, changes, &commit.quota, err) < 0)
                 return -1;
