@@ -231,9 +231,15 @@ void search_context_keep(struct imap *imap, struct search_context **cp, const st
 
 /* ---- telling ---- */
 
+/* Who enables UIDONLY hears of no message numbers any more, whatever he asked for before (RFC 9586 3). */
+static bool by_uid(const struct imap *imap, const struct search_context *c)
+{
+        return c->uid || imap->uidonly;
+}
+
 static void append_number(struct imap *imap, const struct search_context *c, uint32_t uid, struct str *out)
 {
-        str_append_u64(out, c->uid ? uid : view_seqno(imap->sel->view, uid));
+        str_append_u64(out, by_uid(imap, c) ? uid : view_seqno(imap->sel->view, uid));
 }
 
 static void tell(struct imap *imap, const struct search_context *c, const char *what, const struct str *list)
@@ -248,7 +254,7 @@ static void tell(struct imap *imap, const struct search_context *c, const char *
                 imap_put_mailbox(imap, imap->sel->entry->name);
                 imap_put(imap, " UIDVALIDITY %" PRIu32, status.uidvalidity);
         }
-        imap_put(imap, c->uid ? ") UID %s (" : ") %s (", what);
+        imap_put(imap, by_uid(imap, c) ? ") UID %s (" : ") %s (", what);
         imap_put_span(imap, str_span(list));
         imap_put(imap, ")\r\n");
 }
@@ -262,10 +268,10 @@ static void tell_set(struct imap *imap, const struct search_context *c, const ch
         if (uidset_empty(uids))
                 return;
         str_append_str(&list, "0 ");
-        if (!c->uid)
+        if (!by_uid(imap, c))
                 imap_uids_to_seqnos(imap, uids, &seqnos);
-        uidset_append(c->uid ? uids : &seqnos, &list);
-        if (c->uid || !uidset_empty(&seqnos))
+        uidset_append(by_uid(imap, c) ? uids : &seqnos, &list);
+        if (by_uid(imap, c) || !uidset_empty(&seqnos))
                 tell(imap, c, what, &list);
         str_deinit(&list);
         uidset_deinit(&seqnos);
