@@ -97,6 +97,14 @@ static bool is_maildir_part(const char *name)
         return strcmp(name, "cur") == 0 || strcmp(name, "new") == 0 || strcmp(name, "tmp") == 0;
 }
 
+/* Of a directory the name of its folder: that of mbox files may end in MBOX_CHILDREN. */
+static int folder_len(const char *directory)
+{
+        size_t n = strlen(directory), suffix = strlen(MBOX_CHILDREN);
+
+        return (int)(n > suffix && strcmp(directory + n - suffix, MBOX_CHILDREN) == 0 ? n - suffix : n);
+}
+
 static int walk(struct mailtree *tree, const char *path, const char *name, unsigned depth, struct err *err);
 
 static int walk_entry(struct mailtree *tree, const char *path, const char *name, const char *entry, bool maildir, unsigned depth, struct err *err)
@@ -115,7 +123,9 @@ static int walk_entry(struct mailtree *tree, const char *path, const char *name,
                                         add(tree, MAILFOLDER_MAILDIR, sub.data, title.data);
                         }
                 } else if (entry[0] != '.') {
-                        str_printf(&title, "%s%s%s", name, *name ? "/" : "", entry);
+                        str_printf(&title, "%s%s%.*s", name, *name ? "/" : "", S_ISDIR(st.st_mode) ? folder_len(entry) : (int)strlen(entry), entry);
+                        if (depth == 0 && !maildir && strcmp(title.data, "INBOX") == 0)
+                                str_clear(&title);      /* as mbox_writer() calls it */
                         if (S_ISDIR(st.st_mode))
                                 rc = walk(tree, sub.data, title.data, depth + 1, err);
                         else if (!maildir && mbox_is(sub.data))

@@ -42,8 +42,9 @@ struct mailtree {
         size_t n, cap;
 };
 /*
- * What mail is below `path`: a Maildir with its folders (".Sent", ".Lists.c": Maildir++), a directory of such and of mbox files, or one mbox
- * file. Symbolic links to directories are not followed. ERR_NOTFOUND: no mail there; ERR_IO.
+ * What mail is below `path`: a Maildir with its folders (".Sent", ".Lists.c": Maildir++), a directory of such and of mbox files ("INBOX":
+ * the top; "Lists", and those of its children in "Lists.sbd"), or one mbox file. Symbolic links to directories are not followed.
+ * ERR_NOTFOUND: no mail there; ERR_IO.
  */
 int mailtree_scan(const char *path, struct mailtree *tree_r, struct err *err);
 void mailtree_deinit(struct mailtree *tree);

@@ -26,6 +26,9 @@ uint64_t maildir_count(const char *path);
 void maildir_folder_name(const char *name, struct str *out);
 int maildir_folder_parse(const char *directory, struct str *out, struct err *err);
 
+/* Beside the mbox file of a folder the directory with those of its children is called like it, and this. */
+#define MBOX_CHILDREN ".sbd"
+
 int mbox_reader(const char *path, struct mailreader **reader_r, struct err *err);
 int mbox_writer(const char *path, const char *name, struct mailwriter **writer_r, struct err *err);
 bool mbox_is(const char *path);

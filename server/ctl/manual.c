@@ -31,11 +31,13 @@ static const struct { const char *words, *more; } details[] = {
         { "purge",
           "Users' mailboxes are left alone without \\fB\\-f\\fR. \\fB\\-n\\fR: nothing is expunged, only counted.\n" },
         { "import",
-          "Messages come with their flags, keywords and dates, folders (Maildir++, or directories) below\n.IR mailbox .\n"
+          "Messages come with their flags, keywords and dates, folders (Maildir++, or directories) below\n.IR mailbox ;\n"
+          "what is called INBOX at the top of a directory goes to the mailbox itself.\n"
           "Also after it was cut short it can be run again: a message that is there already is not brought twice.\n"
           "The files are read with the rights of whoever runs it.\n" },
         { "export",
-          "Folders are written as Maildir++. Run again, a Maildir is completed. What an import brought goes out with the same octets, flags and\n"
+          "Folders are written as Maildir++. Mbox files are called by their folders, INBOX the mailbox itself; those below Lists are in a\n"
+          "directory Lists.sbd, as in Thunderbird. Run again, a Maildir is completed. What an import brought goes out with the same octets, flags and\n"
           "dates; a Maildir has letters for 26 keywords, and \\(lqkeywords_lost\\(rq counts those beyond.\n" },
         { "config check",
           "No daemon and no store are needed. A key is\n.BR honoured ;\n\\fBtranslated\\fR (an old name, or what it amounts to where there is one process);\n"

@@ -384,20 +384,32 @@ static void writer_close(struct mailwriter *base)
         free(w);
 }
 
-/* The top is "INBOX" beside the others; below it a name is a path. */
+/* "Lists/c" is Lists.sbd/c: a file cannot be the directory of its children too. Thunderbird's way. */
+static void append_path(struct str *out, const char *name)
+{
+        for (; *name; name++)
+                if (*name == '/')
+                        str_append_str(out, MBOX_CHILDREN "/");
+                else
+                        str_append_c(out, *name);
+}
+
+/* The top is "INBOX" beside the others. */
 int mbox_writer(const char *path, const char *name, struct mailwriter **writer_r, struct err *err)
 {
         struct writer *w = xcalloc(1, sizeof *w);
         struct str p = STR_INIT;
+        const char *leaf = strrchr(name, '/') ? strrchr(name, '/') + 1 : name;
         char *slash;
         int fd = -1;
 
         w->base = (struct mailwriter){ writer_has, writer_add, writer_finish, writer_close, 0 };
-        str_printf(&p, "%s/%s", path, *name ? name : "INBOX");
+        str_printf(&p, "%s/", path);
+        append_path(&p, *name ? name : "INBOX");
         w->path = str_take(&p);
-        if (strstr(w->path, "/../") || strstr(w->path, "/./")) {
+        if (strcmp(leaf, ".") == 0 || strcmp(leaf, "..") == 0) {
                 writer_close(&w->base);
-                return err_set(err, ERR_BADNAME, "%s: not as a path", name);
+                return err_set(err, ERR_BADNAME, "%s cannot be the name of a file", name);
         }
         str_init(&p);
         str_printf(&p, "%s.new", w->path);

@@ -110,6 +110,21 @@ is(scalar(@$bob), scalar(@$sent), 'as many messages');
 my %dates = map { (split)[1] => 1 } @$sent;
 ok(!(grep { !$dates{(split)[1]} } @$bob), 'with their dates');
 
+# A folder with messages and with folders that have some: two levels of them, out and in. A path may have dots.
+($st, $out) = $cyrd->ctl('import', 'user/bob/deep/er/most', "$dir/mbox/INBOX");
+is($st, '0', 'folders in folders') or note_lines($out);
+($st, $out) = $cyrd->ctl('import', "user/bob/$_", "$dir/mbox/INBOX") for 'deep', 'deep/er';
+($st, $out) = $cyrd->ctl('export', '-m', 'user/bob', "$dir/../" . ($dir =~ s{.*/}{}r) . '/nested');
+is($st, '0', 'export -m of folders in folders') or note_lines($out);
+ok(-s "$dir/nested/$_", "$_ is a file") for qw(INBOX deep deep.sbd/er deep.sbd/er.sbd/most);
+($st, $out) = $cyrd->ctl('import', 'user/carol', "$dir/nested");
+is($st, '0', 'import of them') or note_lines($out);
+($st, $out) = $cyrd->ctl('--json', 'user', 'info', 'carol');
+is(join(' ', map { /"mailbox": ?"user\/carol([^"]*)".*"messages": ?(\d+)/ && $2 == @$sent ? "[$1]" : () } split /\n/, $out),
+    '[] [/deep] [/deep/er] [/deep/er/most]', 'the same folders again') or note_lines($out);
+# Deleted, so that what follows finds bob as he was.
+$cyrd->ctl('mailbox', 'delete', '-r', '-n', 'user/bob/deep');
+
 # Quoted From_ lines, Content-Length, flags in headers.
 spew("$dir/odd", "From x Thu Jan  1 00:00:01 1970\nSubject: one\nStatus: RO\nX-Status: AF\nX-Keywords: todo, later\n\n>From here\n>>From there\n\nFrom y Thu Jan  1 00:00:02 1970\nSubject: two\nContent-Length: 30\n\nFrom this is no new message\n12\n\nFrom z Thu Jan  1 00:00:03 1970\nSubject: three\n");
 ($st, $out) = $cyrd->ctl('import', 'user/bob/odd', "$dir/odd");
