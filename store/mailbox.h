@@ -309,7 +309,8 @@ struct copy_mask {
 int mailbox_copy(struct mailbox *from, const struct uidset *uids, struct mailbox *to, const struct copy_mask *mask,
                  struct uidset *copied_r, struct append_result *result_r, struct waiter *waiter, struct err *err);
 /* The same, and the source's messages are expunged: both are shown together, neither is lost or doubled whatever happens (intent
- * in the source's log, blueprint 3). from and to must differ (ERR_UNSUPPORTED: the caller refuses MOVE to itself or copies). */
+ * in the source's log, blueprint 3). Within one mailbox that is one batch, and takes no more room of a quota. Messages that another move is
+ * about are left out, as those that are gone. */
 int mailbox_move(struct mailbox *from, const struct uidset *uids, struct mailbox *to, const struct copy_mask *mask,
                  struct uidset *copied_r, struct append_result *result_r, struct waiter *waiter, struct err *err);
 

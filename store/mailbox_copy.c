@@ -575,13 +575,15 @@ int carry_commit(struct carry *t, struct commit *c, struct err *err)
         }
         if (!t->side)
                 new_annots_number(&t->annots, &t->batch, c->first_uid);
-        if (rc == 0 && t->restore)
-                expunge_add_record(&t->batch, &t->uids, true);
+        if (rc == 0 && (t->restore || t->within))
+                expunge_add_record(&t->batch, &t->uids, t->restore || expunge_unlinks(m));
         /* What takes no more room than what leaves the same quota root fits, full or not. */
         if (rc == 0)
                 rc = quota_take(m, (int64_t)t->bytes, n, !t->mask.ignore_quota && !(t->in_both && (int64_t)t->bytes <= t->in_both_bytes), err);
         if (rc == 0 && t->annot_values)
                 rc = quota_use(m, QUOTA_ANNOTATION, t->annot_values, !t->mask.ignore_quota && (t->staged || !t->in_both), err);
+        if (rc == 0 && t->within)
+                uidset_copy(&c->expunged, &t->uids);
         if (rc == 0)
                 rc = mailbox_write_locked(m, &t->batch, c->modseq, c->first_uid, c, err);
         if (rc == 0)
@@ -615,6 +617,20 @@ int carry_now(struct carry *t, struct err *err)
         if (rc == 0)
                 carry_settle(t);
         return rc;
+}
+
+void carry_run_reserved(struct job *job)
+{
+        struct carry *t = (struct carry *)job;
+        struct mailbox *m = t->from;
+        struct err err = ERR_INIT;
+
+        if (carry_now(t, &err) < 0)
+                waiter_done(t->waiter, &err);
+        mailbox_lock(m);
+        mailbox_not_moving_locked(m, &t->reserved);
+        mailbox_unlock(m);
+        carry_free(t);
 }
 
 static void run_copy_job(struct job *job)

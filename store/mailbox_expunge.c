@@ -160,20 +160,6 @@ static int choose(struct carry *t, const struct uidset *among, int64_t since, st
         return rc;
 }
 
-static void run_unexpunge_job(struct job *job)
-{
-        struct carry *t = (struct carry *)job;
-        struct mailbox *m = t->from;
-        struct err err = ERR_INIT;
-
-        if (carry_now(t, &err) < 0)
-                waiter_done(t->waiter, &err);
-        mailbox_lock(m);
-        mailbox_not_moving_locked(m, &t->reserved);
-        mailbox_unlock(m);
-        carry_free(t);
-}
-
 int mailbox_unexpunge(struct mailbox *m, const struct uidset *uids, const struct unexpunge *how, struct uidset *restored_r,
                       struct append_result *result_r, struct waiter *waiter, struct err *err)
 {
@@ -193,7 +179,7 @@ int mailbox_unexpunge(struct mailbox *m, const struct uidset *uids, const struct
                 carry_free(t);
                 return -1;
         }
-        t->job.fn = run_unexpunge_job;
+        t->job.fn = carry_run_reserved;
         t->job.slow = true;
         logstore_run(m->ls, &t->job);
         return 0;

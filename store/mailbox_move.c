@@ -18,6 +18,8 @@
  *
  * REPLACE between two mailboxes (RFC 8508) goes the same way; what arrives is another message than the one that leaves.
  *
+ * Within one mailbox none of this is needed: what arrives and what leaves is one batch.
+ *
  * What fails alive: nothing arrived – the intent is closed as aborted. The target's sync failed – what is on its disk is not known, the
  * intent stays open, its messages stay reserved until the next start settles it. The source cannot be written for 3 – the arrival is
  * expunged again and marked aborted before anything was shown. The sync of 3 failed – the arrival is shown: the messages may be in both
@@ -131,6 +133,21 @@ bool mailbox_is_live_locked(struct mailbox *m, uint32_t uid)
                !(rec.flags & MSG_EXPUNGED);
 }
 
+/* Of those that were asked for what is still there and nobody else moves. */
+static void keep_live_locked(struct carry *t) REQUIRES(t->from->lock, mailbox_class);
+static void keep_live_locked(struct carry *t)
+{
+        struct uidset mine = UIDSET_INIT;
+        struct uidset_iter it = uidset_iter(&t->uids);
+        uint32_t uid;
+
+        while (uidset_next(&it, &uid))
+                if (mailbox_is_live_locked(t->from, uid))
+                        uidset_add(&mine, uid);
+        uidset_deinit(&t->uids);
+        t->uids = mine;
+}
+
 static int write_intent(struct carry *t, struct err *err)
 {
         struct mailbox *m = t->from;
@@ -138,21 +155,14 @@ static int write_intent(struct carry *t, struct err *err)
         struct mlog_batch b;
         struct mlog_move move;
         struct str rest = STR_INIT;
-        struct uidset mine = UIDSET_INIT;
-        struct uidset_iter it;
         uint64_t bytes;
-        uint32_t uid;
         bool blobs;
         int rc;
 
         mlog_batch_init(&b);
         carry_select(t, UINT32_MAX - 1, &bytes, &blobs);
         mailbox_lock(m);                                /* what goes between the two is left out when it is read */
-        for (it = uidset_iter(&t->uids); uidset_next(&it, &uid);)
-                if (mailbox_is_live_locked(m, uid))     /* not another's already, nor gone meanwhile */
-                        uidset_add(&mine, uid);
-        uidset_deinit(&t->uids);
-        t->uids = mine;
+        keep_live_locked(t);
         rc = mailbox_writable_locked(m, err);
         if (rc == 0 && !uidset_empty(&t->uids)) {
                 fill_move(&move, t->move_id, t->to->uniqueid, t->with_seen ? MOVE_WITH_SEEN : 0);
@@ -372,6 +382,23 @@ static void run_move_job(struct job *job)
         uidset_deinit(&reserved);
 }
 
+/* Within one mailbox: one batch, and nobody else moves or expunges the messages until it is written. */
+static void run_within_job(struct job *job)
+{
+        struct carry *t = (struct carry *)job;
+        struct mailbox *m = t->from;
+        uint64_t bytes;
+        bool blobs;
+
+        carry_select(t, UINT32_MAX - 1, &bytes, &blobs);
+        mailbox_lock(m);
+        keep_live_locked(t);
+        uidset_copy(&t->reserved, &t->uids);
+        uidset_add_set(&m->moving, &t->uids);
+        mailbox_unlock(m);
+        carry_run_reserved(job);
+}
+
 /* `staged`: this arrives instead of the messages themselves. */
 static int start_move(struct mailbox *from, const struct uidset *uids, struct mailbox *to, const struct copy_mask *mask,
                       const struct append_item *staged, struct uidset *copied_r, struct append_result *result_r, struct waiter *waiter,
@@ -380,12 +407,10 @@ static int start_move(struct mailbox *from, const struct uidset *uids, struct ma
         struct carry *t;
         int rc;
 
-        if (from == to)
-                return err_set(err, ERR_UNSUPPORTED, "a move of messages to their own mailbox");
         mailbox_lock(from);
         rc = mailbox_writable_locked(from, err);
         mailbox_unlock(from);
-        if (rc == 0) {
+        if (rc == 0 && to != from) {
                 mailbox_lock(to);
                 rc = mailbox_writable_locked(to, err);
                 mailbox_unlock(to);
@@ -399,7 +424,9 @@ static int start_move(struct mailbox *from, const struct uidset *uids, struct ma
                 t->mask.ignore_quota = staged->ignore_quota;
         }
         random_bytes(t->move_id, sizeof t->move_id);
-        t->job.fn = run_move_job;
+        t->within = from == to;
+        t->mask.ignore_quota |= t->within;
+        t->job.fn = t->within ? run_within_job : run_move_job;
         t->job.slow = !staged;
         logstore_run(from->ls, &t->job);
         return 0;

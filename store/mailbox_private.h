@@ -444,7 +444,8 @@ struct carry {
         uint64_t held_end;                      /* move: of the target's commit */
         struct append_item *staged;             /* replace: this one arrives instead of what leaves; owned, with its stage and keywords */
         const struct unexpunge *restore;        /* mailbox_unexpunge(): `from` is `to`, and these are expunged ones. What it points to is owned */
-        struct uidset reserved;                 /* … of `from`, in its `moving` */
+        bool within;                            /* mailbox_move() where `from` is `to` */
+        struct uidset reserved;                 /* of either: in the mailbox's `moving` */
         uint64_t bytes;                         /* octets of the messages that were laid down */
         struct quota_root *in_both;             /* move within one quota root: they count once; NULL: not, or not any more */
         int64_t in_both_bytes, in_both_n;       /* … what leaves */
@@ -464,6 +465,8 @@ int carry_commit(struct carry *t, struct commit *c, struct err *err);
 void carry_settle(struct carry *t);
 /* All of it. Returns 0 when the waiter will be completed, -1 when not. */
 int carry_now(struct carry *t, struct err *err);
+/* The job of one within a mailbox: all of it, then `reserved` is free again, and t, too. */
+void carry_run_reserved(struct job *job);
 void mailbox_not_moving_locked(struct mailbox *m, const struct uidset *uids) REQUIRES(m->lock, mailbox_class);
 
 /* ---- mailbox_annot.c: as mailbox_state.c, whose part it is ---- */

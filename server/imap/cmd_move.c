@@ -1,7 +1,6 @@
 /*
  * MOVE and UID MOVE (RFC 9051 6.4.8, RFC 6851). COPYUID comes in an untagged OK, before the expunges (RFC 6851 4.3). Within one
- * mailbox it is a copy and an expunge: each message is in it at least once whatever happens. The rights: the union of what STORE
- * +FLAGS (\Deleted), COPY and UID EXPUNGE need (RFC 6851 4.2).
+ * mailbox the messages get new UIDs. The rights: the union of what STORE +FLAGS (\Deleted), COPY and UID EXPUNGE need (RFC 6851 4.2).
  */
 #include "server/imap/audit.h"
 #include "server/imap/copy.h"
@@ -9,32 +8,13 @@
 
 static enum cmd_result write_move(struct imap *imap, struct copy_state *st)
 {
-        struct mailbox *from = imap->sel->mbox;
         struct copy_mask mask;
         struct err err = ERR_INIT;
-        int taken;
 
         if (copy_prepare(imap, st, &mask, &err) < 0)
                 return imap_fail(imap, &err);
-        st->phase = st->to == from ? COPY_WRITTEN : COPY_EXPUNGED;
-        mask.ignore_quota |= st->to == from;                    /* it takes no more room when it is over */
-        if (st->to == from)
-                taken = mailbox_copy(from, &st->uids, st->to, &mask, &st->copied, &st->result, imap_waiter(imap), &err);
-        else
-                taken = mailbox_move(from, &st->uids, st->to, &mask, &st->copied, &st->result, imap_waiter(imap), &err);
-        if (taken == 0)
-                return imap_wait(imap);
-        imap_waiter_cancel(imap);
-        return imap_fail(imap, &err);
-}
-
-static enum cmd_result write_expunge(struct imap *imap, struct copy_state *st)
-{
-        struct err err = ERR_INIT;
-        uint64_t modseq;
-
-        st->phase = COPY_EXPUNGED;
-        if (mailbox_expunge(imap->sel->mbox, &st->copied, false, NULL, &modseq, imap_waiter(imap), &err) == 0)
+        st->phase = COPY_WRITTEN;
+        if (mailbox_move(imap->sel->mbox, &st->uids, st->to, &mask, &st->copied, &st->result, imap_waiter(imap), &err) == 0)
                 return imap_wait(imap);
         imap_waiter_cancel(imap);
         return imap_fail(imap, &err);
@@ -93,7 +73,5 @@ enum cmd_result cmd_move(struct imap *imap)
                 return imap_fail(imap, &err);
         if (!st->told && !uidset_empty(&st->copied) && (seen = copy_finish_seen(imap, st, &err)) != 0)
                 return seen > 0 ? CMD_WAIT : imap_fail(imap, &err);
-        if (st->phase == COPY_WRITTEN && !uidset_empty(&st->copied))
-                return write_expunge(imap, st);
         return reply(imap, st);
 }

@@ -14,7 +14,7 @@ struct copy_state {
         struct uidset copied;
         struct append_result result;
         struct seen_carry seen;                 /* \Seen that does not come with the messages */
-        enum { COPY_OPEN, COPY_WRITTEN, COPY_EXPUNGED } phase;
+        enum { COPY_OPEN, COPY_WRITTEN } phase;
         bool told;                              /* MOVE: COPYUID has been said */
 };
 

@@ -313,6 +313,40 @@ Test(mailbox, a_move_takes_messages_from_one_to_the_other)
         check_reopens_equal(ID_B);
 }
 
+/* Both are asked for the same messages, neither waits for the other. */
+Test(mailbox, moves_within_a_mailbox_take_each_message_once)
+{
+        struct mailbox *m = fake_create(&st, ID_A);
+        struct uidset uids = UIDSET_INIT, copied[2] = { UIDSET_INIT, UIDSET_INIT };
+        struct append_result r[2];
+        struct waiter w[2];
+        struct mailbox_status s;
+        struct err err = ERR_INIT;
+
+        for (int i = 0; i < 10; i++)
+                fake_append(&st, m, text, sizeof text - 1, i % 2 ? MSG_FLAGGED : 0, "k", &err);
+        uidset_add_range(&uids, 2, 9);
+        for (int i = 0; i < 2; i++) {
+                waiter_init_blocking(&w[i]);
+                cr_assert_eq(mailbox_move(m, &uids, m, NULL, &copied[i], &r[i], &w[i], &err), 0, "%s", err.text);
+        }
+        for (int i = 0; i < 2; i++)
+                cr_assert_eq(waiter_block(&w[i], &err), 0, "%s", err.text);
+        cr_expect_eq(r[0].count + r[1].count, 8);
+        cr_expect(uidset_empty(&copied[0]) != uidset_empty(&copied[1]));
+        mailbox_status(m, &s);
+        cr_expect_eq(s.messages, 10);
+        cr_expect_eq(s.uidnext, 19);
+        r[0] = copy_or_move(m, m, "1,10", true, NULL);
+        cr_expect_eq(r[0].first_uid, 19);
+        cr_expect(uidset_empty(&m->moving));
+        for (int i = 0; i < 2; i++)
+                uidset_deinit(&copied[i]);
+        uidset_deinit(&uids);
+        mailbox_unref(&m);
+        check_reopens_equal(ID_A);
+}
+
 /* A reader still has the file of a message that was purged; the same message comes again and shares it. */
 Test(mailbox, a_blob_that_is_read_while_purged_may_come_again)
 {
