@@ -184,15 +184,24 @@ static bool never_cancelled(struct ctl_call *call)
 }
 
 /* Never opened for reading only, not even to look: after an unclean stop what is there has to be recovered first. */
+static const char *socket_path(const struct ctl_client *client)
+{
+        return client->socket ? client->socket : conf_str(client->conf, NULL, "control_socket");
+}
+
 static int open_store(struct ctl_client *client, struct store **store_r, struct err *err)
 {
         struct store_options options = { .conf = client->conf, .no_threads = true };
         struct identity id;
+        int rc;
 
         /* As the user the daemon runs as: what root would make there the daemon could not write. */
         if (identity_find(client->conf, &id, err) < 0 || identity_become(&id, err) < 0)
                 return -1;
-        return store_open(&options, store_r, err);
+        rc = store_open(&options, store_r, err);
+        if (rc < 0 && err->code == ERR_BUSY)            /* its daemon has another control_socket, is starting, or is none of ours */
+                err_prefix(err, "nobody listens on %s, but the store is in use", socket_path(client));
+        return rc;
 }
 
 static int call_local(struct ctl_client *client, const struct ctl_op *op, json_t *args, struct err *err)
@@ -282,11 +291,6 @@ static int start_child(struct ctl_client *client, struct err *err)
         client->fd = fds[0];
         client->child = pid;
         return take_replies(client, client->fd, err);
-}
-
-static const char *socket_path(const struct ctl_client *client)
-{
-        return client->socket ? client->socket : conf_str(client->conf, NULL, "control_socket");
 }
 
 int ctl_client_open(struct ctl_client *client, struct err *err)

@@ -168,19 +168,40 @@ static bool find_flag(const char *flags, const char *word, char key[32], bool *w
         return false;
 }
 
-/* Take the flag at argv[*i]. 1; 0: it is none; -1 with a message in `why`. */
-static int take_flag(const struct ctl_command *cmd, int argc, char *const *argv, int *i, json_t *args, char *why, size_t size)
+/* May an argument of this name begin with "-" as it is: "-lrs", negative rights of "-joe"? */
+static bool begins_so(const char *argument, size_t len)
 {
-        const char *word = argv[*i], *value;
+        static const char *const names[] = { "identifier", "rights", "value" };
+
+        for (size_t i = 0; i < ARRAY_LEN(names); i++)
+                if (len == strlen(names[i]) && memcmp(argument, names[i], len) == 0)
+                        return true;
+        return false;
+}
+
+/* The next argument in a synopsis, without its brackets. */
+static size_t argument_name(const char *want, const char **name_r)
+{
+        size_t len = strcspn(want, " ");
+
+        *name_r = want + (want[0] == '[');
+        return want[0] == '[' ? len - 2 : len;
+}
+
+/* Take the flag at argv[*i]; `want`: the arguments that are still to come. 1; 0: it is none; -1 with a message in `why`. */
+static int take_flag(const struct ctl_command *cmd, const char *want, int argc, char *const *argv, int *i, json_t *args, char *why, size_t size)
+{
+        const char *word = argv[*i], *value, *argument;
+        size_t argument_len = argument_name(want, &argument);
         bool wants = false;
         char key[32];
 
         if (word[0] != '-' || !word[1])
                 return 0;
         if (!find_flag(cmd->flags, word, key, &wants, &value)) {
-                if (word[1] != '-')
-                        return 0;                       /* "-lrs", "-joe": an argument */
-                snprintf(why, size, "there is no option %.60s", word);
+                if (word[1] != '-' && begins_so(argument, argument_len))
+                        return 0;
+                snprintf(why, size, "there is no option %.60s%s", word, argument_len ? "; an argument that begins so stands behind --" : "");
                 return -1;
         }
         if (value && !wants) {
@@ -206,6 +227,7 @@ json_t *ctl_command_args(const struct ctl_command *cmd, int argc, char *const *a
 
         for (int i = 0; i < argc; i++) {
                 const char *word = argv[i];
+                const char *name;
                 char key[32];
                 size_t len;
                 int flag;
@@ -214,22 +236,23 @@ json_t *ctl_command_args(const struct ctl_command *cmd, int argc, char *const *a
                         only_words = true;
                         continue;
                 }
-                flag = only_words ? 0 : take_flag(cmd, argc, argv, &i, args, why, size);
+                flag = only_words ? 0 : take_flag(cmd, want, argc, argv, &i, args, why, size);
                 if (flag < 0)
                         goto fail;
                 if (flag > 0)
                         continue;
-                len = strcspn(want, " ");
-                if (len == 0) {
+                if (!*want) {
                         snprintf(why, size, "unexpected argument \"%.100s\"", word);
                         goto fail;
                 }
-                snprintf(key, sizeof key, "%.*s", (int)(want[0] == '[' ? len - 2 : len), want + (want[0] == '['));
+                len = argument_name(want, &name);
+                snprintf(key, sizeof key, "%.*s", (int)len, name);
                 if (json_object_set_new(args, key, json_string(word)) < 0) {
                         snprintf(why, size, "%s is not UTF-8", key);
                         goto fail;
                 }
-                want += len + (want[len] == ' ');
+                want += strcspn(want, " ");
+                want += *want == ' ';
         }
         if (*want && *want != '[') {
                 snprintf(why, size, "%.*s is missing", (int)strcspn(want, " "), want);

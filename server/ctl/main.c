@@ -130,6 +130,9 @@ static unsigned usage_of(FILE *out, int argc, char *const *argv)
         return shown;
 }
 
+/* After an error, which a hundred lines would hide. */
+#define HINT "(cyrctl --help)\n"
+
 static void usage(FILE *out)
 {
         usage_of(out, 0, NULL);
@@ -237,7 +240,7 @@ static int take_options(struct invocation *v, int argc, char **argv)
                                 return EXIT_DONE;
                         fputs("cyrctl --completion bash or zsh\n", stderr);
                         return EXIT_USAGE;
-                default: usage(stderr); return EXIT_USAGE;
+                default: fputs(HINT, stderr); return EXIT_USAGE;        /* getopt has said what is wrong */
                 }
         }
         v->argc = argc - optind;
@@ -273,7 +276,7 @@ static int no_such_command(const struct invocation *v)
         snprintf(text, sizeof text, begins_any(1, v->argv) ? "%.100s: which of these?" : "no such command: %.100s", v->argv[0]);
         status = complain(v, ERR_SYNTAX, NULL, text);
         if (!usage_of(stderr, 1, v->argv))
-                usage(stderr);
+                fputs(HINT, stderr);
         return status;
 }
 

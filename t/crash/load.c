@@ -972,11 +972,13 @@ static const char *expunge_mode(enum session session)
 static void run_load(struct load *l, uint64_t ms, bool second, bool killed, enum session session)
 {
         static struct mover mover;
+        bool quiet = session == SESSION_SHORT, moves = second && l->threads > 1;
 
-        mover = (struct mover){ .store = l->store, .threads = l->threads, .seed = (unsigned)rand_r(&l->workers[0].seed), .killed = killed };
+        mover = (struct mover){ .store = l->store, .threads = l->threads, .seed = (unsigned)rand_r(&l->workers[0].seed),
+                                .killed = killed && !quiet };
         atomic_store(&working, l->threads);
         atomic_store(&dumped, false);
-        if (second && l->threads > 1)
+        if (moves)
                 must(thread_start(&mover.thread, "mover", 1 << 20, move_about, &mover) == 0);
         for (unsigned i = 0; i < l->threads; i++) {
                 struct worker *w = &l->workers[i];
@@ -985,7 +987,7 @@ static void run_load(struct load *l, uint64_t ms, bool second, bool killed, enum
                 w->second = second;
                 w->killed = killed;
                 w->in_header = session == SESSION_LONG;
-                w->quiet = session == SESSION_SHORT;
+                w->quiet = quiet;
                 w->unlinks = expunge_mode(session) != NULL;
                 w->in_move = session == SESSION_TABLES;
                 w->threads = l->threads;
@@ -1002,6 +1004,8 @@ static void run_load(struct load *l, uint64_t ms, bool second, bool killed, enum
                 note("dumped");
                 need(duplicate_prune(l->store, clock_wall_s() - 1, NULL, 0, NULL, NULL, &err), "prune", &err);
         }
+        if (moves && quiet)                             /* it would sync the databases in the pause */
+                pthread_join(mover.thread, NULL);
         atomic_store(&dumped, true);
         while (killed && atomic_load(&stopping) < l->threads)
                 usleep(100);
@@ -1015,7 +1019,7 @@ static void run_load(struct load *l, uint64_t ms, bool second, bool killed, enum
         }
         for (unsigned i = 0; i < l->threads; i++)
                 pthread_join(l->workers[i].thread, NULL);
-        if (second && l->threads > 1)
+        if (moves && !quiet)
                 pthread_join(mover.thread, NULL);
 }
 

@@ -315,6 +315,13 @@ is((json('config', 'check', '/nowhere', "$cyrd->{dir}/cyrus.conf"))[0], 1, 'a fi
 ($st, $out) = run_cmd(["$Interop::build/cyrctl", 'config', 'check', $conf, "$cyrd->{dir}/cyrus.conf"]);
 is($st, 0, 'it needs no /etc/imapd.conf');
 
+($st, $out) = run_cmd(["$Interop::build/cyrctl", '-C', $conf, '-S', '/nowhere', 'list']);
+ok($st == 3 && $out =~ m{nobody listens on /nowhere, but the store is in use: .*locked by another process}, 'another socket than the daemon\'s: 3, and why') or note_lines($out);
+($st, $out) = run_cmd(["$Interop::build/cyrctl", '-C', $conf, 'frobnicate']);
+is("$st $out", "2 cyrctl: no such command: frobnicate\n(cyrctl --help)\n", 'an error is not hidden by a list of all commands');
+($st, $out) = $cyrd->ctl('mailbox', 'create', '-x');
+ok($st == 2 && $out =~ /there is no option -x; an argument that begins so stands behind --/, 'an unknown option is no name') or note_lines($out);
+
 # ---- without the daemon ----
 $cyrd->ends_well;
 is((json('top'))[0], 3, 'top wants the daemon');
