@@ -43,7 +43,7 @@ like($out, qr{bad\.conf:4:1: warning: unknown option "frobnicate"}, '... unknown
 like($out, qr{bad\.conf:5:6: }, '... of grammar');
 like($out, qr{badc\.conf:3:4: bad character}, '... and of cyrus.conf at the same time');
 like($out, qr{badc\.conf:7:14: at: }, '... all of them');
-for (['worker_threads: -1', 17], ['partition-default: rel', 20], ['defaultpartition: nowhere', 19], ['configdirectory: conf', 18],
+for (['worker_threads: -1', 17], ['partition-default: rel', 20], ['partition-: /x', 13], ['defaultpartition: nowhere', 19], ['configdirectory: conf', 18],
      ['tls_server_cert: /nowhere', 18], ['tls_versions: tls1_2 tls1_9', 15], ['defaultacl: anyone', 13], ['implicit_owner_rights: lq', 24]) {
     my ($line, $column) = @$_;
     my ($option) = $line =~ /^(.*?):/;
