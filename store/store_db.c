@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -227,8 +228,8 @@ static int make_mark(const char *path, const char *dir, struct err *err)
         return make_file(path, err) < 0 ? -1 : fs_sync_dir(dir, err);
 }
 
-/* Copy the files of a directory whose names begin with `prefix`. Returns how many, -1 with err. */
-static int copy_files(const char *from, const char *prefix, const char *to, struct err *err)
+/* Copy all files of a directory. Returns how many, -1 with err. */
+static int copy_files(const char *from, const char *to, struct err *err)
 {
         DIR *d = opendir(from);
         struct dirent *e;
@@ -237,7 +238,7 @@ static int copy_files(const char *from, const char *prefix, const char *to, stru
         while (d && n >= 0 && (e = readdir(d)) != NULL) {
                 struct str source = STR_INIT, target = STR_INIT;
 
-                if (e->d_name[0] == '.' || strncmp(e->d_name, prefix, strlen(prefix)) != 0)
+                if (e->d_name[0] == '.')
                         continue;
                 str_printf(&source, "%s/%s", from, e->d_name);
                 str_printf(&target, "%s/%s", to, e->d_name);
@@ -247,6 +248,43 @@ static int copy_files(const char *from, const char *prefix, const char *to, stru
         }
         if (d)
                 closedir(d);
+        return n;
+}
+
+static unsigned long newest_log(const char *dir)
+{
+        DIR *d = opendir(dir);
+        struct dirent *e;
+        unsigned long newest = 0;
+
+        while (d && (e = readdir(d)) != NULL)
+                if (strncmp(e->d_name, "log.", 4) == 0 && strtoul(e->d_name + 4, NULL, 10) > newest)
+                        newest = strtoul(e->d_name + 4, NULL, 10);
+        if (d)
+                closedir(d);
+        return newest;
+}
+
+/*
+ * The log files from the newest back to one that is missing. What is older was removed after a backup, several files at a time, and a power
+ * loss may bring some of them back and others not: recovery would take such a log for damaged. Returns how many, -1 with err.
+ */
+static int copy_log(const char *from, const char *to, struct err *err)
+{
+        struct str source = STR_INIT, target = STR_INIT;
+        int n = 0;
+
+        for (unsigned long i = newest_log(from); i > 0 && n >= 0; i--) {
+                str_clear(&source);
+                str_clear(&target);
+                str_printf(&source, "%s/log.%010lu", from, i);
+                str_printf(&target, "%s/log.%010lu", to, i);
+                if (!fs_exists(source.data))
+                        break;
+                n = copy_file(source.data, target.data, err) < 0 ? -1 : n + 1;
+        }
+        str_deinit(&source);
+        str_deinit(&target);
         return n;
 }
 
@@ -266,9 +304,9 @@ static int prepare_recovery(struct store *store, const char *dir, const char *fr
                 n = err_set(err, ERR_NOTFOUND, "there is no backup of this environment in %s", path.data);
         if (n == 0)
                 n = fs_mkdir_p_durable(fresh, 0700, err);
-        if (n == 0 && (n = copy_files(path.data, "", fresh, err)) == 0)
+        if (n == 0 && (n = copy_files(path.data, fresh, err)) == 0)
                 n = err_set(err, ERR_NOTFOUND, "there is no backup in %s", path.data);
-        if (n > 0 && (n = copy_files(dir, "log.", fresh, err)) == 0)
+        if (n > 0 && (n = copy_log(dir, fresh, err)) == 0)
                 n = err_set(err, ERR_NOTFOUND, "there is no log in %s", dir);
         if (n > 0) {                                    /* its sync is for the names of the copies, too: db/ is there until it has returned */
                 str_clear(&path);

@@ -487,6 +487,61 @@ Test(store, a_torn_page_costs_nothing)
         }
 }
 
+static struct store *open_small(void)
+{
+        struct conf *conf;
+        char text[400];
+        struct store_options options = { .no_threads = true, .small_databases = true };
+        struct store *s;
+
+        snprintf(text, sizeof text, "configdirectory: %s/conf\npartition-default: %s/mail\ndefaultpartition: default\n", scratch_dir, scratch_dir);
+        options.conf = conf = conf_text(text);
+        cr_assert_eq(store_open(&options, &s, &err), 0, "%s", err.text);
+        conf_unref(&conf);
+        return s;
+}
+
+/* Of log files that were removed together a power loss may bring back the older one. */
+Test(store, a_log_file_that_came_back_does_no_harm)
+{
+        struct store *s = open_small();
+        struct str first = STR_INIT;
+        char path[300], second[300];
+        unsigned n = 20;
+        int status;
+        pid_t pid;
+
+        create_many(s, 0, n);
+        snprintf(path, sizeof path, "%s/conf/db/log.0000000001", scratch_dir);
+        snprintf(second, sizeof second, "%s/conf/db/log.0000000002", scratch_dir);
+        while (!fs_exists(second) && n < 5000) {
+                create_many(s, n, 20);
+                n += 20;
+        }
+        cr_assert_eq(fs_slurp(path, 10 << 20, &first, &err), 0, "%s", err.text);
+        while (fs_exists(second) && n < 5000) {
+                create_many(s, n, 20);
+                n += 20;
+                cr_assert_eq(store_db_checkpoint(s, &err), 0, "%s", err.text);
+        }
+        cr_assert(!fs_exists(path) && !fs_exists(second));
+        store_close(&s);
+        pid = fork();
+        if (pid == 0) {
+                s = open_small();
+                create_many(s, n, 10);
+                _exit(0);
+        }
+        waitpid(pid, &status, 0);
+        cr_assert_eq(status, 0);
+        cr_assert_eq(fs_replace(path, first.data, first.len, 0600, &err), 0, "%s", err.text);
+        damage("conf/db/mailboxes.db");
+        s = open_small();
+        cr_expect_eq(mboxlist_count(store_mboxlist(s)), n + 11, "%zu of %u", (size_t)mboxlist_count(store_mboxlist(s)), n + 11);
+        store_close(&s);
+        str_deinit(&first);
+}
+
 /* Stopped between setting the damaged environment aside and giving the prepared one its name; and before its log was applied. */
 Test(store, an_interrupted_recovery_goes_on)
 {
