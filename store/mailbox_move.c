@@ -134,18 +134,18 @@ bool mailbox_is_live_locked(struct mailbox *m, uint32_t uid)
 }
 
 /* Of those that were asked for what is still there and nobody else moves. */
-static void keep_live_locked(struct carry *t) REQUIRES(t->from->lock, mailbox_class);
-static void keep_live_locked(struct carry *t)
+static void keep_live_locked(struct mailbox *m, struct uidset *uids) REQUIRES(m->lock, mailbox_class);
+static void keep_live_locked(struct mailbox *m, struct uidset *uids)
 {
         struct uidset mine = UIDSET_INIT;
-        struct uidset_iter it = uidset_iter(&t->uids);
+        struct uidset_iter it = uidset_iter(uids);
         uint32_t uid;
 
         while (uidset_next(&it, &uid))
-                if (mailbox_is_live_locked(t->from, uid))
+                if (mailbox_is_live_locked(m, uid))
                         uidset_add(&mine, uid);
-        uidset_deinit(&t->uids);
-        t->uids = mine;
+        uidset_deinit(uids);
+        *uids = mine;
 }
 
 static int write_intent(struct carry *t, struct err *err)
@@ -162,7 +162,7 @@ static int write_intent(struct carry *t, struct err *err)
         mlog_batch_init(&b);
         carry_select(t, UINT32_MAX - 1, &bytes, &blobs);
         mailbox_lock(m);                                /* what goes between the two is left out when it is read */
-        keep_live_locked(t);
+        keep_live_locked(m, &t->uids);
         rc = mailbox_writable_locked(m, err);
         if (rc == 0 && !uidset_empty(&t->uids)) {
                 fill_move(&move, t->move_id, t->to->uniqueid, t->with_seen ? MOVE_WITH_SEEN : 0);
@@ -392,7 +392,7 @@ static void run_within_job(struct job *job)
 
         carry_select(t, UINT32_MAX - 1, &bytes, &blobs);
         mailbox_lock(m);
-        keep_live_locked(t);
+        keep_live_locked(m, &t->uids);
         uidset_copy(&t->reserved, &t->uids);
         uidset_add_set(&m->moving, &t->uids);
         mailbox_unlock(m);

@@ -492,12 +492,23 @@ static void look(const char *scratch, int damage, struct found *s)
 
 /* ---- comparing ---- */
 
+/* The last time that nobody had the store open: after a kill, what was in the page cache only gets no older meanwhile. 0: not open yet. */
+static uint64_t worked_us, down_from_us, up_at_us;
+
+static uint64_t age(uint64_t time_us, uint64_t cut_us)
+{
+        uint64_t up = up_at_us && up_at_us < cut_us ? up_at_us : cut_us;
+        uint64_t down = time_us <= down_from_us && up > down_from_us ? up - down_from_us : 0;
+
+        return time_us < cut_us ? cut_us - time_us - down : 0;
+}
+
 static bool value_allowed(const struct flag_at *v, size_t n, uint32_t flags, uint64_t cut_us)
 {
         size_t first = 0;
 
         for (size_t i = 0; i < n; i++)
-                if (v[i].time_us + FLAGS_US < cut_us)
+                if (age(v[i].time_us, cut_us) > FLAGS_US)
                         first = i;
         for (size_t i = first; i < n; i++)
                 if (v[i].flags == flags)
@@ -639,6 +650,14 @@ static void models_advance(uint32_t cut)
                 unsigned long long modseq;
                 int used;
 
+                if (strcmp(n->text, "opening") == 0) {
+                        down_from_us = worked_us;
+                        up_at_us = 0;
+                } else if (up_at_us == 0) {
+                        up_at_us = n->time_us;
+                }
+                if (strchr("BEA", n->text[0]) && n->text[1] == ' ')
+                        worked_us = n->time_us;
                 if (sscanf(n->text, "B %u %n", &number, &used) == 1 && number < THREADS_MAX) {
                         models[number].in_flight = n->text + used;
                         models[number].in_flight_us = n->time_us;

@@ -33,8 +33,11 @@ static void look(struct mailbox *m)
         while (index_next(&it, &rec, NULL) == 1) {
                 const struct kwset *set = mailbox_kwset(m, rec.kwset);
 
-                for (uint32_t i = 0; set && i < set->n; i++)
-                        must(mailbox_keyword_name(m, set->ids[i])[0] != 0);
+                for (uint32_t i = 0; set && i < set->n; i++) {
+                        const char *name = mailbox_keyword_name(m, set->ids[i]);
+
+                        must(!name || *name);           /* NULL: forgotten */
+                }
         }
         state_save_blobs(m);
 }
