@@ -2,7 +2,8 @@
  * ops_expunged - messages that were expunged and can be brought back, and messages to expunge because of their age or size.
  *   expunged.list     of "mailbox" those that can be brought back, of "uids" if given: a row for each, see describe()
  *   expunged.restore  bring back "uids"; without them those expunged in the last "within" (a duration), or all. "undelete": without \Deleted;
- *                     "keyword": with this keyword. Rows {"uid": old, "restored": new}, then {"restored_total": n}
+ *                     "keyword": with this keyword. Rows {"uid": old, "restored": new}, then {"restored_total": n}. "uids" of which none
+ *                     can be brought back are an error, unless "or_none"
  *   message.purge     expunge what is older or larger than wanted, in mailboxes that match: see struct purge
  */
 #include <stdio.h>
@@ -236,6 +237,14 @@ static void restored_rows(struct ctl_call *call, const struct uidset *old, const
         call->row(call, json_pack("{s:I}", "restored_total", (json_int_t)n));
 }
 
+static int none_restored(struct ctl_call *call, bool within, struct err *err)
+{
+        const char *uids = ctl_arg(call, "uids");
+
+        return err_set(err, ERR_NOTFOUND, "no message with UID %.100s was expunged in %s%s", uids ? uids : "as given", ctl_arg(call, "mailbox"),
+                       within ? " in that time" : "");
+}
+
 int ctl_expunged_restore(struct ctl_call *call, struct err *err)
 {
         const char *within = ctl_arg(call, "within"), *keyword = ctl_arg(call, "keyword");
@@ -270,7 +279,9 @@ int ctl_expunged_restore(struct ctl_call *call, struct err *err)
         rc = mailbox_unexpunge(mbox, given ? &uids : NULL, &how, &restored, &result, &waiter, err);
         if (rc == 0)
                 rc = waiter_block(&waiter, err);
-        if (rc == 0)
+        if (rc == 0 && given && uidset_empty(&restored) && !ctl_arg_bool(call, "or_none"))
+                rc = none_restored(call, within != NULL, err);
+        else if (rc == 0)
                 restored_rows(call, &restored, &result);
         mailbox_unref(&mbox);
 out:
@@ -496,5 +507,5 @@ int ctl_message_purge(struct ctl_call *call, struct err *err)
                 problems += purge_some(&p, true);
         problems += purge_some(&p, false);
         str_deinit(&p.header);
-        return problems ? err_set(err, ERR_IO, "%llu mailboxes could not be read or changed", (unsigned long long)problems) : 0;
+        return problems ? err_set(err, ERR_IO, "%llu mailbox%s could not be read or changed", (unsigned long long)problems, problems == 1 ? "" : "es") : 0;
 }

@@ -132,6 +132,8 @@ int tool_unexpunge_main(int argc, char **argv)
         u.all = mode == 'a';
         json_object_set_new(args, "mailbox", json_string(u.mailbox));
         json_object_set_new(args, "all", json_boolean(u.all));
+        if (mode == 'u')
+                json_object_set_new(args, "or_none", json_true());
         if (mode == 'u' || (mode == 'l' && optind < argc))
                 json_object_set_new(args, "uids", uid_list(argc - optind, argv + optind));
         if (tool_open(&u.t, u.t.name, config, TOOL_STORE) < 0) {

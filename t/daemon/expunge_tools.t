@@ -97,6 +97,7 @@ is((tool('unexpunge', @$_))[0], 255, "usage: @$_") for [], ['-l'], ['-u', 'user.
 is_deeply([tool('unexpunge', '-f', '\Seen', '-a', 'user.joe')], [70, '', "fatal error: can't set a system flag\n"], 'no system flag');
 is_deeply([tool('unexpunge', '-v', '-u', '-d', '-f', 'Found', 'user.joe', 1)],
     [0, "restoring expunged messages in mailbox 'user.joe'\nUnexpunged user.joe: 1 => 4\nrestored 1 expunged messages\n", ''], 'unexpunge -u');
+is_deeply([tool('unexpunge', '-u', 'user.joe', 77)], [0, "restoring expunged messages in mailbox 'user.joe'\nrestored 0 expunged messages\n", ''], '... of one that is not there: as Cyrus');
 imap('joe', 'NOOP');
 like(imap('joe', 'UID FETCH 4 (FLAGS)'), qr/FLAGS \((?=[^)]*\\Seen)(?=[^)]*work)(?=[^)]*Found)(?![^)]*Deleted)/, 'its flags');
 is_deeply([tool('unexpunge', '-t', '1h', 'user.joe')], [0, "restoring expunged messages in mailbox 'user.joe'\nrestored 1 expunged messages\n", ''], '-t');

@@ -29,7 +29,8 @@ b< * 4 EXISTS
 b< OK ...
 
 == once only
-run $BUILD/cyrctl -C $DIR/imapd.conf expunged restore user/alice 2 | grep -q '^ *0$'
+run $BUILD/cyrctl -C $DIR/imapd.conf expunged restore user/alice 2 2>&1 | grep -q 'no message with UID 2 was expunged in user/alice$'
+run ! $BUILD/cyrctl -C $DIR/imapd.conf expunged restore user/alice 77 2>/dev/null
 run $BUILD/cyrctl -C $DIR/imapd.conf expunged list user/alice | grep -q '^ *4 '
 a> NOOP
 a! * 5 EXISTS
