@@ -336,16 +336,26 @@ static void reap_children(struct daemon *d)
 
 /* ---- what systemd hears ------------------------------------------------------------------------------------------------------ */
 
-static void tell_status(struct daemon *d)
+/* One message: what stands `before`, and the status. */
+static void say_status(struct daemon *d, const char *before)
 {
         unsigned sessions = d->ops->sessions();
+        size_t services = serving_listening(d->services);
 
-        systemd_notify("STATUS=%zu services, %u sessions", serving_listening(d->services), sessions);
+        systemd_notify("%sSTATUS=%zu service%s, %u session%s", before, services, services == 1 ? "" : "s", sessions, sessions == 1 ? "" : "s");
+}
+
+static void tell_status(struct daemon *d)
+{
+        say_status(d, "");
 }
 
 static void tell_ready(struct daemon *d)
 {
-        systemd_notify("READY=1\nMAINPID=%d\nSTATUS=%zu services, %u sessions", (int)getpid(), serving_listening(d->services), d->ops->sessions());
+        char ready[50];
+
+        snprintf(ready, sizeof ready, "READY=1\nMAINPID=%d\n", (int)getpid());
+        say_status(d, ready);
         d->status_at = systemd_listens() ? clock_mono_ms() + STATUS_MS : 0;
         d->watchdog_at = systemd_watchdog_ms() ? clock_mono_ms() : 0;
 }

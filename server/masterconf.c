@@ -301,7 +301,14 @@ static void keep_param(struct parser *p, struct master_entry *e, const struct pa
         if (!e->params)
                 e->params = ARENA_ARRAY(arena, struct master_param, PARAMS_MAX);
         e->params[e->params_n++] = (struct master_param){ arena_strndup(arena, a->key.p, a->key.len), arena_strndup(arena, a->value.p, a->value.len),
-                                                          (unsigned)(a->key.p - p->line_start) + 1 };
+                                                          (unsigned)(a->key.p - p->line_start) + 1, NULL };
+}
+
+/* What was said of the last one since the diag had `errors` errors and `n` messages. A diag that is full keeps no text. */
+static void keep_wrong(struct parser *p, struct master_entry *e, size_t errors, size_t n)
+{
+        if (p->diag->errors > errors)
+                e->params[e->params_n - 1].wrong = n < p->diag->n ? arena_strdup(&p->mc->arena, p->diag->v[n].text) : "This is no value of it.";
 }
 
 static bool same_param_before(const struct param *params, size_t n)
@@ -318,6 +325,8 @@ static bool read_params(struct parser *p, struct master_entry *e, const char *s,
         struct param params[PARAMS_MAX];
 
         for (size_t n = 0;; n++) {
+                size_t errors = p->diag->errors, messages = p->diag->n;
+
                 while (s < end && is_blank(*s))
                         s++;
                 if (s == end)
@@ -334,6 +343,7 @@ static bool read_params(struct parser *p, struct master_entry *e, const char *s,
                         COMPLAIN(p, DIAG_ERROR, params[n].key.p, "\"%.*s\" twice in one entry", (int)params[n].key.len, params[n].key.p);
                 else if (!set_param(p, e, &params[n]) && !span_ieq_str(params[n].key, "provide_uuid"))
                         COMPLAIN(p, DIAG_WARNING, params[n].key.p, "unknown key \"%.*s\"", (int)params[n].key.len, params[n].key.p);
+                keep_wrong(p, e, errors, messages);
         }
 }
 
@@ -471,7 +481,7 @@ struct masterconf *masterconf_examine(const char *path, struct diag *diag)
         struct err err = ERR_INIT;
 
         if (fs_slurp(absolute ? absolute : given, FILE_MAX, &text, &err) < 0)
-                diag_add(diag, DIAG_ERROR, given, 0, 0, "%s", err.text);
+                diag_add_unread(diag, given, &err);
         else
                 mc = parse_all(absolute ? absolute : given, str_span(&text), diag);
         free(absolute);

@@ -23,7 +23,11 @@ enum master_section { MASTER_START, MASTER_SERVICES, MASTER_EVENTS, MASTER_DAEMO
 
 enum master_proto { MASTER_TCP, MASTER_TCP4, MASTER_TCP6, MASTER_UDP, MASTER_UDP4, MASTER_UDP6, MASTER_UNIX };
 
-struct master_param { const char *key, *value; unsigned column; };      /* as written; the column of the key */
+struct master_param {
+        const char *key, *value;                /* as written */
+        unsigned column;                        /* of the key */
+        const char *wrong;                      /* what is wrong with it, as in the diag; NULL: nothing */
+};
 
 struct master_entry {
         enum master_section section;

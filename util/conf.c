@@ -340,9 +340,7 @@ int conf_require_store(const struct conf *c, struct diag *diag, struct err *err)
                 diag_add(diag, DIAG_ERROR, c->path, 0, 0, "no partition is set (partition-default: /some/directory)");
         pos = 0;
         while (conf_next(c, "partition-", &pos, &name, &value))
-                if (strcmp(name, "partition-") == 0)
-                        WRONG(name, "partition- has no name (partition-default: /some/directory)");
-                else if (*value != '/')
+                if (*value != '/')
                         WRONG(name, "%s: \"%s\" is not an absolute path", name, value);
         return diag->errors > errors ? diag_first_error(diag, err) : 0;
 }

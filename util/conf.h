@@ -80,7 +80,7 @@ struct conf_line {
         const struct conf_option *option;       /* NULL: `name` is no option of the table */
         unsigned prefix_len;                    /* of "<service>_" in `name`; 0: none */
         bool free_form;                         /* partition-NAME, sasl_NAME … */
-        bool bad;                               /* the value is out of the option's grammar (not looked at with a prefix) */
+        bool bad;                               /* the value is out of the option's grammar (not looked at with a prefix), or a free form lacks its name */
         unsigned loses_to;                      /* the line that is in force instead of this one, 0: none */
 };
 /* As conf_load(), but what can be read is there whatever the errors are: only conf_next_line() and conf_path() may be used on it. */

@@ -68,6 +68,18 @@ static bool is_free_form(const char *name)
         return false;
 }
 
+/* "partition-", "imap_sasl_": what the name is made of ends where a name should begin. */
+static bool lacks_name(const char *name)
+{
+        static const char *const forms[] = { "partition-", "sasl_", "xlist-" };
+        size_t len = strlen(name);
+
+        for (size_t i = 0; i < ARRAY_LEN(forms); i++)
+                if (len >= strlen(forms[i]) && strcmp(name + len - strlen(forms[i]), forms[i]) == 0)
+                        return true;
+        return false;
+}
+
 static bool may_repeat(const char *name)
 {
         return strncmp(name, "autocreate_acl", 14) == 0;
@@ -127,6 +139,11 @@ static void check_value(struct logical *l, const struct conf_entry *e, size_t at
         const struct conf_option *o = e->option;
         int64_t number;
 
+        if (!o && lacks_name(e->name)) {
+                l->r->conf->lines.v[l->r->conf->lines.n - 1].bad = true;
+                COMPLAIN(l, DIAG_ERROR, at, "%s: nothing is named after \"%c\"", e->name, e->name[strlen(e->name) - 1]);
+                return;
+        }
         /* Whether the prefix is a service is not known here: see conf_check_services(). */
         if (!o || e->prefix_len > 0 || conf_parse_value(o, e->value, &number))
                 return;
@@ -302,7 +319,7 @@ static void read_file(struct reader *r, const char *path, const struct logical *
                 if (from)
                         COMPLAIN(from, DIAG_ERROR, from_at, "%s", err.text);
                 else
-                        diag_add(r->diag, DIAG_ERROR, path, 0, 0, "%s", err.text);
+                        diag_add_unread(r->diag, path, &err);
         } else {
                 parse_text(r, path, str_span(&text));
         }

@@ -46,6 +46,18 @@ void diag_add(struct diag *d, enum diag_level level, const char *file, unsigned 
                                     .text = arena_strdup(&d->arena, text) };
 }
 
+void diag_add_unread(struct diag *d, const char *file, const struct err *err)
+{
+        size_t len = strlen(file);
+        const char *name = strstr(err->text, file);
+
+        /* "open FILE: why", "FILE: why" */
+        if (len && name && strncmp(name + len, ": ", 2) == 0)
+                diag_add(d, DIAG_ERROR, file, 0, 0, "%s", name + len + 2);
+        else
+                diag_add(d, DIAG_ERROR, file, 0, 0, "%s", err->text);
+}
+
 void diag_format(const struct diag_message *m, struct str *out)
 {
         str_append_str(out, m->file);

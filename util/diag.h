@@ -36,6 +36,8 @@ void diag_init(struct diag *d);
 void diag_deinit(struct diag *d);
 void diag_add(struct diag *d, enum diag_level level, const char *file, unsigned line, unsigned column, const char *fmt, ...)
         __attribute__((format(printf, 6, 7)));
+/* An error: the file as a whole could not be read, `err` says why. The file's name, which every message begins with, is not said again. */
+void diag_add_unread(struct diag *d, const char *file, const struct err *err);
 /* "file:line:column: text" appended to `out`, without a line end. */
 void diag_format(const struct diag_message *m, struct str *out);
 /* The first error as an err (ERR_CONFIG). Returns -1, or 0 when there is no error. */

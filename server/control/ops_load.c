@@ -88,7 +88,7 @@ static int make(struct ctl_call *call, const char *name, json_t *entry, const ch
         uint64_t uidvalidity = 0;
 
         if (what.partition && !store_partition_dir(call->store, partition))
-                return err_set(err, ERR_NOTFOUND, "no partition %s", partition);
+                return err_set(err, ERR_NOTFOUND, "there is no partition %s", partition);
         if (*text(entry, "uidvalidity") && !span_u64(span_of(text(entry, "uidvalidity")), UINT32_MAX, &uidvalidity))
                 return err_set(err, ERR_SYNTAX, "uidvalidity \"%s\"", text(entry, "uidvalidity"));
         what.uidvalidity = (uint32_t)uidvalidity;

@@ -170,7 +170,7 @@ int ctl_mailbox_create(struct ctl_call *call, struct err *err)
         if (ctl_arg_mailbox(call, "mailbox", name, err) < 0 || mailname_check_new(name, true, err) < 0)
                 return -1;
         if (what.partition && !store_partition_dir(call->store, what.partition))
-                return err_set(err, ERR_NOTFOUND, "no partition %s", what.partition);
+                return err_set(err, ERR_NOTFOUND, "there is no partition %s", what.partition);
         rc = check_owner(call, name, &arena, err);
         if (rc == 0)
                 rc = arg_specialuse(call, name, &arena, &what.specialuse, err);

@@ -235,6 +235,10 @@ static enum state explain_line(struct explain *x, const struct conf_line *l, str
         enum state state;
 
         if (!l->option) {
+                if (l->free_form && l->bad) {
+                        str_append_str(why, "It lacks a name.");
+                        return WRONG;
+                }
                 if (l->free_form)
                         return explain_free_form(l, why);
                 if (now) {
@@ -424,7 +428,12 @@ static void explain_master(struct explain *x)
                         enum state state;
 
                         str_clear(&why);
-                        state = explain_key(e, k.name, &why);
+                        if (e->params[n].wrong) {
+                                str_append_str(&why, e->params[n].wrong);
+                                state = WRONG;
+                        } else {
+                                state = explain_key(e, k.name, &why);
+                        }
                         tell(x, &k, state, why.data);
                 }
         }
@@ -481,6 +490,11 @@ static void tell_problems(struct explain *x)
         str_deinit(&line);
 }
 
+static const char *plural(size_t n)
+{
+        return n == 1 ? "" : "s";
+}
+
 static void tell_summary(struct explain *x)
 {
         json_t *row;
@@ -488,7 +502,7 @@ static void tell_summary(struct explain *x)
         if (!x->client->json) {
                 for (int s = 0; s < STATES; s++)
                         printf("%s%u %s", s ? ", " : "", x->counts[s], state_names[s]);
-                printf("; %zu errors, %zu warnings\n", x->diag.errors, x->diag.warnings);
+                printf("; %zu error%s, %zu warning%s\n", x->diag.errors, plural(x->diag.errors), x->diag.warnings, plural(x->diag.warnings));
                 return;
         }
         row = json_pack("{s:s, s:I, s:I}", "kind", "summary", "errors", (json_int_t)x->diag.errors, "warnings", (json_int_t)x->diag.warnings);
@@ -515,7 +529,7 @@ int explain_run(struct ctl_client *client, json_t *args, struct err *err)
         tell_problems(&x);
         tell_summary(&x);
         if (x.diag.errors || x.diag.warnings || x.counts[UNKNOWN] || x.counts[WRONG])
-                rc = err_set(err, ERR_CORRUPT, "%zu errors, %zu warnings", x.diag.errors, x.diag.warnings);
+                rc = err_set(err, ERR_CORRUPT, "%zu error%s, %zu warning%s", x.diag.errors, plural(x.diag.errors), x.diag.warnings, plural(x.diag.warnings));
         masterconf_destroy(&x.mc);
         conf_unref(&x.conf);
         diag_deinit(&x.diag);

@@ -294,8 +294,8 @@ static void add_head(struct top *t, struct str *out)
 {
         const json_t *d = t->daemon;
 
-        str_printf(out, "cyrd %s, up %s, %llu sessions (%llu parked), %llu of %llu workers busy, queue %llu, cpu %.0f%%, memory %s\n",
-                   text(d, "version"), short_time(&t->arena, number(d, "uptime_s")), (unsigned long long)number(d, "sessions"),
+        str_printf(out, "cyrd %s, up %s, %llu session%s (%llu parked), %llu of %llu workers busy, queue %llu, cpu %.0f%%, memory %s\n",
+                   text(d, "version"), short_time(&t->arena, number(d, "uptime_s")), (unsigned long long)number(d, "sessions"), number(d, "sessions") == 1 ? "" : "s",
                    (unsigned long long)number(d, "parked"), (unsigned long long)number(d, "workers_busy"), (unsigned long long)number(d, "workers"),
                    (unsigned long long)number(d, "run_queue"), t->cpu_percent, short_number(&t->arena, (double)number(d, "rss")));
         str_printf(out, "a second: connections %s (refused %s), logins %s (failed %s), delivered %s, added %s, expunged %s,\n",

@@ -308,7 +308,7 @@ int transfer_import(struct ctl_client *client, json_t *args, struct err *err)
         mailtree_deinit(&tree);
         json_decref(args);
         if (rc == 0 && im.t.failed)
-                rc = err_set(err, ERR_CORRUPT, "%llu messages were not imported", (unsigned long long)im.t.failed);
+                rc = err_set(err, ERR_CORRUPT, "%llu message%s not imported", (unsigned long long)im.t.failed, im.t.failed == 1 ? " was" : "s were");
         return rc;
 }
 
@@ -469,6 +469,6 @@ int transfer_export(struct ctl_client *client, json_t *args, struct err *err)
         json_decref(ex.names);
         json_decref(args);
         if (rc == 0 && ex.t.failed)
-                rc = err_set(err, ERR_CORRUPT, "%llu messages were not exported", (unsigned long long)ex.t.failed);
+                rc = err_set(err, ERR_CORRUPT, "%llu message%s not exported", (unsigned long long)ex.t.failed, ex.t.failed == 1 ? " was" : "s were");
         return rc;
 }

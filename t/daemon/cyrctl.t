@@ -301,6 +301,26 @@ for ([ 'an unknown option', "alowplaintext: yes\n", undef, 'unknown' ], [ 'a val
     ($st, @rows) = check_of($imapd, $master);
     ok($st eq '1' && (grep { ($_->{state} // '') eq $state } @rows), "$what: $state, and 1") or note_lines(join "\n", map { join ' ', %$_ } @rows);
 }
+for ([ 'SERVICES', 'maxchild', 'ten', 'maxchild: "ten" is not a number from -1 to 1000000' ], [ 'SERVICES', 'prefork', 'x', 'prefork: "x" is not a number from 0 to 1000000' ],
+    [ 'SERVICES', 'babysit', 'q', 'babysit: "q" is not yes or no' ], [ 'EVENTS', 'at', '2561', 'at: "2561" is not a time of day (hhmm)' ],
+    [ 'EVENTS', 'period', 'x', 'period: "x" is not a number from 0 to 1000000' ]) {
+    my ($section, $key, $value, $message) = @$_;
+    my $listen = $section eq 'SERVICES' ? 'listen="143"' : '';
+    ($st, @rows) = check_of('', "SERVICES {\n other cmd=\"imapd\" listen=\"144\" maxchild=5\n}\n" x ($section ne 'SERVICES') . "$section {\n e cmd=\"imapd\" $listen $key=$value\n}\n");
+    my ($row) = grep { ($_->{kind} // '') eq 'entry' && $_->{option} eq $key && $_->{entry} eq 'e' } @rows;
+    is("$st $row->{state} $row->{why}", "1 wrong $message", "cyrus.conf, $key=$value: wrong, at the key");
+    ok((grep { ($_->{kind} // '') eq 'problem' && $_->{text} eq $message } @rows), '... as cyrd -t says it');
+    is(scalar(grep { ($_->{state} // '') eq 'wrong' } @rows), 1, '... and nothing else is wrong');
+}
+for my $key ('partition-', 'metapartition-', 'imap_sasl_', 'xlist-') {
+    ($st, @rows) = check_of("$key: /x\n");
+    my ($row) = grep { ($_->{option} // '') eq $key } @rows;
+    my ($problem) = grep { ($_->{kind} // '') eq 'problem' && $_->{text} =~ /^\Q$key\E: nothing is named/ } @rows;
+    ok($st eq '1' && $row->{state} eq 'wrong' && $problem && $problem->{line} && $problem->{column} == length($key) + 3, "$key without a name: wrong, and where")
+        or note_lines(join "\n", map { join ' ', %$_ } @rows);
+}
+(undef, $out) = $cyrd->ctl('config', 'check', $conf, '/nope');
+like($out, qr{^error: /nope: No such file or directory\n.*; 1 error, 0 warnings$}ms, 'a file that cannot be read is named once; one error is one');
 ($st, @rows) = check_of("tls_versions: tls1_0 tls1_2\nautocreatequota: 5\nvirtdomains: yes\nsquatter_debug: yes\nx_sync_host: y\n");
 ok((grep { ($_->{option} // '') eq 'autocreatequota' && $_->{why} =~ /Line \d+ says otherwise/ } @rows), 'the same option under two names: which line is in force');
 my %s = map { ($_->{kind} // '') eq 'option' ? ($_->{option} => $_->{state}) : () } @rows;

@@ -51,7 +51,7 @@ for (['worker_threads: -1', 17], ['partition-default: rel', 20], ['partition-: /
     my $at = 1 + ($text =~ tr/\n//);
     $d->write('odd.conf', "$text$line\n");
     ($rc, $out) = $d->run('-t', '-C', "$d->{dir}/odd.conf");
-    like($out, qr{odd\.conf:$at:$column: .*\b$option\b|odd\.conf:$at:$column: partition-nowhere}, "-t: $line, with its place");
+    like($out, qr{odd\.conf:$at:$column: .*\b\Q$option\E(?!\w)|odd\.conf:$at:$column: partition-nowhere}, "-t: $line, with its place");
 }
 $d->write('oddc.conf', "START {\n  a cmd=\"/usr/sbin/cyrus ctl_cyrusdb -r\"\n  b cmd=nowhere\n}\nSERVICES {\n  imap cmd=imapd listen=nosuchport\n  ext cmd=/nowhere/x listen=127.0.0.1:$port\n}\n");
 ($rc, $out) = $d->run('-t', '-M', "$d->{dir}/oddc.conf");

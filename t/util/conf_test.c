@@ -65,6 +65,8 @@ Test(conf, errors_name_file_line_and_column)
                 { "debug: \\\n  \\\n  perhaps\n", "/etc/a:3:3: debug: \"perhaps\" is not yes or no" },
                 { "debug: yes\nDEBUG: no\n", "/etc/a:2:1: option \"debug\" was specified twice, first in /etc/a:1" },
                 { "x_debug: yes\nX_debug: no\n", "/etc/a:2:1: option \"x_debug\" was specified twice, first in /etc/a:1" },
+                { "partition-: /x\n", "/etc/a:1:13: partition-: nothing is named after \"-\"" },
+                { "imap_sasl_: x\n", "/etc/a:1:13: imap_sasl_: nothing is named after \"_\"" },
                 { "  @incline: x\n", "/etc/a:1:3: unknown directive \"@incline\"" },
                 { "@include: /etc/b\n", "/etc/a:1:11: /etc/b: no such file" },
                 { "@include: /etc/a\n", "/etc/a:1:11: \"/etc/a\" is included twice" },
