@@ -3,7 +3,7 @@
  *
  *   FAULT_ROOT   directory (or directories, with ':' between): only files below it count; allocations always do
  *   FAULT_CTL    file of at least sizeof (struct control) octets that the test shares with us
- *   FAULT_LIST   file: every call site is written there at its first call, "hash kind path frame…"; nothing fails
+ *   FAULT_LIST   file: every call site is written there at the call that would fail (FAULT_NTH), "hash kind path frame…"; nothing fails
  *   FAULT_SITE   hash of the site that is to fail
  *   FAULT_NTH    which of its calls, from 1
  *   FAULT_ERRNO  with what; 0 for a write: the first half is written, and that thread's next write fails with ENOSPC
@@ -47,7 +47,7 @@ static uint64_t fault_site;
 static unsigned fault_nth = 1;
 static size_t alloc_min = SIZE_MAX;
 static atomic_uint nth;
-static _Atomic uint64_t seen[SITES];
+static struct { _Atomic uint64_t site; atomic_uint calls; } seen[SITES];
 static __thread bool inside, fail_next_write;
 
 void *__libc_malloc(size_t n);
@@ -110,15 +110,14 @@ static uintptr_t relative(void *frame, const char **object_r)
         return ((ElfW(Ehdr) *)info.dli_fbase)->e_type == ET_EXEC ? (uintptr_t)frame : (uintptr_t)frame - (uintptr_t)info.dli_fbase;
 }
 
-static bool first_time(uint64_t site)
+/* Is this the call of the site that is to be listed? */
+static bool its_turn(uint64_t site)
 {
         for (unsigned i = (unsigned)(site % SITES), n = 0; n < SITES; i = (i + 1) % SITES, n++) {
                 uint64_t was = 0;
 
-                if (atomic_compare_exchange_strong(&seen[i], &was, site))
-                        return true;
-                if (was == site)
-                        return false;
+                if (atomic_compare_exchange_strong(&seen[i].site, &was, site) || was == site)
+                        return atomic_fetch_add(&seen[i].calls, 1) + 1 == fault_nth;
         }
         return false;
 }
@@ -160,7 +159,7 @@ static bool strikes(const char *kind, const char *path)
         for (int i = 2; i < n; i++)
                 h = mix(h, relative(frames[i], &object));
         if (list_fd >= 0) {
-                if (first_time(h)) {
+                if (its_turn(h)) {
                         atomic_fetch_add(&control->sites, 1);
                         list(h, kind, path, frames, n);
                 }
