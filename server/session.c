@@ -513,7 +513,20 @@ int64_t session_trace_until(const struct session *s)
         return __atomic_load_n(&s->engine->trace_until, __ATOMIC_RELAXED);
 }
 
-bool session_login(struct session *s, const char *user, unsigned per_user, unsigned per_host)
+static unsigned login_limit(const struct session *s, const struct conf *conf, const char *option)
 {
-        return limits_login(&s->engine->place, user, per_user, per_host);
+        int64_t n = conf_int(conf, service_name(s->service), option);
+
+        return n <= 0 || n > UINT32_MAX ? 0 : (unsigned)n;
+}
+
+bool session_login(struct session *s, const struct conf *conf, const char *user, bool is_admin, struct err *err)
+{
+        unsigned per_user = is_admin ? 0 : login_limit(s, conf, "maxlogins_per_user");
+        unsigned per_host = is_admin ? 0 : login_limit(s, conf, "maxlogins_per_host");
+
+        if (limits_login(&s->engine->place, user, per_user, per_host))
+                return true;
+        err_set(err, ERR_LIMIT, "maxlogins_per_user or maxlogins_per_host");
+        return false;
 }

@@ -44,6 +44,7 @@ enum wake_reason {
         WAKE_TOUCH      = 1u << 5,              /* look around: configuration, telemetry, shutdown file */
 };
 
+struct conf;
 struct session;
 struct service;
 
@@ -135,8 +136,8 @@ int64_t session_trace_until(const struct session *s);
 void session_set_user(struct session *s, const char *user);
 void session_set_status(struct session *s, const char *mailbox_or_null, const char *command);
 
-/* A log-in within these limits (maxlogins_per_user, maxlogins_per_host; 0: none)? True: it counts from now on, until the session ends or
- * session_set_user() says otherwise. See limits_login(). */
-bool session_login(struct session *s, const char *user, unsigned per_user, unsigned per_host);
+/* A log-in within maxlogins_per_user and maxlogins_per_host, which do not concern an admin? True: it counts from now on, until the session
+ * ends or session_set_user() says otherwise. See limits_login(). False: err (ERR_LIMIT). */
+bool session_login(struct session *s, const struct conf *conf, const char *user, bool is_admin, struct err *err);
 
 #endif

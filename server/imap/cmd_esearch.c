@@ -31,10 +31,8 @@ struct esearch_state {
         struct search_request req;
         struct search_run run;
         bool running;
-        struct uidset found;
-        struct sort_set set;                    /* RELEVANCY */
+        struct search_found found;
         bool searched;
-        uint64_t modseq_first, modseq_last, modseq_highest;
 };
 
 static void end_mailbox(struct esearch_state *st)
@@ -43,9 +41,7 @@ static void end_mailbox(struct esearch_state *st)
                 search_run_end(&st->run);
         st->running = st->searched = false;
         memset(&st->run, 0, sizeof st->run);
-        uidset_deinit(&st->found);
-        sort_set_deinit(&st->set);
-        st->modseq_first = st->modseq_last = st->modseq_highest = 0;
+        search_found_deinit(&st->found);
         view_unref(&st->view);
         seen_unref(&st->seen);
         if (st->mbox)
@@ -106,7 +102,6 @@ static bool begin(struct imap *imap)
         struct span w;
 
         arena_init(&st->arena);
-        uidset_init(&st->found);
         imap->cmd.cleanup = cleanup;
         if (imap_sp(ip) < 0)
                 return bad(imap, ip->err.text);
@@ -147,20 +142,6 @@ static bool begin(struct imap *imap)
 
 /* ---- one mailbox ---- */
 
-static void found(void *ctx, const struct msg *m, uint32_t seqno)
-{
-        struct esearch_state *st = ctx;
-
-        if (uidset_empty(&st->found))
-                st->modseq_first = m->modseq;
-        st->modseq_last = m->modseq;
-        if (m->modseq > st->modseq_highest)
-                st->modseq_highest = m->modseq;
-        uidset_add(&st->found, m->uid);
-        if (st->req.returns & SEARCH_RETURN_RELEVANCY)
-                sort_set_found(&st->set, m, seqno);
-}
-
 /* Parse for this mailbox, and begin. False: err. */
 static bool begin_search(struct imap *imap, struct esearch_state *st, struct err *err)
 {
@@ -185,8 +166,9 @@ static bool begin_search(struct imap *imap, struct esearch_state *st, struct err
         if (st->mbox)
                 st->run.recent = NULL;
         st->run.program = st->req.program;
-        st->run.found = found;
-        st->run.ctx = st;
+        st->run.found = search_found_add;
+        st->run.ctx = &st->found;
+        st->found.req = &st->req;
         st->run.several = true;
         if (search_run_begin(&st->run, NULL, err) < 0)
                 return false;
@@ -208,20 +190,6 @@ static bool take_selected(struct imap *imap, struct esearch_state *st, struct er
 
 /* ---- the answer ---- */
 
-static uint64_t modseq_of_answer(const struct esearch_state *st)
-{
-        switch (st->req.returns & ~(unsigned)SEARCH_RETURN_NO_DATA) {
-        case SEARCH_RETURN_MIN:
-                return st->modseq_first;
-        case SEARCH_RETURN_MAX:
-                return st->modseq_last;
-        case SEARCH_RETURN_MIN | SEARCH_RETURN_MAX:
-                return st->modseq_first > st->modseq_last ? st->modseq_first : st->modseq_last;
-        default:
-                return st->modseq_highest;
-        }
-}
-
 static void put_answer(struct imap *imap, struct esearch_state *st)
 {
         struct mailbox *mbox = st->mbox ? st->mbox : imap->sel->mbox;
@@ -230,10 +198,10 @@ static void put_answer(struct imap *imap, struct esearch_state *st)
         struct str out = STR_INIT;
 
         if (!st->mbox && (returns & SEARCH_RETURN_SAVE))
-                search_save(imap, &st->req, &st->found);
+                search_save(imap, &st->req, &st->found.uids);
         if (!st->mbox)
-                search_context_keep(imap, &st->context, &st->found, NULL, 0);
-        if (uidset_empty(&st->found) || !(returns & ~(unsigned)SEARCH_RETURN_SAVE))
+                search_context_keep(imap, &st->context, &st->found.uids, NULL, 0);
+        if (uidset_empty(&st->found.uids) || !(returns & ~(unsigned)SEARCH_RETURN_SAVE))
                 return;
         mailbox_status(mbox, &status);
         imap_put(imap, "* ESEARCH (TAG ");
@@ -241,17 +209,7 @@ static void put_answer(struct imap *imap, struct esearch_state *st)
         imap_put(imap, " MAILBOX ");
         imap_put_mailbox(imap, st->entry->name);
         str_printf(&out, " UIDVALIDITY %" PRIu32 ") UID", status.uidvalidity);
-        search_append_results(&st->req, &st->found, &out);
-        if (returns & SEARCH_RETURN_RELEVANCY) {
-                size_t from = 0, to = st->set.n;
-
-                if (returns & SEARCH_RETURN_PARTIAL)
-                        search_partial_range(&st->req.partial, st->set.n, &from, &to);
-                sort_set_append_relevancy(&st->set, NULL, from, to, &out);
-        }
-        if (st->req.program->uses_modseq)
-                str_printf(&out, " MODSEQ %" PRIu64, modseq_of_answer(st));
-        str_append_str(&out, "\r\n");
+        search_found_append(&st->found, &st->found.uids, &out);
         rope_append_span(&imap->s->out, str_span(&out));
         str_deinit(&out);
 }
@@ -308,8 +266,7 @@ static enum cmd_result search_mailbox(struct imap *imap, struct esearch_state *s
                 err_copy(err, &st->run.err);
                 return CMD_DONE;
         }
-        if ((st->req.returns & SEARCH_RETURN_RELEVANCY) &&
-            (!sort_set_load(&st->set, mbox, imap->s) || !sort_set_score(&st->set, &st->req, imap->s)))
+        if (!search_found_score(&st->found, mbox, imap->s))
                 return CMD_AGAIN;
         put_answer(imap, st);
         end_mailbox(st);
@@ -321,13 +278,8 @@ enum cmd_result cmd_esearch(struct imap *imap)
         struct esearch_state *st;
         enum cmd_result result;
 
-        if (!imap->cmd.state) {
-                result = search_filters_load(imap);
-                if (result != CMD_DONE)
-                        return result == CMD_CLOSE ? search_filters_failed(imap) : result;
-                if (!begin(imap))
-                        return CMD_DONE;
-        }
+        if (!imap->cmd.state && !search_cmd_begin(imap, begin, &result))
+                return result;
         st = imap->cmd.state;
         for (;;) {
                 struct err err = ERR_INIT;

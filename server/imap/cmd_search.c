@@ -11,9 +11,9 @@ struct search_state {
         struct search_request req;
         struct search_run run;
         struct search_context *context;         /* UPDATE; NULL: none, or refused */
-        struct sort_set set;                    /* RELEVANCY: the found ones */
-        struct uidset found;                    /* UIDs; when answering: as the client counts */
-        uint64_t modseq_first, modseq_last, modseq_highest;     /* of the found ones */
+        struct search_found found;
+        struct uidset seqnos;                   /* when answering, without UID: the found ones */
+        const struct uidset *numbers;           /* … as the client counts: those or the UIDs */
         bool searched, answering;
         struct uidset_iter at;
 };
@@ -24,8 +24,8 @@ static void cleanup(struct imap *imap)
 
         search_run_end(&st->run);
         search_context_destroy(&st->context);
-        uidset_deinit(&st->found);
-        sort_set_deinit(&st->set);
+        search_found_deinit(&st->found);
+        uidset_deinit(&st->seqnos);
 }
 
 /* ---- the request ---- */
@@ -37,24 +37,10 @@ static void forget_saved(struct imap *imap, const struct search_state *st)
                 uidset_deinit(&imap->sel->saved);
 }
 
-static void found(void *ctx, const struct msg *m, uint32_t seqno)
-{
-        struct search_state *st = ctx;
-
-        if (st->req.returns & SEARCH_RETURN_RELEVANCY)
-                sort_set_found(&st->set, m, seqno);
-        if (uidset_empty(&st->found))
-                st->modseq_first = m->modseq;
-        st->modseq_last = m->modseq;
-        if (m->modseq > st->modseq_highest)
-                st->modseq_highest = m->modseq;
-        uidset_add(&st->found, m->uid);
-}
-
 /* MIN alone: the first one is all that is wanted. */
 static bool has_first(void *ctx)
 {
-        return !uidset_empty(&((struct search_state *)ctx)->found);
+        return !uidset_empty(&((struct search_found *)ctx)->uids);
 }
 
 static bool begin(struct imap *imap)
@@ -84,8 +70,9 @@ static bool begin(struct imap *imap)
                 imap_enable_condstore(imap);
         search_run_selected(&st->run, imap);
         st->run.program = st->req.program;
-        st->run.found = found;
-        st->run.ctx = st;
+        st->run.found = search_found_add;
+        st->run.ctx = &st->found;
+        st->found.req = &st->req;
         if (st->req.extended && (st->req.returns & ~(unsigned)(SEARCH_RETURN_SAVE | SEARCH_RETURN_CONTEXT)) == SEARCH_RETURN_MIN)
                 st->run.enough = has_first;
         if (search_run_begin(&st->run, NULL, &err) < 0) {
@@ -98,38 +85,12 @@ static bool begin(struct imap *imap)
 
 /* ---- the answer ---- */
 
-/* RFC 4731 3.2, RFC 7162 3.1.10: of the messages that are returned. */
-static uint64_t modseq_of_answer(const struct search_state *st)
+static void put_esearch(struct imap *imap, const struct search_state *st)
 {
-        switch (st->req.extended ? st->req.returns & ~(unsigned)SEARCH_RETURN_NO_DATA : (unsigned)SEARCH_RETURN_ALL) {
-        case SEARCH_RETURN_MIN:
-                return st->modseq_first;
-        case SEARCH_RETURN_MAX:
-                return st->modseq_last;
-        case SEARCH_RETURN_MIN | SEARCH_RETURN_MAX:
-                return st->modseq_first > st->modseq_last ? st->modseq_first : st->modseq_last;
-        default:
-                return st->modseq_highest;
-        }
-}
-
-static void put_esearch(struct imap *imap, const struct search_state *st, const struct uidset *numbers)
-{
-        unsigned returns = st->req.extended ? st->req.returns : (unsigned)SEARCH_RETURN_ALL;
         struct str out = STR_INIT;
 
         search_put_esearch(imap, &out);
-        search_append_results(&st->req, numbers, &out);
-        if (returns & SEARCH_RETURN_RELEVANCY) {
-                size_t from = 0, to = st->set.n;
-
-                if (returns & SEARCH_RETURN_PARTIAL)
-                        search_partial_range(&st->req.partial, st->set.n, &from, &to);
-                sort_set_append_relevancy(&st->set, NULL, from, to, &out);
-        }
-        if (numbers->n && st->req.program->uses_modseq)
-                str_printf(&out, " MODSEQ %" PRIu64, modseq_of_answer(st));
-        str_append_str(&out, "\r\n");
+        search_found_append(&st->found, st->numbers, &out);
         rope_append_span(&imap->s->out, str_span(&out));
         str_deinit(&out);
 }
@@ -156,21 +117,17 @@ static bool put_numbers(struct imap *imap, struct search_state *st)
 /* Numbers as the client counts; sequence numbers stand still while SEARCH is in progress (RFC 9051 7.5.1). */
 static void begin_answer(struct imap *imap, struct search_state *st)
 {
-        struct uidset seqnos;
-
         if (st->req.returns & SEARCH_RETURN_SAVE)
-                search_save(imap, &st->req, &st->found);
-        search_context_keep(imap, &st->context, &st->found, NULL, 0);
-        if (!imap->cmd.uid) {
-                imap_uids_to_seqnos(imap, &st->found, &seqnos);
-                uidset_deinit(&st->found);
-                st->found = seqnos;
-        }
-        st->at = uidset_iter(&st->found);
+                search_save(imap, &st->req, &st->found.uids);
+        search_context_keep(imap, &st->context, &st->found.uids, NULL, 0);
+        if (!imap->cmd.uid)
+                imap_uids_to_seqnos(imap, &st->found.uids, &st->seqnos);
+        st->numbers = imap->cmd.uid ? &st->found.uids : &st->seqnos;
+        st->at = uidset_iter(st->numbers);
         st->answering = true;
         if (st->req.extended || imap->rev2) {
                 if (!st->req.extended || (st->req.returns & ~(unsigned)SEARCH_RETURN_SAVE))
-                        put_esearch(imap, st, &st->found);      /* saved only: nothing is said (RFC 5182 2.2) */
+                        put_esearch(imap, st);      /* saved only: nothing is said (RFC 5182 2.2) */
         } else {
                 imap_put(imap, "* SEARCH");
         }
@@ -190,8 +147,8 @@ static enum cmd_result answer(struct imap *imap, struct search_state *st)
         if (!st->req.extended && !imap->rev2) {
                 if (!put_numbers(imap, st))
                         return CMD_FLUSH;
-                if (st->found.n && st->req.program->uses_modseq)
-                        imap_put(imap, " (MODSEQ %" PRIu64 ")", modseq_of_answer(st));
+                if (st->numbers->n && st->req.program->uses_modseq)
+                        imap_put(imap, " (MODSEQ %" PRIu64 ")", search_found_modseq(&st->found));
                 imap_put(imap, "\r\n");
         }
         return finish(imap, st);
@@ -202,13 +159,8 @@ enum cmd_result cmd_search(struct imap *imap)
         struct search_state *st;
         enum cmd_result result;
 
-        if (!imap->cmd.state) {
-                result = search_filters_load(imap);
-                if (result != CMD_DONE)
-                        return result == CMD_CLOSE ? search_filters_failed(imap) : result;
-                if (!begin(imap))
-                        return CMD_DONE;
-        }
+        if (!imap->cmd.state && !search_cmd_begin(imap, begin, &result))
+                return result;
         st = imap->cmd.state;
         if (!st->answering) {
                 if (!st->searched) {
@@ -217,8 +169,7 @@ enum cmd_result cmd_search(struct imap *imap)
                                 return result;
                         st->searched = true;
                 }
-                if ((st->req.returns & SEARCH_RETURN_RELEVANCY) &&
-                    (!sort_set_load(&st->set, imap->sel->mbox, imap->s) || !sort_set_score(&st->set, &st->req, imap->s)))
+                if (!search_found_score(&st->found, imap->sel->mbox, imap->s))
                         return CMD_AGAIN;
         }
         return answer(imap, st);

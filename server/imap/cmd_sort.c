@@ -164,13 +164,7 @@ static void put_esearch(struct imap *imap, const struct sort_state *st)
         }
         if (st->req.returns & SEARCH_RETURN_PARTIAL)
                 search_append_partial(&st->req.partial, numbers, n, &out);
-        if (st->req.returns & SEARCH_RETURN_RELEVANCY) {
-                size_t from = 0, to = n;
-
-                if (st->req.returns & SEARCH_RETURN_PARTIAL)
-                        search_partial_range(&st->req.partial, n, &from, &to);
-                sort_set_append_relevancy(&st->set, &st->order, from, to, &out);
-        }
+        search_append_relevancy(&st->req, &st->set, &st->order, &out);
         if (n && st->req.program->uses_modseq)
                 str_printf(&out, " MODSEQ %" PRIu64, modseq_of_answer(st));
         str_append_str(&out, "\r\n");
@@ -249,13 +243,8 @@ enum cmd_result cmd_sort(struct imap *imap)
         struct sort_state *st;
         enum cmd_result result;
 
-        if (!imap->cmd.state) {
-                result = search_filters_load(imap);
-                if (result != CMD_DONE)
-                        return result == CMD_CLOSE ? search_filters_failed(imap) : result;
-                if (!begin(imap))
-                        return CMD_DONE;
-        }
+        if (!imap->cmd.state && !search_cmd_begin(imap, begin, &result))
+                return result;
         st = imap->cmd.state;
         switch (st->at) {
         case SORT_SEARCH:

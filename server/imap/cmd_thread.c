@@ -109,13 +109,8 @@ enum cmd_result cmd_thread(struct imap *imap)
         struct thread_state *st;
         enum cmd_result result;
 
-        if (!imap->cmd.state) {
-                result = search_filters_load(imap);
-                if (result != CMD_DONE)
-                        return result == CMD_CLOSE ? search_filters_failed(imap) : result;
-                if (!begin(imap))
-                        return CMD_DONE;
-        }
+        if (!imap->cmd.state && !search_cmd_begin(imap, begin, &result))
+                return result;
         st = imap->cmd.state;
         switch (st->at) {
         case THREAD_SEARCH:

@@ -285,28 +285,10 @@ static void autocreate_job(void *arg)
         user_autocreate(auth->imap->store, auth->step.userid, AUTOCREATE_LOGIN, &auth->err);
 }
 
-static unsigned login_limit(struct imap *imap, const char *option)
-{
-        int64_t n = conf_int(imap->conf, imap_service(imap), option);
-
-        return n <= 0 || n > UINT32_MAX ? 0 : (unsigned)n;
-}
-
-/* Admins are let in whatever there is. */
-static bool take_a_place(struct imap *imap, const struct imap_auth *auth)
-{
-        bool admin = auth->step.is_admin;
-
-        return session_login(imap->s, auth->step.userid, admin ? 0 : login_limit(imap, "maxlogins_per_user"),
-                             admin ? 0 : login_limit(imap, "maxlogins_per_host"));
-}
-
 static enum cmd_result succeeded(struct imap *imap, struct imap_auth *auth)
 {
-        if (!take_a_place(imap, auth)) {
-                err_set(&auth->step.err, ERR_LIMIT, "maxlogins_per_user or maxlogins_per_host");
+        if (!session_login(imap->s, imap->conf, auth->step.userid, auth->step.is_admin, &auth->step.err))
                 return failed(imap, auth);
-        }
         if (!auth->step.is_admin && user_autocreate_wanted(imap->store, auth->step.userid, AUTOCREATE_LOGIN)) {
                 auth->at = AUTH_AUTOCREATE;
                 return imap_offload(imap, OFFLOAD_DB, autocreate_job, auth);

@@ -178,9 +178,15 @@ static void append_partial(const struct search_request *req, const struct uidset
         uidset_deinit(&part);
 }
 
+/* What a request returns that does not say. */
+static unsigned search_returns(const struct search_request *req)
+{
+        return req->extended ? req->returns : (unsigned)SEARCH_RETURN_ALL;
+}
+
 void search_append_results(const struct search_request *req, const struct uidset *numbers, struct str *out)
 {
-        unsigned returns = req->extended ? req->returns : (unsigned)SEARCH_RETURN_ALL;
+        unsigned returns = search_returns(req);
 
         if (numbers->n && (returns & SEARCH_RETURN_MIN))
                 str_printf(out, " MIN %" PRIu32, lowest(numbers));
@@ -194,4 +200,66 @@ void search_append_results(const struct search_request *req, const struct uidset
         }
         if (returns & SEARCH_RETURN_PARTIAL)
                 append_partial(req, numbers, out);
+}
+
+void search_append_relevancy(const struct search_request *req, const struct sort_set *set, const struct sort_order *o, struct str *out)
+{
+        size_t from = 0, to = set->n;
+
+        if (!(req->returns & SEARCH_RETURN_RELEVANCY))
+                return;
+        if (req->returns & SEARCH_RETURN_PARTIAL)
+                search_partial_range(&req->partial, set->n, &from, &to);
+        sort_set_append_relevancy(set, o, from, to, out);
+}
+
+/* ---- what was found ---- */
+
+void search_found_add(void *ctx, const struct msg *m, uint32_t seqno)
+{
+        struct search_found *f = ctx;
+
+        if (uidset_empty(&f->uids))
+                f->modseq_first = m->modseq;
+        f->modseq_last = m->modseq;
+        if (m->modseq > f->modseq_highest)
+                f->modseq_highest = m->modseq;
+        uidset_add(&f->uids, m->uid);
+        if (f->req->returns & SEARCH_RETURN_RELEVANCY)
+                sort_set_found(&f->set, m, seqno);
+}
+
+bool search_found_score(struct search_found *f, struct mailbox *mbox, struct session *s)
+{
+        return !(f->req->returns & SEARCH_RETURN_RELEVANCY) || (sort_set_load(&f->set, mbox, s) && sort_set_score(&f->set, f->req, s));
+}
+
+uint64_t search_found_modseq(const struct search_found *f)
+{
+        switch (search_returns(f->req) & ~(unsigned)SEARCH_RETURN_NO_DATA) {
+        case SEARCH_RETURN_MIN:
+                return f->modseq_first;
+        case SEARCH_RETURN_MAX:
+                return f->modseq_last;
+        case SEARCH_RETURN_MIN | SEARCH_RETURN_MAX:
+                return f->modseq_first > f->modseq_last ? f->modseq_first : f->modseq_last;
+        default:
+                return f->modseq_highest;
+        }
+}
+
+void search_found_append(const struct search_found *f, const struct uidset *numbers, struct str *out)
+{
+        search_append_results(f->req, numbers, out);
+        search_append_relevancy(f->req, &f->set, NULL, out);
+        if (!uidset_empty(numbers) && f->req->program->uses_modseq)
+                str_printf(out, " MODSEQ %" PRIu64, search_found_modseq(f));
+        str_append_str(out, "\r\n");
+}
+
+void search_found_deinit(struct search_found *f)
+{
+        uidset_deinit(&f->uids);
+        sort_set_deinit(&f->set);
+        *f = (struct search_found){ .req = NULL };
 }

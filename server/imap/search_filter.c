@@ -29,7 +29,7 @@ static bool mentioned(struct span text)
         return false;
 }
 
-enum cmd_result search_filters_load(struct imap *imap)
+static enum cmd_result filters_load(struct imap *imap)
 {
         struct imap_parser *ip = &imap->cmd.args;
         struct search_filters *f = (struct search_filters *)(uintptr_t)imap->cmd.filters;
@@ -44,9 +44,14 @@ enum cmd_result search_filters_load(struct imap *imap)
         return imap_offload(imap, OFFLOAD_DB, load_job, f);
 }
 
-enum cmd_result search_filters_failed(struct imap *imap)
+bool search_cmd_begin(struct imap *imap, bool (*begin)(struct imap *), enum cmd_result *result_r)
 {
-        return imap_fail(imap, &imap->cmd.filters->err);
+        *result_r = filters_load(imap);
+        if (*result_r == CMD_CLOSE)
+                *result_r = imap_fail(imap, &imap->cmd.filters->err);
+        else if (*result_r == CMD_DONE)
+                return begin(imap);
+        return false;
 }
 
 bool search_filter_find(const void *ctx, struct span name, struct span *value_r)

@@ -101,10 +101,10 @@ void search_run_end(struct search_run *run);
 
 /*
  * ---- search_filter.c: FILTER (RFC 5466) ----
- * Before a search is parsed: read what FILTER keys may name. CMD_DONE: go on; CMD_WAIT: return it; CMD_CLOSE: return search_filters_failed().
+ * What FILTER keys may name is read; then begin(), which parses. True: it is done. False: *result_r is to be returned, for now (called
+ * again while the command has no state) or for good: the tagged reply was sent.
  */
-enum cmd_result search_filters_load(struct imap *imap);
-enum cmd_result search_filters_failed(struct imap *imap);
+bool search_cmd_begin(struct imap *imap, bool (*begin)(struct imap *), enum cmd_result *result_r);
 /* For struct search_sets; ctx is imap->cmd.filters. */
 bool search_filter_find(const void *ctx, struct span name, struct span *value_r);
 
@@ -167,6 +167,25 @@ bool sort_set_score(struct sort_set *set, const struct search_request *req, stru
 void sort_set_deinit(struct sort_set *set);
 /* " RELEVANCY (…)" of the set's messages from to to - 1, in the order `o`, NULL: as they are. */
 void sort_set_append_relevancy(const struct sort_set *set, const struct sort_order *o, size_t from, size_t to, struct str *out);
+/* The same, of those that PARTIAL means if it was asked for. */
+void search_append_relevancy(const struct search_request *req, const struct sort_set *set, const struct sort_order *o, struct str *out);
+
+/* What SEARCH and ESEARCH keep of the messages they find. Zeroed: nothing was found. */
+struct search_found {
+        const struct search_request *req;       /* borrowed; set before the first one is added */
+        struct uidset uids;
+        uint64_t modseq_first, modseq_last, modseq_highest;
+        struct sort_set set;                    /* filled for RELEVANCY only */
+};
+/* For struct search_run: ctx is the struct search_found. */
+void search_found_add(void *ctx, const struct msg *m, uint32_t seqno);
+/* When the search is over: what RELEVANCY needs, in slices. True: it is there. */
+bool search_found_score(struct search_found *found, struct mailbox *mbox, struct session *s);
+/* The MODSEQ of the answer (RFC 4731 3.2, RFC 7162 3.1.10): of the messages that are returned. */
+uint64_t search_found_modseq(const struct search_found *found);
+/* All that an ESEARCH response says of them from MIN on, and its end; `numbers`: of uids, as the client counts. */
+void search_found_append(const struct search_found *found, const struct uidset *numbers, struct str *out);
+void search_found_deinit(struct search_found *found);           /* zeroed then */
 
 /* The order of a set by criteria, in slices. */
 struct sort_order {

@@ -100,22 +100,6 @@ static void failed(struct pop3 *p)
         }
 }
 
-static unsigned login_limit(struct pop3 *p, const char *option)
-{
-        int64_t n = conf_int(p->conf, service_name(p->s->service), option);
-
-        return n <= 0 || n > UINT32_MAX ? 0 : (unsigned)n;
-}
-
-/* Admins are let in whatever there is. */
-static bool take_a_place(struct pop3 *p)
-{
-        bool admin = p->step.is_admin;
-
-        return session_login(p->s, p->step.userid, admin ? 0 : login_limit(p, "maxlogins_per_user"),
-                             admin ? 0 : login_limit(p, "maxlogins_per_host"));
-}
-
 static void step_done(struct pop3 *p)
 {
         if (p->step.outcome == SASL_OUT_CONTINUE) {
@@ -131,10 +115,8 @@ static void step_done(struct pop3 *p)
         }
         if (p->auth_mech[0])
                 str_clear(&p->s->in);                           /* nobody may pipeline behind AUTH (RFC 5034 4) */
-        if (p->step.outcome == SASL_OUT_OK && !take_a_place(p)) {
+        if (p->step.outcome == SASL_OUT_OK && !session_login(p->s, p->conf, p->step.userid, p->step.is_admin, &p->step.err))
                 p->step.outcome = SASL_OUT_FAILED;
-                err_set(&p->step.err, ERR_LIMIT, "maxlogins_per_user or maxlogins_per_host");
-        }
         if (p->step.outcome == SASL_OUT_FAILED) {
                 failed(p);
                 return;
