@@ -516,7 +516,8 @@ static void ask_callout(void *arg)
         }
 }
 
-enum cmd_result append_make(struct imap *imap, struct append_state *st, bool *ok_r)
+/* CMD_DONE: st->items are ready, or the tagged reply was sent (false in *ok_r). */
+static enum cmd_result make_items(struct imap *imap, struct append_state *st, bool *ok_r)
 {
         struct append_job *j;
 
@@ -549,6 +550,24 @@ enum cmd_result append_make(struct imap *imap, struct append_state *st, bool *ok
                 return CMD_DONE;
         st->phase = APPEND_CALLED;
         return imap_offload(imap, OFFLOAD_CALLOUT, ask_callout, j);
+}
+
+bool append_ready(struct imap *imap, struct append_state *st, enum cmd_result *result_r)
+{
+        struct err err = ERR_INIT;
+        int opened;
+        bool ok;
+
+        if (st->phase < APPEND_OPEN) {
+                *result_r = make_items(imap, st, &ok);
+                if (*result_r != CMD_DONE || !ok)
+                        return false;
+                st->phase = APPEND_OPEN;
+        }
+        opened = imap_open_mailbox(imap, &st->target.open, st->target.entry, &st->target.to, &err);
+        if (opened <= 0)
+                *result_r = opened == 0 ? CMD_WAIT : imap_fail(imap, &err);
+        return opened > 0;
 }
 
 bool append_code(const struct append_state *st, struct str *code)

@@ -50,7 +50,7 @@ struct append_state {
         struct append_request request;
         struct copy_state target;               /* only where to */
         struct annotation_check check;
-        struct append_item *items;              /* append_make(): messages_n */
+        struct append_item *items;              /* append_ready(): messages_n */
         struct append_result result;
         enum { APPEND_CHECK, APPEND_MAKE, APPEND_CALLED, APPEND_OPEN, APPEND_WRITTEN, APPEND_TOLD } phase;
         struct append_job *job;
@@ -58,8 +58,9 @@ struct append_state {
 
 /* Parse all of the command, find the mailbox, look up what URLs name. False: the tagged reply was sent. Sets cmd.state and cleanup. */
 bool append_begin(struct imap *imap, bool replace);
-/* What annotations they bring is looked at, then CMD_DONE: st->items are ready, or the tagged reply was sent (false in *ok_r). */
-enum cmd_result append_make(struct imap *imap, struct append_state *st, bool *ok_r);
+/* What annotations they bring is looked at, the messages are made, the mailbox is opened. True: st->items and st->target.to are ready. False:
+ * *result_r is to be returned, for now or because the tagged reply was sent. */
+bool append_ready(struct imap *imap, struct append_state *st, enum cmd_result *result_r);
 /* Before mailbox_append(): where \Seen is kept for each user apart it is taken out of the items. 0, or -1 with err. */
 int append_take_seen(struct imap *imap, struct append_state *st, struct err *err);
 /* After it, until it returns 0: set it. 1: wait for the command's waiter; -1 with err. */

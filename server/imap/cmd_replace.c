@@ -67,8 +67,7 @@ enum cmd_result cmd_replace(struct imap *imap)
         struct append_state *st;
         struct err err = ERR_INIT;
         enum cmd_result result;
-        bool ok;
-        int opened, more = 0;
+        int more = 0;
 
         if (!imap->cmd.state && !begin(imap))
                 return CMD_DONE;
@@ -80,14 +79,5 @@ enum cmd_result cmd_replace(struct imap *imap)
                         return append_fail(imap, st, &err);
                 return more ? imap_wait(imap) : reply(imap, st);
         }
-        if (st->phase < APPEND_OPEN) {
-                result = append_make(imap, st, &ok);
-                if (result != CMD_DONE || !ok)
-                        return result;
-                st->phase = APPEND_OPEN;
-        }
-        opened = imap_open_mailbox(imap, &st->target.open, st->target.entry, &st->target.to, &err);
-        if (opened == 0)
-                return CMD_WAIT;
-        return opened < 0 ? imap_fail(imap, &err) : write_replacement(imap, st);
+        return append_ready(imap, st, &result) ? write_replacement(imap, st) : result;
 }
