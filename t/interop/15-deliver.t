@@ -2,6 +2,7 @@
 # Postfix, with deliver as the program of a transport, and by LMTP: what it makes of each exit status, and that the same mail comes once.
 use strict;
 use warnings;
+use File::Copy qw(copy);
 use FindBin;
 use lib $FindBin::Bin;
 use Interop;
@@ -10,17 +11,17 @@ use Postfix;
 skip_all('Postfix needs root: run this as root (CI does)') if $> != 0;
 die "Postfix is missing: etc/install-deps --test\n" unless which('postfix');
 
-my $links = ($ENV{TMPDIR} || '/tmp') . "/cyrd-names-$$";
+my $bin = ($ENV{TMPDIR} || '/tmp') . "/cyrd-names-$$";
 my $me = $$;
-mkdir $links, 0755 or die "$links: $!";
-END { if ($$ == $me) { unlink glob "$links/*"; rmdir $links } }
-symlink "$Interop::build/cyrd", "$links/deliver";
+mkdir $bin, 0755 or die "$bin: $!";
+END { if ($$ == $me) { unlink "$bin/deliver"; rmdir $bin } }
+copy("$Interop::build/cyrd", "$bin/deliver") && chmod(0755, "$bin/deliver") or die "$bin/deliver: $!";    # its user may not see the clone
 
 my $cyrd = Interop->new;
 spew("$cyrd->{dir}/imapd.conf", slurp("$cyrd->{dir}/imapd.conf") =~ s/^autocreate_post: yes/autocreate_post: no\nlmtpsocket: $cyrd->{lmtp_socket}/mr);
 $cyrd->start;
 my $postfix = Postfix->new(transports => { deliver => ['example.test', 'deliver:'], lmtp => ['lmtp.test', "lmtp:unix:$cyrd->{lmtp_socket}"] },
-    master => "deliver unix - n n - - pipe flags=R user=$cyrd->{user} argv=$links/deliver -C $cyrd->{dir}/imapd.conf -f \${sender} -- \${user}\n")->start;
+    master => "deliver unix - n n - - pipe flags=R user=$cyrd->{user} argv=$bin/deliver -C $cyrd->{dir}/imapd.conf -f \${sender} -- \${user}\n")->start;
 my $n = 0;
 sub body { $n++; return "Message-ID: <$n\@interop>\r\nDate: Mon, 1 Jan 2024 00:00:00 +0000\r\nFrom: a\@example.org\r\nSubject: $n\r\n\r\n.dot\r\nbody $n\r\n" }
 sub mail { my ($to, $m) = @_; my $r = $postfix->smtp('sender@example.org', [ref $to ? @$to : $to], $m // body()); die "Postfix refuses: $r" if $r !~ /^250/ }
