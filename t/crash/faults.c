@@ -29,6 +29,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { FRAMES = 14, SITES = 8192 };
@@ -37,6 +38,7 @@ struct control {
         atomic_uint armed;                      /* the test sets it: calls count from now on */
         atomic_uint fired;
         atomic_uint sites;
+        _Atomic uint64_t fired_ms;              /* when, CLOCK_MONOTONIC */
 };
 
 static struct control *control;
@@ -164,6 +166,10 @@ static bool strikes(const char *kind, const char *path)
                         list(h, kind, path, frames, n);
                 }
         } else if (h == fault_site && atomic_fetch_add(&nth, 1) + 1 == fault_nth) {
+                struct timespec now;
+
+                clock_gettime(CLOCK_MONOTONIC, &now);
+                atomic_store(&control->fired_ms, (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000);
                 atomic_store(&control->fired, 1);
                 hit = true;
         }

@@ -166,9 +166,10 @@ class Client:
         self.wrong = None
         self.refused = False                    # an operation failed (only where faults are injected)
         self.tolerant = False
-        # A sync fails at some time: the mailbox goes back to what was synced, and flag changes wait for that, a second at most.
-        self.lossy = False
-        self.former = collections.defaultdict(set)      # name of a message -> its flags before they were changed
+        # A sync failed: the mailbox goes back to what was synced, and flag changes wait for that, a second at most. Those acknowledged before
+        # this time (monotonic) must be there; None: all.
+        self.lost_from = None
+        self.former = collections.defaultdict(list)     # name of a message -> [(when they were changed, its flags before)]
         self.sent = collections.deque(maxlen=30)        # (when, name, octets) of acknowledged deliveries to INBOX
         self.in_flight = None                           # (name, octets, message) of a delivery to INBOX that was not acknowledged
 
@@ -203,7 +204,8 @@ class Client:
         seen, seen2 = observe(self.daemon, self.user, timeout), observe(self.daemon, self.user2, timeout)
         alts = self.alts or [(self.state, self.state2)]
         whys = []
-        former = self.former if self.lossy else {}
+        former = {} if self.lost_from is None else {name: [flags for when, flags in changes if when >= self.lost_from]
+                                                    for name, changes in self.former.items()}
         for state, state2 in alts:
             why = difference(state, seen, former) or difference(state2, seen2)
             if why is None:
@@ -224,9 +226,10 @@ class Client:
         self.note('= verified: ' + ', '.join('%s %d msgs uidnext %d modseq %d' % (n, len(b.msgs), b.uidnext, b.modseq) for n, b in seen.items()))
 
     def keep_flags(self, box, uids):
+        now = time.monotonic()
         for uid, m in box.msgs:
             if uid in uids:
-                self.former[m[0]].add(m[1])
+                self.former[m[0]].append((now, m[1]))
 
     # ---- a life
 
