@@ -301,6 +301,7 @@ void sasl_teardown(void)
         if (!sasl_library.live)
                 return;
         sasl_forget_mechanisms();
+        sasl_kept_forget();
         sasl_done();
         sasl_library.live = NULL;
         conf_unref(&sasl_library.conf);

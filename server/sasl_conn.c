@@ -319,7 +319,22 @@ static bool denied(struct sasl_conn *c, struct sasl_step *step)
         return rc != 0;
 }
 
-/* Who is it? Roles are of the identity that is acted as; whoever may act as an admin is trusted with that. */
+/* Takes both over. Roles are of the identity that is acted as; whoever may act as an admin is trusted with that. */
+static void let_in(struct sasl_conn *c, char *userid, char *authid, const char *mech, struct sasl_step *step)
+{
+        step->userid = userid;
+        step->authid = authid;
+        if (denied(c, step)) {
+                step->outcome = SASL_OUT_FAILED;
+                return;
+        }
+        step->outcome = SASL_OUT_OK;
+        step->mech = xstrdup(mech);
+        step->is_admin = sasl_user_in(c->conf, c->ident, "admins", step->userid);
+        step->is_proxy = sasl_user_in(c->conf, c->ident, "proxyservers", step->authid);
+}
+
+/* Who is it? */
 static void succeed(struct sasl_conn *c, const char *mech, struct sasl_step *step)
 {
         const char *user = property(c, SASL_USERNAME), *auth = property(c, SASL_AUTHUSER);
@@ -330,16 +345,7 @@ static void succeed(struct sasl_conn *c, const char *mech, struct sasl_step *ste
                 step->outcome = SASL_OUT_FAILED;
                 return;
         }
-        step->userid = xstrdup(user);
-        if (denied(c, step)) {
-                step->outcome = SASL_OUT_FAILED;
-                return;
-        }
-        step->outcome = SASL_OUT_OK;
-        step->authid = xstrdup(auth && *auth ? auth : user);
-        step->mech = xstrdup(mech);
-        step->is_admin = sasl_user_in(c->conf, c->ident, "admins", step->userid);
-        step->is_proxy = sasl_user_in(c->conf, c->ident, "proxyservers", step->authid);
+        let_in(c, xstrdup(user), xstrdup(auth && *auth ? auth : user), mech, step);
         step->has_layer = sasl_getprop(c->conn, SASL_SSF, &ssf) == SASL_OK && ssf && *(const sasl_ssf_t *)ssf > 0;
 }
 
@@ -396,6 +402,7 @@ void sasl_continue(struct sasl_conn *c, struct span response, struct sasl_step *
 void sasl_login(struct sasl_conn *c, struct span user, struct span password, struct sasl_step *step)
 {
         char canonical[USERID_ROOM], *copy;
+        struct sasl_kept before;
         int rc;
 
         sasl_step_deinit(step);
@@ -414,15 +421,22 @@ void sasl_login(struct sasl_conn *c, struct span user, struct span password, str
                 err_set(&step->err, ERR_AUTH, "%s: its realm is not in loginrealms", canonical);
                 return;
         }
+        if (sasl_kept_find(c, canonical, password, &before)) {
+                let_in(c, before.userid, before.authid, "LOGIN", step);
+                return;
+        }
         /* The library's verifiers use strcmp(), whatever length they are given. */
         copy = xstrndup(password.len ? password.p : "", password.len);
         rc = sasl_checkpass(c->conn, canonical, (unsigned)strlen(canonical), copy, (unsigned)password.len);
         explicit_bzero(copy, password.len);
         free(copy);
-        if (rc == SASL_OK)
-                succeed(c, "LOGIN", step);
-        else
+        if (rc != SASL_OK) {
                 fail(c, rc, step);
+                return;
+        }
+        succeed(c, "LOGIN", step);
+        if (step->authid)
+                sasl_kept_keep(&before, step->userid, step->authid);
 }
 
 /* ---- the security layer --------------------------------------------------------------------------------------------------- */

@@ -7,6 +7,9 @@
 #include <sasl/sasl.h>
 #undef sasl_conn
 
+#include <sys/types.h>
+#include <time.h>
+
 #include "server/sasl.h"
 
 #define SASL_CALLBACKS_MAX 6
@@ -44,5 +47,21 @@ bool sasl_realm_ok(const struct conf *conf, const char *ident, const char *user)
 int sasl_canonical(struct sasl_conn *c, struct span given, char *buf, size_t size, struct err *err);
 
 void sasl_forget_mechanisms(void);               /* at the end: what sasl_mechanisms_for() keeps */
+
+/* ---- sasl_kept.c: passwords that were right ---- */
+
+#define SASL_KEPT_DIGEST 32
+struct sasl_file { struct timespec changed; dev_t device; ino_t inode; off_t size; };   /* zeroed before it is filled: it is compared whole */
+struct sasl_kept {                              /* one check */
+        bool usable;                            /* sasldb alone decides, and it was not changed just now */
+        struct sasl_file file;                  /* as it was before the check */
+        uint8_t digest[SASL_KEPT_DIGEST];
+        char *userid, *authid;                  /* found: whom the library made of it; the caller's to free */
+};
+/* Before `user` (canonical) and the password are checked: was that right before, by the file as it is now? *k is filled in any case. */
+bool sasl_kept_find(const struct sasl_conn *c, const char *user, struct span password, struct sasl_kept *k);
+/* It was right. */
+void sasl_kept_keep(const struct sasl_kept *k, const char *userid, const char *authid);
+void sasl_kept_forget(void);                    /* everything */
 
 #endif

@@ -290,6 +290,92 @@ Test(sasl, login_checks_a_password)
         stop();
 }
 
+static bool is_known(struct sasl_conn *conn, const char *user, const char *password)
+{
+        struct sasl_kept kept;
+        bool found = sasl_kept_find(conn, user, span_of(password), &kept);
+
+        if (found) {
+                cr_expect_str_eq(kept.userid, user);
+                cr_expect_str_eq(kept.authid, user);
+        }
+        free(kept.userid);
+        free(kept.authid);
+        return found;
+}
+
+static enum sasl_outcome log_in(const char *user, const char *password)
+{
+        struct sasl_conn *conn = connect_with(true, NULL);
+        struct sasl_step step;
+        enum sasl_outcome outcome;
+
+        sasl_step_init(&step);
+        sasl_login(conn, span_of(user), span_of(password), &step);
+        outcome = step.outcome;
+        cr_expect_eq(outcome == SASL_OUT_OK && step.is_admin, outcome == SASL_OUT_OK && strcmp(user, "boss") == 0);
+        sasl_step_deinit(&step);
+        sasl_conn_destroy(&conn);
+        return outcome;
+}
+
+static void set_password(struct sasl_conn *conn, const char *user, const char *password)
+{
+        cr_assert_eq(sasl_setpass(conn->conn, user, password, password ? (unsigned)strlen(password) : 0, NULL, 0,
+                                  password ? SASL_SET_CREATE : SASL_SET_DISABLE), SASL_OK);
+}
+
+Test(sasl, a_password_that_was_right_is_known_until_the_database_changes)
+{
+        struct sasl_conn *conn;
+
+        start("");
+        conn = connect_with(true, NULL);
+        cr_expect_eq(log_in("boss", "bosspw"), SASL_OUT_OK);
+        cr_expect(!is_known(conn, "boss", "bosspw"), "the database was changed a moment ago");
+        sleep(3);
+        cr_expect_eq(log_in("boss", "wrong"), SASL_OUT_FAILED);
+        cr_expect(!is_known(conn, "boss", "wrong"));
+        for (int i = 0; i < 2; i++) {                   /* checked, and known */
+                cr_expect_eq(log_in("boss", "bosspw"), SASL_OUT_OK);
+                cr_expect_eq(log_in("ann", "secret"), SASL_OUT_OK);
+                cr_expect(is_known(conn, "boss", "bosspw") && is_known(conn, "ann", "secret"));
+        }
+        cr_expect(!is_known(conn, "ann", "bosspw") && !is_known(conn, "an", "nsecret") && !is_known(conn, "ann", "secret "));
+        set_password(conn, "ann", "another");
+        cr_expect(!is_known(conn, "ann", "secret"));
+        cr_expect_eq(log_in("ann", "secret"), SASL_OUT_FAILED);
+        cr_expect_eq(log_in("ann", "another"), SASL_OUT_OK);
+        set_password(conn, "boss", NULL);
+        cr_expect_eq(log_in("boss", "bosspw"), SASL_OUT_FAILED);
+        sleep(3);
+        cr_expect(!is_known(conn, "boss", "bosspw"));
+        cr_expect_eq(log_in("boss", "bosspw"), SASL_OUT_FAILED);
+        cr_expect_eq(log_in("ann", "another"), SASL_OUT_OK);
+        cr_expect(is_known(conn, "ann", "another"));
+        sasl_kept_forget();
+        cr_expect(!is_known(conn, "ann", "another"));
+        sasl_conn_destroy(&conn);
+        stop();
+}
+
+Test(sasl, what_others_may_have_a_say_in_is_not_known)
+{
+        static const char *const more[] = { "imap_sasl_pwcheck_method: auxprop saslauthd\n", "imap_sasl_auxprop_plugin: sasldb sql\n" };
+
+        for (int i = 0; i < 2; i++) {
+                struct sasl_conn *conn;
+
+                start(more[i]);
+                sleep(3);
+                conn = connect_with(true, NULL);
+                cr_expect_eq(log_in("ann", "secret"), SASL_OUT_OK);
+                cr_expect(!is_known(conn, "ann", "secret"));
+                sasl_conn_destroy(&conn);
+                stop();
+        }
+}
+
 Test(sasl, without_password_checks_any_password_is_right)       /* imapd -N */
 {
         struct sasl_params params = { .service = "imap", .ident = "imap", .plaintext_ok = true, .no_password_check = true };
