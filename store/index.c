@@ -216,20 +216,25 @@ static size_t block_at(const struct index *ix, uint64_t uid)
         return low;
 }
 
-/* The first record whose UID is >= uid. */
-static uint32_t record_at(const struct index_block *b, uint32_t uid)
+/* The first of n records whose UID is >= uid. */
+static uint32_t record_in(const struct index_rec *recs, uint32_t n, uint32_t uid)
 {
-        uint32_t low = 0, high = b->sum.records;
+        uint32_t low = 0, high = n;
 
         while (low < high) {
                 uint32_t mid = low + (high - low) / 2;
 
-                if (b->recs[mid].uid < uid)
+                if (recs[mid].uid < uid)
                         low = mid + 1;
                 else
                         high = mid;
         }
         return low;
+}
+
+static uint32_t record_at(const struct index_block *b, uint32_t uid)
+{
+        return record_in(b->recs, b->sum.records, uid);
 }
 
 /* Put another block, of other content maybe, in the place of block i. Takes over the reference. */
@@ -343,6 +348,8 @@ static int load(struct index *ix, size_t i, struct err *err)
                 b->recs = recs;
                 b->cap = b->sum.records;
                 mutex_unlock(&b->shared->lock);
+                b->serial = index_block_serial();       /* it may be changed from now on */
+                b->passed = false;
                 index_ring_add(ix, b);
                 return 1;
         }
@@ -414,19 +421,31 @@ static void changed(struct index *ix, const struct index_block *b, const struct 
 
 int index_find(struct index *ix, uint32_t uid, struct index_rec *rec_r, struct err *err)
 {
-        size_t i = block_at(ix, uid);
-        uint32_t at;
+        const struct index_rec *recs = NULL;
+        const struct index_block *b;
+        uint32_t at = ix->next.at;
+        size_t i = ix->next.block;
         int rc;
 
+        /* Most often it is the one after the last that was looked for. */
+        if (i >= ix->blocks.n || ix->blocks.v[i]->sum.first_uid > uid || ix->blocks.v[i]->sum.last_uid < uid)
+                i = block_at(ix, uid);
         if (i == ix->blocks.n || ix->blocks.v[i]->sum.first_uid > uid)
                 return 0;
-        rc = load(ix, i, err);
-        if (rc <= 0)
-                return rc;
-        at = record_at(ix->blocks.v[i], uid);
-        if (at == ix->blocks.v[i]->sum.records || ix->blocks.v[i]->recs[at].uid != uid)
+        if (ix->blocks.v[i]->recs || !(recs = index_block_passing(ix->blocks.v[i]))) {
+                rc = load(ix, i, err);
+                if (rc <= 0)
+                        return rc;
+                recs = ix->blocks.v[i]->recs;
+        }
+        b = ix->blocks.v[i];
+        if (at >= b->sum.records || recs[at].uid != uid)
+                at = record_in(recs, b->sum.records, uid);
+        if (at == b->sum.records || recs[at].uid != uid)
                 return 0;
-        *rec_r = ix->blocks.v[i]->recs[at];
+        ix->next.block = i;
+        ix->next.at = at + 1;
+        *rec_r = recs[at];
         return 1;
 }
 

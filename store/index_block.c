@@ -2,6 +2,7 @@
 #include "store/index_private.h"
 
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -41,6 +42,13 @@ void index_shared_unref(struct index_shared **s_p)
         free(s);
 }
 
+uint64_t index_block_serial(void)
+{
+        static atomic_uint_fast64_t last;
+
+        return atomic_fetch_add_explicit(&last, 1, memory_order_relaxed) + 1;
+}
+
 struct index_block *index_block_create(struct index_shared *shared, uint32_t cap)
 {
         struct index_block *b = xcalloc(1, sizeof *b);
@@ -54,6 +62,7 @@ struct index_block *index_block_create(struct index_shared *shared, uint32_t cap
                 b->cap = cap;
         }
         atomic_init(&b->refs, 1);
+        b->serial = index_block_serial();
         b->shared = index_shared_ref(shared);
         return b;
 }
@@ -178,6 +187,39 @@ int index_block_read(struct index_block *b, struct index_extent *extent, struct 
         return 0;
 fail:
         return err_prefix(err, "%s: uids %" PRIu32 ":%" PRIu32, b->shared->path, b->sum.first_uid, b->sum.last_uid);
+}
+
+/* ---- reading in passing ---- */
+
+struct passing {                                /* a thread's */
+        uint64_t serial;                        /* of the block whose records these are; 0: of none */
+        struct index_rec recs[INDEX_BLOCK_RECORDS];
+};
+static pthread_key_t passing_key;
+static pthread_once_t passing_once = PTHREAD_ONCE_INIT;
+
+static void make_key(void)
+{
+        must(pthread_key_create(&passing_key, free) == 0);
+}
+
+const struct index_rec *index_block_passing(struct index_block *b)
+{
+        struct passing *p;
+
+        pthread_once(&passing_once, make_key);
+        p = pthread_getspecific(passing_key);
+        if (p && p->serial == b->serial)
+                return p->recs;
+        if (b->passed || (!p && !(p = try_malloc(sizeof *p))))
+                return NULL;
+        must(pthread_setspecific(passing_key, p) == 0);
+        p->serial = 0;
+        if (index_block_read(b, b->extent, p->recs, NULL) < 0)
+                return NULL;
+        p->serial = b->serial;
+        b->passed = true;
+        return p->recs;
 }
 
 static uint32_t live_uids(const struct index_rec *recs, uint32_t n, uint32_t *uids, uint32_t max)

@@ -77,6 +77,8 @@ struct index_block {
         struct index_rec *recs;                 /* NULL: only in the file */
         struct index_extent *extent;            /* NULL: not written in this version, or being written */
         bool recent;                            /* touched since the eviction's hand came by; with the mailbox's lock */
+        bool passed;                            /* read once since it is only in the file, and not kept; with the mailbox's lock */
+        uint64_t serial;                        /* of what it holds while `recs` is NULL: never given twice; with the mailbox's lock */
 };
 
 struct index_part {
@@ -105,6 +107,7 @@ struct index {
         ARRAY(struct index_part *) parts;       /* a reference each */
         bool blobs_changed, blocks_changed, parts_changed;      /* since meta, the table, the list of parts was written */
         bool dirty;
+        struct { size_t block; uint32_t at; } next;             /* a guess of index_find()'s: where what it is asked for next may be */
         uint32_t dirty_blocks;                  /* without an extent */
         struct index_block *ring[INDEX_RESIDENT_BLOCKS];        /* clean blocks with recs; no references */
         unsigned hand;
@@ -122,6 +125,7 @@ struct index {
 struct index_shared *index_shared_create(const char *path);
 struct index_shared *index_shared_ref(struct index_shared *s);
 void index_shared_unref(struct index_shared **s);
+uint64_t index_block_serial(void);              /* a new one */
 struct index_block *index_block_create(struct index_shared *shared, uint32_t cap);      /* NULL: no memory */
 struct index_block *index_block_ref(struct index_block *b);
 bool index_block_is_ours(const struct index_block *b);          /* one reference: nobody else can be reading it */
@@ -133,6 +137,12 @@ void index_summary_subtract(struct index_summary *sum, const struct index_rec *r
 void index_log_damage(struct index_block *b, const struct err *err);
 /* Read the records of a block from its extent and check them against checksum and summary. ERR_CORRUPT, ERR_IO. Any thread. */
 int index_block_read(struct index_block *b, struct index_extent *extent, struct index_rec *recs, struct err *err) EXCLUDES(index_class);
+/*
+ * The records of a block that is only in the file, read into memory of this thread, where the next such block goes too: who walks through a large
+ * mailbox once neither fills memory with its index nor has the kernel find it. They are good until the mailbox's lock is given back. NULL: it
+ * is needed for the second time, or could not be read: load it. With the mailbox's lock.
+ */
+const struct index_rec *index_block_passing(struct index_block *b) EXCLUDES(index_class);
 
 /* ---- index_fd.c ---- */
 

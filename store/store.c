@@ -18,7 +18,7 @@
 #include "util/log.h"
 #include "util/must.h"
 
-#define SYNC_THREADS 5                          /* a journal takes those that wait while it commits into its next commit: measured, more is not faster */
+#define SYNC_THREADS 16                         /* a journal takes those that wait while it commits into its next commit; where flushes are merged more of them is faster */
 
 static void push_conf(struct store *store, struct conf *conf)
 {

@@ -13,6 +13,7 @@
 #include "util/log.h"
 #include "util/must.h"
 
+#define LOOK_EVERY 8                            /* messages, between two looks at the clock; what takes long looks by itself */
 #define LINE_HIGH 16384                         /* built octets that are handed to the rope in one go */
 
 static void end_message(struct fetch_state *st)
@@ -357,7 +358,7 @@ static enum cmd_result send_batch(struct imap *imap, struct fetch_state *st, con
                         result = go_on(imap, st);
                 if (st->line.len > LINE_HIGH)
                         fetch_flush(imap, st);
-                if (result == CMD_DONE)
+                if (result == CMD_DONE && (imap->s->out.bytes > ROPE_HIGH || i % LOOK_EVERY == LOOK_EVERY - 1))
                         result = imap_yield(imap);
                 if (result != CMD_DONE)
                         return result;

@@ -2,6 +2,7 @@
  * index_crash_test.c. */
 #include <criterion/criterion.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -530,6 +531,102 @@ Test(index, a_file_of_holes_is_written_anew, .timeout = 60)
         index_destroy(&ix);
         uidset_deinit(&set);
         free(m.recs);
+        unlink(path);
+}
+
+static uint32_t blocks_in_memory(const struct index *ix)
+{
+        uint32_t n = 0;
+
+        for (size_t i = 0; i < ix->blocks.n; i++)
+                n += ix->blocks.v[i]->recs != NULL;
+        return n;
+}
+
+static void find_all(struct index *ix, uint32_t messages)
+{
+        for (uint32_t uid = 1; uid <= messages; uid++) {
+                struct index_rec r;
+
+                cr_assert_eq(index_find(ix, uid, &r, NULL), 1);
+                cr_assert_eq(r.uid, uid);
+        }
+}
+
+Test(index, a_block_is_kept_when_it_is_read_again)
+{
+        char *path = test_path("passing");
+        uint32_t messages = 10 * 1024;
+        struct index *ix = big_index(path, messages);
+        struct index_rec r;
+
+        index_destroy(&ix);
+        cr_assert_eq(index_open(path, "u", &ix, NULL), 0);
+        find_all(ix, messages);
+        cr_expect_eq(blocks_in_memory(ix), 0);
+        find_all(ix, messages);
+        cr_expect_geq(blocks_in_memory(ix), 9, "all but the last, which may still lie beside");
+        index_shed(ix);
+        cr_expect_eq(blocks_in_memory(ix), 0);
+        for (uint32_t uid = 1; uid <= 5; uid++)
+                cr_assert_eq(index_find(ix, uid * 1500, &r, NULL), 1);
+        cr_expect_eq(blocks_in_memory(ix), 0);
+        index_destroy(&ix);
+        unlink(path);
+}
+
+/* One thread reads in passing, the other changes the block, saves it and lets it leave memory: what the first has is not believed. */
+struct reader {
+        struct index *ix;
+        uint32_t flags[3];
+        pthread_barrier_t turn;
+};
+
+static void *read_in_passing(void *arg)
+{
+        struct reader *reader = arg;
+
+        for (int i = 0; i < 3; i++) {
+                struct index_rec r;
+
+                pthread_barrier_wait(&reader->turn);
+                cr_assert_eq(index_find(reader->ix, 5, &r, NULL), 1);
+                reader->flags[i] = r.flags;
+                pthread_barrier_wait(&reader->turn);
+        }
+        return NULL;
+}
+
+Test(index, what_a_thread_read_in_passing_is_not_believed_after_a_change)
+{
+        char *path = test_path("stale");
+        struct index *ix = big_index(path, 3 * 1024);
+        struct reader reader;
+        struct index_rec r;
+        uint32_t flags[3];
+        pthread_t thread;
+
+        index_destroy(&ix);
+        cr_assert_eq(index_open(path, "u", &ix, NULL), 0);
+        reader.ix = ix;
+        pthread_barrier_init(&reader.turn, NULL, 2);
+        cr_assert_eq(pthread_create(&thread, NULL, read_in_passing, &reader), 0);
+        for (int i = 0; i < 3; i++) {
+                cr_assert_eq(index_find(ix, 5, &r, NULL), 1);
+                r.flags ^= i ? MSG_FLAGGED : 0;
+                r.modseq += 10000;
+                cr_assert_eq(index_put(ix, &r, NULL), 0);
+                flags[i] = r.flags;
+                cr_assert_eq(index_checkpoint(ix, NULL), 0);
+                index_shed(ix);
+                cr_assert_eq(blocks_in_memory(ix), 0);
+                pthread_barrier_wait(&reader.turn);
+                pthread_barrier_wait(&reader.turn);
+                cr_expect_eq(reader.flags[i], flags[i], "round %d", i);
+        }
+        pthread_join(thread, NULL);
+        pthread_barrier_destroy(&reader.turn);
+        index_destroy(&ix);
         unlink(path);
 }
 
