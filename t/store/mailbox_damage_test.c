@@ -581,7 +581,7 @@ Test(damage, the_copy_of_a_manifest_stands_in_for_it)
         mailbox_unref(&m);
         snprintf(path, sizeof path, "%s/d/d/%s/manifest", st.dir, ID);
         for (long at = 0; at < 110; at += 9) {
-                int c;
+                int c = EOF;
 
                 logstore_destroy(&st.ls);
                 f = fopen(path, "r+");
@@ -822,7 +822,7 @@ Test(damage, any_single_call_may_fail)
                         for (int k = 0; k < 2; k++) {
                                 struct mailbox *m;
 
-                                snprintf(l.ids[k], sizeof l.ids[k], "x%d%d%021d", pass, k, at);
+                                snprintf(l.ids[k], sizeof l.ids[k], "x%u%u%021d", (unsigned)pass % 10, (unsigned)k % 10, at);
                                 m = fake_create(&st, l.ids[k]);
                                 mailbox_unref(&m);
                         }
@@ -921,7 +921,7 @@ Test(damage, annotations_written_anew_outlive_a_failed_call)
                         struct mailbox *m;
                         char id[25];
 
-                        snprintf(id, sizeof id, "y%d%022d", pass, at);
+                        snprintf(id, sizeof id, "y%u%022d", (unsigned)pass % 10, at);
                         m = fake_create(&st, id);
                         append(m, 0);
                         count_down = at;
@@ -1025,7 +1025,7 @@ Test(damage, bringing_back_interrupted_anywhere_is_all_or_nothing)
                         char id[25];
                         bool ok;
 
-                        snprintf(id, sizeof id, "z%d%022d", many, at);
+                        snprintf(id, sizeof id, "z%u%022d", (unsigned)many % 10, at);
                         m = fake_create(&st, id);
                         for (uint32_t i = 0; i < n; i++)
                                 cr_assert_gt(fake_append(&st, m, body, many ? sizeof body : 500, MSG_DELETED, i % 2 ? "kw" : NULL, &err), 0);
