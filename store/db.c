@@ -7,11 +7,13 @@
  */
 #include "store/db_private.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "util/fs.h"
@@ -193,6 +195,38 @@ static int configure(struct db_env *env, uint64_t cache_bytes, unsigned divisor)
         return 0;
 }
 
+/*
+ * Berkeley DB takes what it finds for durable. What a life before this one wrote and did not come to sync – a log's end that was committed
+ * without a sync, pages that left its cache – is only in the kernel's memory when that life was killed: recovery would go on behind it, in a
+ * new log file even, or forget the log that pages were made from, and a power loss leave a gap.
+ */
+static int sync_what_is_there(const char *dir, struct err *err)
+{
+        DIR *d = opendir(dir);
+        struct dirent *e;
+        int rc = 0;
+
+        if (!d)
+                return errno == ENOENT ? 0 : err_errno(err, errno, "%s", dir);
+        while (rc == 0 && (e = readdir(d)) != NULL) {
+                struct stat st;
+                int fd, why;
+
+                if (fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
+                        continue;
+                fd = openat(dirfd(d), e->d_name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+                why = fd < 0 ? errno : sync_fd(fd);
+                if (why != 0)
+                        rc = err_errno(err, why, "%s/%s", dir, e->d_name);
+                if (fd >= 0)
+                        close(fd);
+        }
+        if (rc == 0 && fsync(dirfd(d)) < 0)
+                rc = err_errno(err, errno, "%s", dir);
+        closedir(d);
+        return rc;
+}
+
 int db_env_open(const struct db_env_options *options, struct db_env **env_r, struct err *err)
 {
         struct db_env *env = xcalloc(1, sizeof *env);
@@ -204,6 +238,11 @@ int db_env_open(const struct db_env_options *options, struct db_env **env_r, str
         if (env->readonly) {
                 *env_r = env;
                 return 0;
+        }
+        if (sync_what_is_there(env->dir, err) < 0) {
+                free(env->dir);
+                free(env);
+                return -1;
         }
         env->failed_syncs = atomic_load(&failed_syncs);
         db_env_set_func_fsync(sync_fd);

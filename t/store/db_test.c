@@ -1,10 +1,13 @@
 /* The database door: transactions, deadlocks, cursors, what a killed process leaves, dumps. */
 #include <criterion/criterion.h>
+#include <dirent.h>
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <errno.h>
-#include <signal.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -314,12 +317,58 @@ Test(db, readonly_looks_and_does_not_touch)
 /* ---- when the disk fails ---- */
 
 static bool syncs_fail;
+
+/* While a watch is on: what was synced before anything was written. */
+static bool watching;
+static struct { char name[64]; bool synced; } watched[20];
+static unsigned watched_n, written_early;
+
+static unsigned watched_file(int fd)
+{
+        char link[64], path[PATH_MAX];
+        unsigned i = 0;
+        ssize_t n;
+
+        snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+        n = readlink(link, path, sizeof path - 1);
+        path[n < 0 ? 0 : n] = '\0';
+        while (i < watched_n && (!strrchr(path, '/') || strcmp(strrchr(path, '/') + 1, watched[i].name) != 0))
+                i++;
+        return i;
+}
+
+static void note_sync(int fd)
+{
+        unsigned i = watching ? watched_file(fd) : watched_n;
+
+        if (i < watched_n)
+                watched[i].synced = true;
+}
+
+static ssize_t noted_write(int fd, const void *buf, size_t len, off_t offset)
+{
+        for (unsigned i = 0; watching && i < watched_n; i++)
+                written_early += !watched[i].synced;
+        watching = false;
+        return syscall(SYS_pwrite64, fd, buf, len, offset);
+}
+
+ssize_t pwrite(int fd, const void *buf, size_t len, off_t offset)               /* Berkeley DB's, too */
+{
+        return noted_write(fd, buf, len, offset);
+}
+
+ssize_t pwrite64(int fd, const void *buf, size_t len, off_t offset)
+{
+        return noted_write(fd, buf, len, offset);
+}
 int fdatasync(int fd)                           /* takes the place of the C library's */
 {
         if (syncs_fail) {
                 errno = EIO;
                 return -1;
         }
+        note_sync(fd);
         return fsync(fd);
 }
 
@@ -346,6 +395,47 @@ Test(db, a_failed_sync_is_never_taken_for_a_commit)
         cr_expect_eq(count(db, "key0000000"), 10, "what was acknowledged");
         cr_expect_eq(count(db, "key0000002"), 0, "what was refused");
         cr_expect_eq(db_run(env, true, fill, &(struct fill){ db, 20, 10, false }, &err), 0);
+        close_both(&env, &db);
+}
+
+/* Its log goes on in a new file after the restart: what the killed one wrote must be on the disk by then, or there is a gap. */
+Test(db, what_a_killed_process_wrote_is_synced_before_anything_is_written)
+{
+        struct db_env *env;
+        struct db *db;
+        struct err err = ERR_INIT;
+        pid_t pid = fork();
+        struct dirent *e;
+        DIR *d;
+        int status;
+
+        if (pid == 0) {
+                open_both(&env, &db);
+                for (unsigned i = 0; i < 50; i++)
+                        if (db_run(env, false, fill, &(struct fill){ db, i * 20, 20, false }, &err) < 0)
+                                _exit(1);
+                _exit(0);                       /* nothing is closed */
+        }
+        waitpid(pid, &status, 0);
+        cr_assert_eq(status, 0);
+        d = opendir(dir);
+        while ((e = readdir(d)) != NULL)
+                if (e->d_name[0] != '.' && watched_n < 20)
+                        snprintf(watched[watched_n++].name, sizeof watched[0].name, "%.60s", e->d_name);
+        closedir(d);
+        cr_assert_geq(watched_n, 2, "a table and a log");
+        watching = true;
+        open_both(&env, &db);
+        cr_expect_not(watching, "nothing was written");
+        cr_expect_eq(written_early, 0);
+        cr_expect_eq(count(db, ""), 1000);
+        close_both(&env, &db);
+        syncs_fail = true;
+        cr_expect_eq(db_env_open(&(struct db_env_options){ .dir = dir }, &env, &err), -1);
+        cr_expect_eq(err.code, ERR_IO, "%s", err.text);
+        syncs_fail = false;
+        open_both(&env, &db);
+        cr_expect_eq(count(db, ""), 1000);
         close_both(&env, &db);
 }
 
