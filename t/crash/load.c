@@ -32,6 +32,7 @@
 #include <unistd.h>
 
 #include "store/annot.h"
+#include "store/db_private.h"
 #include "store/duplicate.h"
 #include "store/index.h"
 #include "store/mailbox.h"
@@ -40,6 +41,7 @@
 #include "store/seen.h"
 #include "store/sort_cache.h"
 #include "store/store.h"
+#include "store/store_private.h"
 #include "store/user.h"
 #include "t/crash/record.h"
 #include "util/clock.h"
@@ -762,6 +764,36 @@ static void choose_move(struct worker *w, struct box **from_r, struct box **to_r
         *to_r = to;
 }
 
+struct scrap { struct db *db; size_t len; };
+
+static int put_scrap(struct db_txn *txn, void *ctx, struct err *err)
+{
+        static const char zeros[8192];
+        struct scrap *s = ctx;
+
+        return db_put(s->db, txn, SPAN("scrap"), (struct span){ zeros, s->len }, err) < 0 || db_del(s->db, txn, SPAN("scrap"), err) < 0 ? -1 : 0;
+}
+
+/* Commits that are not synced fill the databases' log to its last octets: the next process has to go on in a new file, while the end of the
+ * old one is in the page cache only. */
+static void fill_database_log(struct worker *w)
+{
+        DB_ENV *env = w->store->env->env;
+        unsigned left = UINT_MAX;
+
+        for (unsigned i = 0; i < 2000 && left >= 48; i++) {
+                struct scrap scrap = { w->store->seen_db, left < 40000 ? (size_t)(rand_r(&w->seed) % 60) : 8000 };
+                DB_LOG_STAT *stat;
+                struct err err = ERR_INIT;
+
+                must(env->log_stat(env, &stat, 0) == 0);
+                left = stat->st_lg_size - stat->st_cur_offset;
+                free(stat);
+                if (left >= 48)
+                        need(db_run(w->store->env, false, put_scrap, &scrap, &err), "fill the log", &err);
+        }
+}
+
 static void stop_in_checkpoints(struct worker *w)
 {
         struct box *from = NULL, *to = NULL;
@@ -778,6 +810,7 @@ static void stop_in_checkpoints(struct worker *w)
         if (w->number == 1 && w->in_header && crash_stop_at_header) {
                 while (atomic_load(&stopping) < w->threads)
                         usleep(1000);
+                fill_database_log(w);
                 crash_stop_at_header();
         }
         for (unsigned i = 0; i < BOXES && w->number % 2; i++)

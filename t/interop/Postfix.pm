@@ -118,7 +118,8 @@ sub smtp {
 
 sub reply { my ($self, $s) = @_; my $l; do { $l = <$s> // die "smtp: hung up" } while ($l =~ /^\d{3}-/); return $l }
 
-sub queued { my ($self) = @_; my $n = 0; for my $q (qw(incoming active deferred hold maildrop)) { $n += grep { -f } glob("$self->{dir}/queue/$q/* $self->{dir}/queue/$q/?/*") } return $n }
+# Messages go from maildrop to incoming to active, and between active and deferred: in this order none that moves meanwhile is missed.
+sub queued { my ($self) = @_; my $n = 0; for my $q (qw(maildrop incoming hold deferred active deferred)) { $n += grep { -f } glob("$self->{dir}/queue/$q/* $self->{dir}/queue/$q/?/*") } return $n }
 sub log { my ($self) = @_; return slurp("$self->{dir}/log") // '' }
 
 sub stop {
