@@ -1112,17 +1112,28 @@ static void damage_log(const char *path, const char *name, bool is_dir)
 /* Of so many mailboxes; with their copies, or without. */
 static unsigned manifests_to_lose, manifests_lost, copies_to_lose;
 
+static bool same_octets(const char *a, const char *b)
+{
+        struct str x = STR_INIT, y = STR_INIT;
+        bool same = fs_slurp(a, 1 << 20, &x, NULL) == 0 && fs_slurp(b, 1 << 20, &y, NULL) == 0 && span_eq(str_span(&x), str_span(&y));
+
+        str_deinit(&x);
+        str_deinit(&y);
+        return same;
+}
+
+/* A copy can stand in when it is no older: the last process may have been killed between the two. */
 static void lose_manifest(const char *path, const char *name, bool is_dir)
 {
         char copy[4300];
 
+        snprintf(copy, sizeof copy, "%s.copy", path);
         if (is_dir) {
                 in_each(path, lose_manifest);
-        } else if (manifests_to_lose && strcmp(name, "manifest") == 0) {
+        } else if (manifests_to_lose && strcmp(name, "manifest") == 0 && same_octets(path, copy)) {
                 manifests_to_lose--;
                 manifests_lost++;
                 must(unlink(path) == 0);
-                snprintf(copy, sizeof copy, "%s.copy", path);
                 if (copies_to_lose) {
                         copies_to_lose--;
                         must(unlink(copy) == 0);
