@@ -10,12 +10,12 @@
 #include <grp.h>
 #include <pwd.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "server/lock_order.h"
 #include "util/array.h"
 #include "util/clock.h"
+#include "util/fs.h"
 #include "util/hash.h"
 #include "util/must.h"
 
@@ -24,7 +24,7 @@
 #define KEPT_MAX 10000                          /* users; beyond that all are forgotten */
 
 struct stamps {                                 /* of what NSS reads */
-        struct { struct timespec changed; ino_t inode; off_t size; } file[3];
+        struct fs_mark file[3];
 };
 
 struct kept {
@@ -54,16 +54,9 @@ static void kept_unlock(void) NO_TSA
 static void look_at_files(struct stamps *s)
 {
         static const char *const files[] = { "/etc/passwd", "/etc/group", "/etc/nsswitch.conf" };
-        struct stat st;
 
-        memset(s, 0, sizeof *s);
-        for (size_t i = 0; i < ARRAY_LEN(files); i++) {
-                if (stat(files[i], &st) < 0)
-                        continue;
-                s->file[i].changed = st.st_ctim;
-                s->file[i].inode = st.st_ino;
-                s->file[i].size = st.st_size;
-        }
+        for (size_t i = 0; i < ARRAY_LEN(files); i++)
+                (void)fs_mark(files[i], &s->file[i]);
 }
 
 static char **copy(char *const *names)

@@ -7,9 +7,9 @@
 
 #include <nettle/hmac.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 
 #include "util/clock.h"
+#include "util/fs.h"
 #include "util/hash.h"
 #include "util/lock.h"
 #include "util/must.h"
@@ -18,7 +18,7 @@
 #define SETTLED_S 2                             /* a file that was changed before so long has another time when it is changed again */
 
 struct kept {
-        struct sasl_file file;
+        struct fs_mark file;
         char *userid, *authid;
 };
 
@@ -60,18 +60,9 @@ static const char *database_of(const struct sasl_conn *c)
         return sasl_option(c->conf, c->ident, NULL, "sasldb_path");
 }
 
-static bool look_at(const char *path, struct sasl_file *file)
+static bool look_at(const char *path, struct fs_mark *file)
 {
-        struct stat st;
-
-        if (stat(path, &st) < 0 || st.st_ctim.tv_sec + SETTLED_S > clock_wall_s())
-                return false;
-        memset(file, 0, sizeof *file);
-        file->changed = st.st_ctim;
-        file->device = st.st_dev;
-        file->inode = st.st_ino;
-        file->size = st.st_size;
-        return true;
+        return fs_mark(path, file) && file->changed.tv_sec + SETTLED_S <= clock_wall_s();
 }
 
 static void digest_of(const struct sasl_conn *c, const char *user, struct span password, uint8_t digest[SASL_KEPT_DIGEST])

@@ -7,10 +7,8 @@
 #include <sasl/sasl.h>
 #undef sasl_conn
 
-#include <sys/types.h>
-#include <time.h>
-
 #include "server/sasl.h"
+#include "util/fs.h"
 
 #define SASL_CALLBACKS_MAX 6
 
@@ -51,10 +49,9 @@ void sasl_forget_mechanisms(void);               /* at the end: what sasl_mechan
 /* ---- sasl_kept.c: passwords that were right ---- */
 
 #define SASL_KEPT_DIGEST 32
-struct sasl_file { struct timespec changed; dev_t device; ino_t inode; off_t size; };   /* zeroed before it is filled: it is compared whole */
 struct sasl_kept {                              /* one check */
         bool usable;                            /* sasldb alone decides, and it was not changed just now */
-        struct sasl_file file;                  /* as it was before the check */
+        struct fs_mark file;                    /* as it was before the check */
         uint8_t digest[SASL_KEPT_DIGEST];
         char *userid, *authid;                  /* found: whom the library made of it; the caller's to free */
 };

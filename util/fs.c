@@ -292,6 +292,20 @@ bool fs_exists(const char *path)
         return access(path, F_OK) == 0;
 }
 
+bool fs_mark(const char *path, struct fs_mark *mark)
+{
+        struct stat st;
+
+        memset(mark, 0, sizeof *mark);
+        if (stat(path, &st) < 0)
+                return false;
+        mark->changed = st.st_ctim;
+        mark->device = st.st_dev;
+        mark->inode = st.st_ino;
+        mark->size = st.st_size;
+        return true;
+}
+
 static uint64_t to_kib(uint64_t blocks, const struct statvfs *v)
 {
         return v->f_frsize % 1024 == 0 ? blocks * (v->f_frsize / 1024) : blocks * v->f_frsize / 1024;

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <time.h>
 
 #include "util/err.h"
 #include "util/str.h"
@@ -32,6 +33,10 @@ int fs_slurp(const char *path, size_t max, struct str *out, struct err *err);
 /* Remove a directory and what is in it (no symbolic link is followed, one file system). Missing is fine. */
 int fs_remove_tree(const char *path, struct err *err);
 bool fs_exists(const char *path);
+/* Which version of a file it is, to be compared whole (memcmp): who changes or replaces it changes the mark – once a tick of the file system's
+ * clock is over. False: it cannot be looked at, and the mark is all zeros. */
+struct fs_mark { struct timespec changed; dev_t device; ino_t inode; off_t size; };
+bool fs_mark(const char *path, struct fs_mark *mark);
 /* The file system of a path, in KiB as statvfs() has them; percent of what others than root may use, rounded. ERR_NOTFOUND, ERR_IO. */
 struct fs_space {
         uint64_t kib, used_kib, available_kib;
