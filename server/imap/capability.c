@@ -7,10 +7,12 @@
 #include "server/imap/imap_private.h"
 #include "util/array.h"
 
+/* Before login a greeting tells what helps to log in. Who asks with CAPABILITY hears the rest as well: cyradm never asks again. */
 enum when {
         BEFORE = 1,                             /* login */
         AFTER = 2,
         ALWAYS = 3,
+        ONLY_AFTER = 4,                         /* not to who asks before */
 };
 
 static bool literal_plus(struct imap *imap)
@@ -74,7 +76,7 @@ static const struct capability {
         { "BINARY",             AFTER,  NULL },                 /* RFC 3516 */
         { "CATENATE",           AFTER,  NULL },                 /* RFC 4469 */
         { "CHILDREN",           AFTER,  NULL },                 /* RFC 3348 */
-        { "COMPRESS=DEFLATE",   AFTER,  not_compressed },       /* RFC 4978 */
+        { "COMPRESS=DEFLATE",   ONLY_AFTER, not_compressed },     /* RFC 4978 */
         { "CONDSTORE",          AFTER,  NULL },                 /* RFC 7162 */
         { "CONTEXT=SEARCH",     AFTER,  NULL },                 /* RFC 5267 4 */
         { "CONTEXT=SORT",       AFTER,  NULL },
@@ -90,7 +92,7 @@ static const struct capability {
         { "LIST-MYRIGHTS",      AFTER,  NULL },                 /* RFC 8440 */
         { "LIST-STATUS",        AFTER,  NULL },                 /* RFC 5819 */
         { "MAILBOX-REFERRALS",  AFTER,  referrals },            /* RFC 2193 */
-        { "METADATA",           ALWAYS, NULL },                 /* RFC 5464; cyradm only looks before it logs in */
+        { "METADATA",           AFTER,  NULL },                 /* RFC 5464 */
         { "MOVE",               AFTER,  NULL },                 /* RFC 6851 */
         { "MULTIAPPEND",        AFTER,  NULL },                 /* RFC 3502 */
         { "MULTISEARCH",        AFTER,  NULL },                 /* RFC 7377 */
@@ -119,7 +121,7 @@ static const struct capability {
         { "THREAD=REFS",        AFTER,  NULL },                 /* draft-ietf-morg-inthread */
         { "UIDONLY",            AFTER,  NULL },                 /* RFC 9586 */
         { "UIDPLUS",            AFTER,  NULL },                 /* RFC 4315 */
-        { "UNAUTHENTICATE",     AFTER,  NULL },                 /* RFC 8437 */
+        { "UNAUTHENTICATE",     ONLY_AFTER, NULL },               /* RFC 8437 */
         { "UNSELECT",           AFTER,  NULL },                 /* RFC 3691 */
         { "UTF8=ACCEPT",        AFTER,  NULL },                 /* RFC 9755 */
         { "XLIST",              AFTER,  NULL },
@@ -168,9 +170,9 @@ static void append_mechanisms(struct imap *imap, const char *without, struct str
         }
 }
 
-void imap_capabilities(struct imap *imap, struct str *out)
+void imap_capabilities(struct imap *imap, bool asked, struct str *out)
 {
-        enum when now = imap->state == IMAP_NOT_AUTH ? BEFORE : AFTER;
+        unsigned now = imap->state != IMAP_NOT_AUTH ? AFTER | ONLY_AFTER : asked ? ALWAYS : BEFORE;
         const char *without = suppressed(imap);
         size_t begin = out->len;
 
@@ -183,17 +185,17 @@ void imap_capabilities(struct imap *imap, struct str *out)
                         str_append_c(out, ' ');
                 str_append_str(out, c->name);
         }
-        if (now == BEFORE)
+        if (now & BEFORE)
                 append_mechanisms(imap, without, out);
-        else if (!in_list(without, "APPENDLIMIT"))
+        if ((now & AFTER) && !in_list(without, "APPENDLIMIT"))
                 str_printf(out, " APPENDLIMIT=%" PRIu64, imap_append_limit(imap));      /* RFC 7889: the same for all mailboxes */
 }
 
-void imap_put_capabilities(struct imap *imap)
+void imap_put_capabilities(struct imap *imap, bool asked)
 {
         struct str line = STR_INIT;
 
-        imap_capabilities(imap, &line);
+        imap_capabilities(imap, asked, &line);
         imap_put_span(imap, str_span(&line));
         str_deinit(&line);
 }

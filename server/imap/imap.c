@@ -107,7 +107,7 @@ static enum step greet(struct imap *imap)
                 servername = host;
         }
         imap_put(imap, "* OK [CAPABILITY ");
-        imap_put_capabilities(imap);
+        imap_put_capabilities(imap, false);
         imap_put(imap, "]");
         if (strcmp(serverinfo, "off") != 0)
                 imap_put(imap, " %s", servername);

@@ -298,7 +298,8 @@ void imap_enable_condstore(struct imap *imap);
 /* What an IDLE session does at WAKE_NEWS: announce, and coalesce. As cmd_idle() with cmd.line.p == NULL. */
 
 /* ---- capabilities: capability.c ---- */
-void imap_put_capabilities(struct imap *imap);  /* "IMAP4rev1 IMAP4rev2 …" for the present state: only what works */
+/* "IMAP4rev1 IMAP4rev2 …" for the present state: only what works. `asked`, by a client: before login, too, what there will be after it. */
+void imap_put_capabilities(struct imap *imap, bool asked);
 
 /* Log-in is complete: state, motd, telemetry, autocreate, CAPABILITY in the reply code. login.c */
 void imap_enter_authenticated(struct imap *imap, struct sasl_step *step);

@@ -84,8 +84,8 @@ bool imap_suppressed(struct imap *imap, const char *capability);
 /* The largest message that APPEND takes, in octets: maxmessagesize, or what the store can hold. */
 uint64_t imap_append_limit(struct imap *imap);
 
-/* The capabilities, appended. */
-void imap_capabilities(struct imap *imap, struct str *out);
+/* The capabilities, appended. `asked`: see imap_put_capabilities(). */
+void imap_capabilities(struct imap *imap, bool asked, struct str *out);
 
 /* cmd_delete.c: has this mailbox a special use that specialuse_protect names? */
 bool imap_special_use_protected(struct imap *imap, const struct mbentry *entry);

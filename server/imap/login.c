@@ -272,7 +272,7 @@ static enum cmd_result say_ok(struct imap *imap, struct imap_auth *auth)
                 return imap_ok(imap, NULL, "Success (with a security layer)");
         }
         str_append_str(&code, "CAPABILITY ");
-        imap_capabilities(imap, &code);
+        imap_capabilities(imap, false, &code);
         imap_ok(imap, code.data, "User logged in SESSIONID=<%s>", imap->s->name);
         str_deinit(&code);
         return CMD_DONE;

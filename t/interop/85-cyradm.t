@@ -37,6 +37,13 @@ ok($out =~ /\{user\/dora\}:/m && $out =~ /^\s+expire: 30$/m && $out =~ /^\s+comm
 ok($out =~ /\{Server Wide\}/m && $out =~ /^\s+motd: Tea at five$/m && $out =~ /^\s+comment: our server$/m, 'setinfo, info of the server') or note_lines($out);
 ($st, $out) = cyradm('admin', 'setmetadata user/dora expire soon', 'setinfo motd none', 'info');
 ok($out =~ /cannot have this value/ && $out !~ /motd:/, 'a value that an entry cannot have is refused; none removes') or note_lines($out);
+# What cyradm does with special uses, and SUBSCRIBED, depends on a CAPABILITY that it asks for before it logs in.
+($st, $out) = cyradm('admin', 'cm --specialuse "\\\\Important" user/dora/Urgent', 'cm --specialuse "\\\\Junk" --partition second user/dora/Marked', 'info user/dora/Marked',
+                     'cm --specialuse "\\\\Important" user/dora/Other', 'lm --specialuse user/dora*');
+ok($out =~ m{user/dora/Urgent \(.*\\Important} && $out =~ /^\s+partition: second$/m, 'createmailbox --specialuse') or note_lines($out);
+ok($out =~ /createmailbox: \[USEATTR\]/ && $out !~ m{user/dora (?:\(|$)}m && $out !~ m{user/dora/Other}, 'once; listmailbox --specialuse lists those alone') or note_lines($out);
+($st, $out) = cyradm('alice', 'subscribe Lists', 'cm Lists', 'subscribe Lists', 'lm -s', 'unsubscribe Lists', 'lm -s');
+is(scalar(() = $out =~ /\bLists\b/g), 1, 'subscribe, unsubscribe, listmailbox -s') or note_lines($out);
 ($st, $out) = cyradm('admin', 'version');
 ok($out =~ /name\s*: Cyrd$/m, 'version') or note_lines($out);
 ($st, $out) = cyradm('bob', 'cm "Other Users/carol/x"', 'cm Reports', 'lm');
