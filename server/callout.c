@@ -230,11 +230,11 @@ int callout_run(const char *path, const struct callout_message *m, struct arena 
 
 /* ---- for who takes messages in ---- */
 
-const char *callout_path(const struct conf *conf, const char *service)
+const char *callout_path(const struct conf *conf, const char *service, bool again)
 {
         const char *path = conf_str(conf, service, "annotation_callout");
 
-        return path && *path && !conf_switch(conf, service, "annotation_callout_disable_append") ? path : NULL;
+        return path && *path && !(again && conf_switch(conf, service, "annotation_callout_disable_append")) ? path : NULL;
 }
 
 bool callout_ask(const char *path, const char *session, const struct callout_message *m, struct arena *arena, struct callout_answer *a)
@@ -283,12 +283,12 @@ static bool may_be_set(struct conf *conf, const struct callout_annot *annot, con
         return !annot->private || annot_user_make(store, user, err) == 0;
 }
 
-uint32_t callout_annots(struct store *store, struct conf *conf, const char *session, const char *user, const struct callout_message *m,
-                        const struct callout_answer *a, struct arena *arena, struct annot **list_r)
+uint32_t callout_changes(struct store *store, struct conf *conf, const char *session, const char *user, const struct callout_answer *a,
+                         struct arena *arena, struct annot **list_r)
 {
-        struct annot *list = ARENA_ARRAY(arena, struct annot, m->annots_n + a->annots_n);
+        struct annot *list = ARENA_ARRAY(arena, struct annot, a->annots_n);
         char buf[LOG_QUOTE_MAX];
-        uint32_t n = without(a, user, m, list);
+        uint32_t n = 0;
 
         for (uint32_t i = 0; i < a->annots_n; i++) {
                 const struct callout_annot *annot = &a->annots[i];
@@ -297,13 +297,26 @@ uint32_t callout_annots(struct store *store, struct conf *conf, const char *sess
 
                 for (uint32_t k = i + 1; k < a->annots_n && !later; k++)        /* the last one counts */
                         later = a->annots[k].private == annot->private && strcmp(a->annots[k].entry, annot->entry) == 0;
-                if (later || !annot->value.p)
+                if (later)
                         continue;
                 if (may_be_set(conf, annot, user, store, &err))
                         list[n++] = (struct annot){ .entry = annot->entry, .user = annot->private ? user : "", .value = annot->value };
                 else
                         log_event(LOG_WARN, session, "callout.annotation", "reason=%s", log_quote_str(buf, err.text));
         }
+        *list_r = list;
+        return n;
+}
+
+uint32_t callout_annots(struct store *store, struct conf *conf, const char *session, const char *user, const struct callout_message *m,
+                        const struct callout_answer *a, struct arena *arena, struct annot **list_r)
+{
+        struct annot *list = ARENA_ARRAY(arena, struct annot, m->annots_n + a->annots_n), *changes;
+        uint32_t n = without(a, user, m, list), changes_n = callout_changes(store, conf, session, user, a, arena, &changes);
+
+        for (uint32_t i = 0; i < changes_n; i++)
+                if (changes[i].value.p)
+                        list[n++] = changes[i];
         *list_r = list;
         return n;
 }

@@ -1,6 +1,6 @@
 /*
- * callout - annotation_callout: a program, or one that listens on a Unix socket, is told of each message that arrives, and may add flags and
- * annotations to it or take flags away. What they say to each other is Cyrus's protocol:
+ * callout - annotation_callout: a program, or one that listens on a Unix socket, is told of each message that arrives, or again of one that is there
+ * (XRUNANNOTATOR), and may add flags and annotations to it or take them away. What they say to each other is Cyrus's protocol:
  *
  *   to it    "<octets>\n(FILENAME "…" ANNOTATIONS ("/comment" ("value.shared" "…") …) FLAGS (\seen …) BODY (…) GUID <hex>)0\n"
  *   from it  (+FLAGS (\Flagged x) -FLAGS \Seen ANNOTATION (/comment (value.shared "…") (value.priv "…")))
@@ -51,14 +51,18 @@ int callout_run(const char *path, const struct callout_message *m, struct arena 
 /*
  * ---- for who takes messages in ----
  * callout_path(): whom to ask; NULL: nobody is. callout_ask(): callout_run(), and what went wrong is in the log; false: there is no answer.
- * callout_annots(): what annotations the message gets then, m's among them, in the arena; those that nobody may have are in the log. Both block.
+ * callout_annots(): what annotations a new message gets then, m's among them; callout_changes(): what is to be set of one that is there, value.p
+ * NULL: removed. In the arena; what nobody may have is in the log instead. All but the first block.
+ *   again    for a message that is there already: annotation_callout_disable_append is about these, in spite of its name
  *   session  its name, for the log
  *   user     whose the private ones are; "": nobody's
  */
-const char *callout_path(const struct conf *conf, const char *service);
+const char *callout_path(const struct conf *conf, const char *service, bool again);
 bool callout_ask(const char *path, const char *session, const struct callout_message *m, struct arena *arena, struct callout_answer *a);
 uint32_t callout_annots(struct store *store, struct conf *conf, const char *session, const char *user, const struct callout_message *m,
                         const struct callout_answer *a, struct arena *arena, struct annot **list_r);
+uint32_t callout_changes(struct store *store, struct conf *conf, const char *session, const char *user, const struct callout_answer *a,
+                         struct arena *arena, struct annot **list_r);
 
 /* What is told, without the counts around it. */
 void callout_render(const struct callout_message *m, const char *file, struct str *out);

@@ -32,7 +32,8 @@ static const struct conf_option options[] = {
         { "annotation_allow_undefined", CONF_SWITCH, "no", NULL, 0, CONF_HONOURED,
           "Whether clients may set entries that neither the server nor annotation_definitions knows." },
         { "annotation_callout", CONF_STRING, NULL, NULL, 0, CONF_HONOURED,
-          "Program or Unix socket that is told of each message by APPEND and LMTP, and may set flags and annotations; it has 10 seconds." },
+          "Program or Unix socket that is told of each message by APPEND and LMTP, again by XRUNANNOTATOR, and may set flags and annotations; it has 10 "
+          "seconds." },
         { "annotation_callout_disable_append", CONF_SWITCH, "no", NULL, 0, CONF_HONOURED,
           "Whether it is not told after all; there is no XRUNANNOTATOR." },
         { "annotation_db", CONF_ENUM, "twoskip", "skiplist twoskip zeroskip", 0, CONF_IGNORED,

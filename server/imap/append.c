@@ -496,7 +496,7 @@ static void ask_callout(void *arg)
         struct append_job *j = arg;
         struct append_state *st = j->st;
         struct imap *imap = j->imap;
-        const char *path = callout_path(imap->conf, imap_service(imap));
+        const char *path = callout_path(imap->conf, imap_service(imap), false);
 
         for (uint32_t i = 0; i < st->request.messages_n; i++) {
                 struct append_item *item = &st->items[i];
@@ -546,7 +546,7 @@ static enum cmd_result make_items(struct imap *imap, struct append_state *st, bo
                 return imap_offload(imap, OFFLOAD_DISK, work, j);
         fill_items(imap, st);
         *ok_r = parts_are_there(imap, st);
-        if (!*ok_r || !callout_path(imap->conf, imap_service(imap)))
+        if (!*ok_r || !callout_path(imap->conf, imap_service(imap), false))
                 return CMD_DONE;
         st->phase = APPEND_CALLED;
         return imap_offload(imap, OFFLOAD_CALLOUT, ask_callout, j);

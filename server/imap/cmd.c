@@ -17,6 +17,7 @@
 /* What a row needs; rights by their letters. */
 enum {
         L = ACL_LOOKUP, R = ACL_READ, I = ACL_INSERT, K = ACL_CREATE, X = ACL_DELETEMBOX, T = ACL_DELETEMSG, E = ACL_EXPUNGE, A = ACL_ADMIN,
+        W = ACL_WRITE, N = ACL_ANNOTATE,
 };
 #define NONE            { 0 }
 #define NAMED(rights)   { .named = (rights) }
@@ -82,6 +83,7 @@ const struct imap_cmd imap_cmds[] = {
         { "UNSUBSCRIBE",  cmd_unsubscribe,   S_AUTH,     NONE,                  CMD_POLL },                           /* RFC 9051 6.3.8 */
         { "URLFETCH",     cmd_urlfetch,      S_AUTH,     NAMED(URL_RIGHTS),     CMD_POLL },                           /* RFC 4467 */
         { "XLIST",        cmd_xlist,         S_AUTH,     NAMED(LIST_RIGHTS),     CMD_POLL },
+        { "XRUNANNOTATOR", cmd_xrunannotator, S_SELECTED, { .selected = R, .selected_any = W | N }, CMD_POLL | CMD_SEQNO | CMD_UID_FORM | CMD_WRITES | CMD_NO_LITERALS }, /* Cyrus's */
 };
 const size_t imap_cmds_n = ARRAY_LEN(imap_cmds);
 

@@ -70,6 +70,7 @@ enum cmd_result cmd_sort(struct imap *imap);
 enum cmd_result cmd_store(struct imap *imap);
 enum cmd_result cmd_thread(struct imap *imap);
 enum cmd_result cmd_unselect(struct imap *imap);
+enum cmd_result cmd_xrunannotator(struct imap *imap);
 
 /* What two commands share: SELECT and EXAMINE (cmd_select.c), SUBSCRIBE and UNSUBSCRIBE (cmd_subscribe.c). */
 enum cmd_result imap_select_command(struct imap *imap, bool examine);

@@ -74,7 +74,8 @@ struct imap_cmd {
         enum cmd_result (*fn)(struct imap *imap);
         unsigned states;
         struct imap_needs {
-                uint32_t selected;              /* on the selected mailbox: all of these */
+                uint32_t selected;              /* on the selected mailbox: all of these … */
+                uint32_t selected_any;          /* … and at least one of these, unless 0 */
                 uint32_t named;                 /* on each mailbox that is named: all of these … */
                 uint32_t any;                   /* … and at least one of these, unless 0 */
                 uint32_t above;                 /* all of these on the nearest mailbox above one that is not there yet */

@@ -213,7 +213,9 @@ bool imap_selected_allows(struct imap *imap, const char **code_r, const char **t
                 *text_r = "The mailbox is selected read-only";
                 return false;
         }
-        return sel->vanished || (sel->rights & cmd->needs.selected) == cmd->needs.selected;
+        if (sel->vanished)
+                return true;
+        return (sel->rights & cmd->needs.selected) == cmd->needs.selected && (!cmd->needs.selected_any || sel->rights & cmd->needs.selected_any);
 }
 
 void imap_enable_condstore(struct imap *imap)

@@ -252,7 +252,7 @@ static void ask_callout(void *arg)
         struct callout_message m = { .stage = l->stage };
         struct callout_answer a;
 
-        if (!callout_ask(callout_path(l->conf, service_name(l->s->service)), l->s->name, &m, &l->s->arena, &a))
+        if (!callout_ask(callout_path(l->conf, service_name(l->s->service), false), l->s->name, &m, &l->s->arena, &a))
                 return;
         for (unsigned i = 0; i < l->rcpts_n; i++)
                 if (l->rcpts[i].mbox)
@@ -360,7 +360,7 @@ bool lmtp_deliver(struct lmtp *l)
                         l->called = true;
                         for (unsigned i = 0; i < l->rcpts_n; i++)
                                 l->rcpts[i].item = (struct append_item){ .stage = l->stage, .internaldate = INT64_MIN, .savedate = INT64_MIN };
-                        if (callout_path(l->conf, service_name(l->s->service))) {
+                        if (callout_path(l->conf, service_name(l->s->service), false)) {
                                 lmtp_offload(l, OFFLOAD_CALLOUT, ask_callout, go_on);
                                 return false;
                         }

@@ -93,9 +93,11 @@ class World:
 
 
 class Needs:
-    """What a command needs: on the selected mailbox, on those it names (all of `named` and one of `any`), above a new one."""
-    def __init__(self, selected='', named='', any='', above='', trycreate=False, admin_exempt=False, admin_only=False):
-        self.selected, self.named, self.any, self.above = set(selected), set(named), set(any), set(above)
+    """What a command needs: on the selected mailbox (all of `selected` and one of `selected_any`), on those it names (all of `named` and one of
+    `any`), above a new one."""
+    def __init__(self, selected='', selected_any='', named='', any='', above='', trycreate=False, admin_exempt=False, admin_only=False):
+        self.selected, self.selected_any = set(selected), set(selected_any)
+        self.named, self.any, self.above = set(named), set(any), set(above)
         self.trycreate, self.admin_exempt, self.admin_only = trycreate, admin_exempt, admin_only
 
     def enough(self, r, who):
@@ -118,6 +120,7 @@ NEEDS = {
     'RLIST': Needs(named='l'), 'RLSUB': Needs(named='l'), 'XLIST': Needs(named='l'),
     'MOVE': Needs(selected='rte', **TARGET),                    # RFC 6851 4.2: STORE, COPY and EXPUNGE
     'REPLACE': Needs(selected='rte', **TARGET),                 # RFC 8508 4.1
+    'XRUNANNOTATOR': Needs(selected='r', selected_any='wn'),    # Cyrus's: either of the rights to change what it sets
     'ESEARCH': Needs(named='r'),                                # RFC 7377 2.2
     'NOTIFY': Needs(named='lr'),                                # RFC 5465 5
     'GETMETADATA': Needs(**METADATA), 'SETMETADATA': Needs(**METADATA),
@@ -131,7 +134,8 @@ NEEDS = {
 }
 ANY_STATE = {'CAPABILITY', 'NOOP', 'LOGOUT', 'ID'}
 BEFORE_LOGIN = {'AUTHENTICATE', 'LOGIN', 'STARTTLS'}
-WHEN_SELECTED = {'CHECK', 'CLOSE', 'UNSELECT', 'EXPUNGE', 'FETCH', 'STORE', 'SEARCH', 'SORT', 'THREAD', 'COPY', 'MOVE', 'REPLACE', 'CANCELUPDATE'}
+WHEN_SELECTED = {'CHECK', 'CLOSE', 'UNSELECT', 'EXPUNGE', 'FETCH', 'STORE', 'SEARCH', 'SORT', 'THREAD', 'COPY', 'MOVE', 'REPLACE', 'CANCELUPDATE',
+                 'XRUNANNOTATOR'}
 
 
 def refused(r, world, box, who, needs):

@@ -1,7 +1,7 @@
 /*
  * tables - the daemon's own command tables as text, one command a line, for t/authz/run: nothing can be added to a table without the model
  * hearing of it.
- *   imap NAME states=n writes=0|1 admin=0|1 exempt=0|1 selected=rights named=rights any=rights above=rights
+ *   imap NAME states=n writes=0|1 admin=0|1 exempt=0|1 selected=rights selected_any=rights named=rights any=rights above=rights
  *   pop3 NAME states=n rights=rights
  *   lmtp NAME needs=n
  *   control NAME reads=0|1
@@ -36,6 +36,7 @@ int main(void)
                 printf("imap %s states=%u writes=%d admin=%d exempt=%d", c->name, c->states, !!(c->flags & CMD_WRITES),
                        !!(c->flags & CMD_ADMIN), !!(c->flags & CMD_ADMIN_EXEMPT));
                 put("selected", c->needs.selected);
+                put("selected_any", c->needs.selected_any);
                 put("named", c->needs.named);
                 put("any", c->needs.any);
                 put("above", c->needs.above);
