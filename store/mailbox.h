@@ -334,7 +334,8 @@ struct flag_change {
 
 /*
  * Change flags. Messages whose flags would stay the same get no new modseq. All changed ones get one modseq above all earlier.
- *   unchangedsince  skip messages with a higher modseq, reported in modified_r (RFC 7162 3.1.3); UINT64_MAX: skip none
+ *   unchangedsince  skip messages with a higher modseq, reported in modified_r (RFC 7162 3.1.3); UINT64_MAX: skip none. With FLAGS_ADD and
+ *                   FLAGS_REMOVE not those of which it is known that the flags named are what they were at that modseq (3.1.12)
  *   changed_r       UIDs that have a new modseq, may be NULL
  *   modseq_r        that modseq, 0 when nothing was changed
  * Written (not synced) on return. The waiter is completed when the change is published – mostly before the call returns; within

@@ -5,6 +5,10 @@
  * With a \Seen that is not the message's flag (store/seen.h) one change goes to two places: the log gets a record for each message
  * concerned – the flags as they are, and a new modseq – and the user's set of UIDs is changed under the same lock; then a job writes
  * that set to the database, and only then the waiter is done.
+ *
+ * UNCHANGEDSINCE with one modseq a message (RFC 7162 3.1.12). What "+FLAGS" or "-FLAGS" does not name may have changed: that is no reason to
+ * fail. What the flags were before the last changes is remembered, in memory, and where the named ones are now as they were at the client's modseq
+ * the change is made. What is not remembered counts as changed.
  */
 #include <stdlib.h>
 
@@ -28,6 +32,7 @@ struct flag_work {
         struct { uint32_t from, to; bool used; } sets[KWMAP_SLOTS];     /* results already worked out: few sets are in use */
         ARRAY(struct mlog_flag_entry) entries;
         ARRAY(uint64_t) before;                 /* change->seen: a message's modseq when nothing but \Seen changes, else 0 */
+        ARRAY(struct flags_before) was;         /* of the last FLAGS_BEFORE_MAX entries or more; without the new modseq */
         struct uidset seen, unseen;             /* … that become it */
         uint64_t seen_change;
 };
@@ -137,6 +142,93 @@ static bool change_one(struct flag_work *w, const struct index_rec *rec, struct 
         return true;
 }
 
+/* ---- what they were before ---- */
+
+static void remember_one(struct flag_work *w, const struct index_rec *rec)
+{
+        struct seen *seen = w->change->seen;
+        bool is_seen = seen && (uidset_has(&w->seen, rec->uid) || uidset_has(&w->unseen, rec->uid));
+
+        if (w->was.n == 2 * FLAGS_BEFORE_MAX) {
+                memcpy(w->was.v, w->was.v + FLAGS_BEFORE_MAX, FLAGS_BEFORE_MAX * sizeof *w->was.v);
+                w->was.n = FLAGS_BEFORE_MAX;
+        }
+        *ARRAY_PUSH(&w->was) = (struct flags_before){ 0, rec->modseq, is_seen ? seen->reader : 0, rec->uid, rec->flags & MSG_SYSTEM_FLAGS,
+                                                      rec->kwset };
+}
+
+static void remember_locked(struct mailbox *m, const struct flag_work *w, uint64_t modseq) REQUIRES(m->lock, mailbox_class);
+static void remember_locked(struct mailbox *m, const struct flag_work *w, uint64_t modseq)
+{
+        size_t half = FLAGS_BEFORE_MAX / 2;
+
+        for (size_t i = w->was.n > FLAGS_BEFORE_MAX ? w->was.n - FLAGS_BEFORE_MAX : 0; i < w->was.n; i++) {
+                if (m->flags_before.n == FLAGS_BEFORE_MAX) {
+                        memmove(m->flags_before.v, m->flags_before.v + half, half * sizeof *m->flags_before.v);
+                        m->flags_before.n = half;
+                }
+                *ARRAY_PUSH(&m->flags_before) = w->was.v[i];
+                m->flags_before.v[m->flags_before.n - 1].modseq = modseq;
+        }
+}
+
+/* The change that gave the message this modseq; NULL: not remembered. */
+static const struct flags_before *flags_before(struct mailbox *m, uint32_t uid, uint64_t modseq)
+{
+        size_t low = 0, high = m->flags_before.n;
+
+        while (low < high) {
+                size_t mid = low + (high - low) / 2;
+                const struct flags_before *b = &m->flags_before.v[mid];
+
+                if (b->modseq == modseq && b->uid == uid)
+                        return b;
+                if (b->modseq < modseq || (b->modseq == modseq && b->uid < uid))
+                        low = mid + 1;
+                else
+                        high = mid;
+        }
+        return NULL;
+}
+
+static bool kwset_has(struct mailbox *m, uint32_t set_id, uint16_t keyword)
+{
+        const struct kwset *set = mailbox_kwset(m, set_id);
+
+        for (uint32_t i = 0; set && i < set->n; i++)
+                if (set->ids[i] == keyword)
+                        return true;
+        return false;
+}
+
+/* Are the flags that the change names other ones now than they were at `unchangedsince`, or is that not known? */
+static bool conflicts(struct flag_work *w, const struct index_rec *rec, uint64_t unchangedsince)
+{
+        const struct flag_change *ch = w->change;
+        uint32_t flags = ch->seen ? ch->flags & ~(uint32_t)MSG_SEEN : ch->flags, old_flags = rec->flags, old_set = rec->kwset;
+        uint64_t modseq = rec->modseq;
+
+        if (ch->how == FLAGS_SET)
+                return true;
+        while (modseq > unchangedsince) {
+                const struct flags_before *b = flags_before(w->m, rec->uid, modseq);
+
+                if (!b || (ch->seen && (ch->flags & MSG_SEEN) && b->reader == ch->seen->reader))
+                        return true;
+                old_flags = b->flags;
+                old_set = b->kwset;
+                modseq = b->before;
+        }
+        if ((old_flags ^ rec->flags) & flags)
+                return true;
+        for (uint32_t i = 0; i < w->ids_n && old_set != rec->kwset; i++)
+                if (kwset_has(w->m, old_set, w->ids[i]) != kwset_has(w->m, rec->kwset, w->ids[i]))
+                        return true;
+        return false;
+}
+
+/* ---- the change ---- */
+
 /* Work out the results for all of `uids` that are shown. With change->seen its lock is held. */
 static int gather_changes_locked(struct flag_work *w, const struct uidset *uids, uint64_t unchangedsince, struct uidset *modified_r,
                                  struct uidset *changed_r, struct err *err)
@@ -157,7 +249,7 @@ static int gather_changes_locked(struct flag_work *w, const struct uidset *uids,
                 while ((rc = index_next(&it, &rec, err)) == 1) {
                         struct mlog_flag_entry e = { .uid = rec.uid };
 
-                        if (rec.modseq > unchangedsince) {
+                        if (rec.modseq > unchangedsince && conflicts(w, &rec, unchangedsince)) {
                                 seen_before = 0;
                                 if (modified_r)
                                         uidset_add(modified_r, rec.uid);
@@ -168,6 +260,7 @@ static int gather_changes_locked(struct flag_work *w, const struct uidset *uids,
                         if (!change_one(w, &rec, &e, &seen_before))
                                 continue;
                         *ARRAY_PUSH(&w->entries) = e;
+                        remember_one(w, &rec);
                         if (changed_r)
                                 uidset_add(changed_r, rec.uid);
                 }
@@ -247,8 +340,10 @@ int mailbox_store_flags(struct mailbox *m, const struct uidset *uids, const stru
                                0, 0);
                 c.modseq = mailbox_next_modseq_locked(m);
                 rc = mailbox_write_locked(m, &w.batch, c.modseq, 0, &c, err);
-                if (rc == 0)
+                if (rc == 0) {
                         *modseq_r = c.modseq;
+                        remember_locked(m, &w, c.modseq);
+                }
                 if (rc == 0 && change->seen)
                         apply_seen_locked(m, &w, c.modseq, f.last_updated);
         } else if (rc == 0 && !change->seen) {
@@ -265,6 +360,7 @@ int mailbox_store_flags(struct mailbox *m, const struct uidset *uids, const stru
         kwneed_deinit(&w.need);
         ARRAY_FREE(&w.entries);
         ARRAY_FREE(&w.before);
+        ARRAY_FREE(&w.was);
         uidset_deinit(&w.seen);
         uidset_deinit(&w.unseen);
         free(w.ids);
@@ -407,6 +503,7 @@ static int forget_locked(struct mailbox *m, struct forget_work *w, uint64_t sinc
                 return 0;
         if (strip_tombstones_locked(m, w, err) < 0)
                 return -1;
+        m->flags_before.n = 0;                                  /* an id in there may be another keyword's soon */
         kw_add_forget(&w->batch, &w->batch.body, w->ids, w->ids_n);
         return mailbox_write_locked(m, &w->batch, index_counters(m->ix)->highestmodseq, 0, &c, err);
 }

@@ -189,6 +189,7 @@ void mailbox_free(struct mailbox **mp)
         free(atomic_load(&m->name));
         free(m->checked);
         ARRAY_FREE(&m->private_changes);
+        ARRAY_FREE(&m->flags_before);
         mutex_deinit(&m->lock);
         mutex_deinit(&m->watch_lock);
         cond_deinit(&m->maintained);

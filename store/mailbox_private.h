@@ -123,6 +123,14 @@ struct private_change {
         uint32_t uid;
 };
 #define PRIVATE_CHANGES_MAX 32768               /* remembered in a mailbox: the older half is forgotten then */
+/* What the flags of a message were before a change of them (mailbox_flags.c). */
+struct flags_before {
+        uint64_t modseq, before;                /* that it got, and the one that it had */
+        uint64_t reader;                        /* whose own \Seen was changed, 0: nobody's */
+        uint32_t uid;
+        uint32_t flags, kwset;                  /* system flags as in the record */
+};
+#define FLAGS_BEFORE_MAX 1024                   /* remembered in a mailbox: the older half is forgotten then */
 /* What a mailbox in memory has contributed to which quota root (quota_private.h): changed under the mailbox's lock and quota_class. */
 struct quota_part {
         struct quota_root *root;                /* NULL: none */
@@ -219,6 +227,7 @@ struct mailbox {
         uint64_t published_modseq;
         uint32_t published_uidnext;
         ARRAY(struct private_change) private_changes;   /* ascending by modseq, then uid */
+        ARRAY(struct flags_before) flags_before;        /* likewise */
         uint64_t *checked;                      /* a bit for each UID whose octets were compared with their checksum since load */
         uint32_t checked_words;
         struct table *blobs;                    /* file name → struct blob_file: those read since load */
