@@ -35,7 +35,7 @@ static const struct conf_option options[] = {
           "Program or Unix socket that is told of each message by APPEND and LMTP, again by XRUNANNOTATOR, and may set flags and annotations; it has 10 "
           "seconds." },
         { "annotation_callout_disable_append", CONF_SWITCH, "no", NULL, 0, CONF_HONOURED,
-          "Whether it is not told after all; there is no XRUNANNOTATOR." },
+          "Whether XRUNANNOTATOR does nothing. APPEND and LMTP tell it all the same: so does Cyrus 3.6, whatever the name says." },
         { "annotation_db", CONF_ENUM, "twoskip", "skiplist twoskip zeroskip", 0, CONF_IGNORED,
           "The database has one format here." },
         { "annotation_db_path", CONF_STRING, NULL, NULL, 0, CONF_IGNORED,
@@ -363,7 +363,8 @@ static const struct conf_option options[] = {
           "Where a small HTTP server answers: HOST:PORT, [ADDRESS]:PORT or the path of a Unix socket, several separated by blanks. /metrics is for "
           "Prometheus, / a status page. Whoever can connect may read both; unset: nowhere." },
         { "munge8bit", CONF_SWITCH, "no", NULL, 0, CONF_HONOURED,
-          "Change octets above 127 in message headers to X. Cyrus's default is yes; here messages stay as they are." },
+          "Change octets above 127 in headers of messages that come without SMTPUTF8, or from IMAP clients without UTF8=ACCEPT, to X. Cyrus's default is "
+          "yes; here messages stay as they are." },
         { "mupdate_authname", CONF_STRING, NULL, NULL, 0, CONF_LATER, NULL },
         { "mupdate_config", CONF_ENUM, "standard", "standard unified replicated", 0, CONF_LATER, NULL },
         { "mupdate_connections_max", CONF_INT, "128", NULL, 0, CONF_LATER, NULL },
@@ -456,7 +457,7 @@ static const struct conf_option options[] = {
           "Users are only warned when less than this is free, in KB; 0, or a quota below it: always." },
         { "quotawarnmsg", CONF_INT, "0", NULL, 0, CONF_HONOURED, "The same for quotas of messages." },
         { "readonly", CONF_SWITCH, "no", NULL, 0, CONF_HONOURED, "Refuse every change." },
-        { "reject8bit", CONF_SWITCH, "no", NULL, 0, CONF_HONOURED, "Refuse messages with octets above 127 in their headers." },
+        { "reject8bit", CONF_SWITCH, "no", NULL, 0, CONF_HONOURED, "Refuse messages with octets above 127 in their headers, unless they come with SMTPUTF8, or from IMAP clients with UTF8=ACCEPT." },
         { "restore_authname", CONF_STRING, NULL, NULL, 0, CONF_LATER, NULL },
         { "restore_password", CONF_STRING, NULL, NULL, 0, CONF_LATER, NULL },
         { "restore_realm", CONF_STRING, NULL, NULL, 0, CONF_LATER, NULL },

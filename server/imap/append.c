@@ -95,6 +95,7 @@ static bool precheck_args(struct imap *imap, struct span args, const char **inte
         if (append_parse(&ip, *replace_r, true, &request) < 0)
                 return refuse(check, true, NULL, arena_strdup(&imap->s->arena, ip.err.text));
         check->piece = request.wants_piece;
+        check->header = !request.wants_later;
         if (mailname_internal(&who, request.mailbox, &imap->s->arena, internal_r, &err) < 0)
                 return refuse(check, false, "CANNOT", arena_strdup(&imap->s->arena, err.text));
         return true;

@@ -37,7 +37,8 @@ struct append_request {
         struct append_message *messages;
         uint32_t messages_n;
         /* Of a command that has not yet come whole: what the literal that it ends with is */
-        bool wants_piece;                       /* a TEXT of CATENATE */
+        bool wants_piece;                       /* a TEXT of CATENATE … */
+        bool wants_later;                       /* … that is not the first part of its message */
 };
 
 /*

@@ -52,6 +52,8 @@ struct imap_loop {
         uint64_t staged_memory;
         uint64_t literal_left;
         bool literal8;
+        bool munge;                             /* octets above 127 become X, until the header ends: */
+        unsigned newlines;                      /* in a row, CRs apart */
         bool refused, refused_bad;              /* the answer to the command is settled: */
         char refused_code[40], refused_text[160];
 };
