@@ -123,6 +123,53 @@ json_t *ctl_mailbox_json(struct ctl_call *call, const char *internal)
         return json;
 }
 
+/* How long is the name at p, that begins with `len` octets? What is below it is a mailbox, which may have blanks in its name; else a word. */
+static size_t name_length(struct ctl_call *call, const char *p, size_t len)
+{
+        size_t word = len + strcspn(p + len, " ");
+
+        if (p[len] != '.')
+                return len;
+        for (size_t n = strlen(p); n > len; n--) {
+                const struct mbentry *e = NULL;
+                struct arena arena = ARENA_INIT;
+
+                if (p[n] == '\0' || p[n] == ' ')
+                        e = mboxlist_find(store_mboxlist(call->store), arena_strndup(&arena, p, n));
+                arena_deinit(&arena);
+                if (e) {
+                        mbentry_unref(&e);
+                        return n;
+                }
+        }
+        return word;
+}
+
+int ctl_fail(struct ctl_call *call, const char *internal, struct err *err)
+{
+        size_t len = strlen(internal), n;
+        struct str text = STR_INIT;
+        json_t *name;
+        char *inside;
+
+        for (char *p = err->text; (p = strstr(p, internal)) != NULL; p += len) {
+                if ((p > err->text && p[-1] != ' ') || (p[len] && p[len] != ' ' && p[len] != '.'))
+                        continue;
+                n = name_length(call, p, len);
+                inside = xstrndup(p, n);
+                name = ctl_mailbox_json(call, inside);
+                str_append(&text, err->text, (size_t)(p - err->text));
+                str_append_str(&text, name ? json_string_value(name) : inside);
+                str_append_str(&text, p + n);
+                err_set(err, err->code, "%s", text.data);
+                json_decref(name);
+                free(inside);
+                break;
+        }
+        str_deinit(&text);
+        return -1;
+}
+
 int ctl_mailbox_open(struct ctl_call *call, const struct mbentry *e, struct mailbox **mbox_r, struct err *err)
 {
         struct mailbox_ident ident;

@@ -59,6 +59,8 @@ bool ctl_arg_bool(struct ctl_call *call, const char *key);
 int ctl_arg_mailbox(struct ctl_call *call, const char *key, char buf[512], struct err *err);
 /* As an administrator sees it; a new JSON string. */
 json_t *ctl_mailbox_json(struct ctl_call *call, const char *internal);
+/* The store has failed, and may have named the mailbox `internal`, or one below it: the text says it as an administrator does then. -1. */
+int ctl_fail(struct ctl_call *call, const char *internal, struct err *err);
 /* The mailbox of an entry, with a reference. Blocks. */
 int ctl_mailbox_open(struct ctl_call *call, const struct mbentry *e, struct mailbox **mbox_r, struct err *err);
 /* Expunge these, and wait until it is durable. */

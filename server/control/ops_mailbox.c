@@ -174,8 +174,8 @@ int ctl_mailbox_create(struct ctl_call *call, struct err *err)
         rc = check_owner(call, name, &arena, err);
         if (rc == 0)
                 rc = arg_specialuse(call, name, &arena, &what.specialuse, err);
-        if (rc == 0)
-                rc = mboxlist_create(store_mboxlist(call->store), &what, &e, err);
+        if (rc == 0 && mboxlist_create(store_mboxlist(call->store), &what, &e, err) < 0)
+                rc = ctl_fail(call, name, err);
         arena_deinit(&arena);
         if (rc < 0)
                 return -1;
@@ -189,14 +189,16 @@ int ctl_mailbox_delete(struct ctl_call *call, struct err *err)
         char name[512];
         const struct mbentry *e = find(call, name, err);
         bool now = ctl_arg_bool(call, "immediately");
+        int rc;
 
         if (!e)
                 return -1;
         mbentry_unref(&e);
         if (!ctl_arg_bool(call, "recursive") && mboxlist_has_children(store_mboxlist(call->store), name))
                 return err_set(err, ERR_EXISTS, "%s has mailboxes below it (-r deletes them too)", ctl_arg(call, "mailbox"));
-        return ctl_arg_bool(call, "recursive") ? mboxlist_delete_tree(store_mboxlist(call->store), name, now, err)
-                                               : mboxlist_delete(store_mboxlist(call->store), name, now, err);
+        rc = ctl_arg_bool(call, "recursive") ? mboxlist_delete_tree(store_mboxlist(call->store), name, now, err)
+                                             : mboxlist_delete(store_mboxlist(call->store), name, now, err);
+        return rc < 0 ? ctl_fail(call, name, err) : 0;
 }
 
 int ctl_mailbox_rename(struct ctl_call *call, struct err *err)
@@ -209,7 +211,10 @@ int ctl_mailbox_rename(struct ctl_call *call, struct err *err)
         mbentry_unref(&e);
         if (ctl_arg_mailbox(call, "to", to, err) < 0 || mailname_check_new(to, true, err) < 0)
                 return -1;
-        return mboxlist_rename_tree(store_mboxlist(call->store), name, to, NULL, err);
+        if (mboxlist_rename_tree(store_mboxlist(call->store), name, to, NULL, err) == 0)
+                return 0;
+        ctl_fail(call, name, err);
+        return ctl_fail(call, to, err);
 }
 
 static bool must_stop(void *ctx)
@@ -236,7 +241,7 @@ int ctl_move(struct ctl_call *call, const char *name, bool with_children, struct
                 return err_set(err, ERR_SYNTAX, "a partition is wanted");
         if (what.from && !store_partition_dir(call->store, what.from))
                 return err_set(err, ERR_NOTFOUND, "there is no partition %s", what.from);
-        return mboxlist_move(store_mboxlist(call->store), &what, err);
+        return mboxlist_move(store_mboxlist(call->store), &what, err) < 0 ? ctl_fail(call, name, err) : 0;
 }
 
 int ctl_mailbox_move(struct ctl_call *call, struct err *err)
@@ -260,8 +265,8 @@ int ctl_mailbox_specialuse(struct ctl_call *call, struct err *err)
                 return -1;
         mbentry_unref(&e);
         rc = arg_specialuse(call, name, &arena, &uses, err);
-        if (rc == 0)
-                rc = mboxlist_set_specialuse(store_mboxlist(call->store), name, uses, err);
+        if (rc == 0 && mboxlist_set_specialuse(store_mboxlist(call->store), name, uses, err) < 0)
+                rc = ctl_fail(call, name, err);
         arena_deinit(&arena);
         return rc;
 }
@@ -299,5 +304,5 @@ int ctl_acl_set(struct ctl_call *call, struct err *err)
                 mode = *text++ == '+' ? ACL_ADD : ACL_REMOVE;
         if (acl_parse_rights(span_of(text), &rights, err) < 0)
                 return -1;
-        return mboxlist_set_acl(store_mboxlist(call->store), name, id, mode, rights, err);
+        return mboxlist_set_acl(store_mboxlist(call->store), name, id, mode, rights, err) < 0 ? ctl_fail(call, name, err) : 0;
 }

@@ -44,7 +44,7 @@ static int open_mailbox(struct ctl_call *call, bool create, struct mailbox **mbo
                 mbentry_unref(&e);
                 e = NULL;
                 if (mailname_check_new(name, true, err) < 0 || mboxlist_create(ml, &what, &e, err) < 0)
-                        return -1;
+                        return ctl_fail(call, name, err);
         }
         if (!e)
                 return err_set(err, ERR_NOTFOUND, "no mailbox %s", ctl_arg(call, "mailbox"));

@@ -110,6 +110,8 @@ int ctl_user_create(struct ctl_call *call, struct err *err)
         if (rc == 0) {
                 what.name = inbox;
                 rc = mboxlist_create(store_mboxlist(call->store), &what, &e, err);
+                if (rc < 0)
+                        ctl_fail(call, inbox, err);
         }
         if (rc == 0) {
                 call->row(call, json_pack("{s:s, s:o}", "user", userid, "mailbox", ctl_mailbox_json(call, inbox)));
@@ -119,14 +121,25 @@ int ctl_user_create(struct ctl_call *call, struct err *err)
         return rc;
 }
 
+/* What has failed for a user as a whole: he may not be there. */
+static int fail(struct ctl_call *call, const char *userid, const char *inbox, struct err *err)
+{
+        const struct mbentry *e = mboxlist_find(store_mboxlist(call->store), inbox);
+
+        if (err->code == ERR_NOTFOUND && !e)
+                err_set(err, ERR_NOTFOUND, "no user %s", userid);
+        mbentry_unref(&e);
+        return ctl_fail(call, inbox, err);
+}
+
 int ctl_user_delete(struct ctl_call *call, struct err *err)
 {
         struct arena arena = ARENA_INIT;
         const char *userid, *inbox;
         int rc = arg_user(call, "user", &arena, &userid, &inbox, err);
 
-        if (rc == 0)
-                rc = mboxlist_delete_tree(store_mboxlist(call->store), inbox, ctl_arg_bool(call, "immediately"), err);
+        if (rc == 0 && mboxlist_delete_tree(store_mboxlist(call->store), inbox, ctl_arg_bool(call, "immediately"), err) < 0)
+                rc = fail(call, userid, inbox, err);
         arena_deinit(&arena);
         return rc;
 }
@@ -139,8 +152,10 @@ int ctl_user_rename(struct ctl_call *call, struct err *err)
 
         if (rc == 0)
                 rc = arg_user(call, "to", &arena, &new_id, &new_inbox, err);
-        if (rc == 0)
-                rc = mboxlist_rename(store_mboxlist(call->store), inbox, new_inbox, true, NULL, err);
+        if (rc == 0 && mboxlist_rename(store_mboxlist(call->store), inbox, new_inbox, true, NULL, err) < 0) {
+                rc = fail(call, userid, inbox, err);
+                ctl_fail(call, new_inbox, err);
+        }
         arena_deinit(&arena);
         return rc;
 }
@@ -151,8 +166,8 @@ int ctl_user_move(struct ctl_call *call, struct err *err)
         const char *userid, *inbox;
         int rc = arg_user(call, "user", &arena, &userid, &inbox, err);
 
-        if (rc == 0)
-                rc = ctl_move(call, inbox, true, err);
+        if (rc == 0 && ctl_move(call, inbox, true, err) < 0)
+                rc = fail(call, userid, inbox, err);
         arena_deinit(&arena);
         return rc;
 }

@@ -58,6 +58,27 @@ my %metric = map { join(',', $_->{name}, sort values %{ $_->{labels} }) => $_->{
 ok($metric{'cyrd_connections,imap,imaps'} >= 1 && $metric{'cyrd_uptime_seconds'} >= 0 && exists $metric{'cyrd_sync_seconds_bucket,+Inf'}, 'metrics as JSON: a row for each sample, with its labels');
 like(($cyrd->ctl('metrics'))[1], qr/^# TYPE cyrd_sessions gauge\ncyrd_sessions\{state="parked"\} \d+$/m, '... and as Prometheus reads it');
 
+# ---- mailboxes in errors: as an administrator writes them ----
+{
+    sub refused { my ($want, @args) = @_; my ($st, $out) = $cyrd->ctl(@args); is("$st $out", "1 cyrctl: $want\n", "error: $want") }
+    is(($cyrd->ctl('user', 'create', $_))[0], 0, "user $_") for 'joe', 'sue';
+    is(($cyrd->ctl('mailbox', 'create', $_))[0], 0, "mailbox $_") for 'user/joe/a', 'user/sue/x.y z', 'Team', 'Team/k', 'Team/k l';
+    open my $mbox, '>', "$cyrd->{dir}/mbox" or die $!;
+    print $mbox "From x\@example.org Thu Jan  1 00:00:00 2026\nSubject: x\n\nx\n";
+    close $mbox;
+    is(($cyrd->ctl('import', 'Else/k l', "$cyrd->{dir}/mbox"))[0], 0, 'a mailbox without one above it');
+    refused('mailbox user/joe/a exists', 'mailbox', 'create', 'user/joe/a');
+    refused('mailbox user/sue/x.y z exists', 'mailbox', 'rename', 'user/joe/a', 'user/sue/x.y z');
+    refused('mailbox Else/k l exists', 'mailbox', 'rename', 'Team', 'Else');
+    refused('mailbox user/joe exists', 'user', 'create', 'joe');
+    refused('mailbox user/sue exists', 'user', 'rename', 'joe', 'sue');
+    refused('no user nobody', 'user', @$_) for ['rename', 'nobody', 'x'], ['delete', 'nobody'], ['move', 'nobody', 'default'];
+    refused('user/joe/a is in partition default already', 'mailbox', 'move', 'user/joe/a', 'default');
+    is((json('user', 'rename', 'joe', 'sue'))[1]{error}, 'mailbox user/sue exists', 'with --json too');
+    $cyrd->ctl('mailbox', 'delete', '-rn', $_) for 'Team', 'Else';
+    $cyrd->ctl('user', 'delete', '-n', $_) for 'joe', 'sue';
+}
+
 # ---- top ----
 my $bob = $cyrd->client('bob');
 $bob->do('SELECT INBOX');
