@@ -4,6 +4,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "util/array.h"
 
@@ -56,20 +57,40 @@ void buildinfo_each(void (*fn)(void *ctx, const char *group, const char *name, b
                 fn(ctx, facts[i].group, facts[i].name, facts[i].works);
 }
 
-int buildinfo_main(int argc, char **argv)
+static void print_json(bool pretty)
 {
-        const char *group = "";
+        const char *group = "", *begin = pretty ? "\n" : "", *next = pretty ? ",\n" : ", ", *in = pretty ? "  " : "";
 
-        (void)argc;
-        (void)argv;
         for (size_t i = 0; i < ARRAY_LEN(facts); i++) {
                 bool first = strcmp(facts[i].group, group) != 0;
 
+                if (first && i > 0)
+                        printf("%s%s}%s", begin, in, next);
                 if (first)
-                        printf("%s  \"%s\": {\n", i == 0 ? "{\n" : "\n  },\n", facts[i].group);
-                printf("%s    \"%s\": %s", first ? "" : ",\n", facts[i].name, facts[i].works ? "true" : "false");
+                        printf("%s%s%s\"%s\": {%s", i == 0 ? "{" : "", i == 0 ? begin : "", in, facts[i].group, begin);
+                printf("%s%s%s\"%s\": %s", first ? "" : next, in, in, facts[i].name, facts[i].works ? "true" : "false");
                 group = facts[i].group;
         }
-        printf("\n  }\n}\n");
+        printf("%s%s}%s}\n", begin, in, begin);
+}
+
+int buildinfo_main(int argc, char **argv)
+{
+        const char *format;
+        int opt;
+
+        while ((opt = getopt(argc, argv, "C:")) != -1)
+                if (opt == '?')
+                        return 64;
+        format = optind < argc ? argv[optind] : "pretty";
+        if (strcmp(format, "flat") == 0) {
+                for (size_t i = 0; i < ARRAY_LEN(facts); i++)
+                        printf("%s.%s=%s\n", facts[i].group, facts[i].name, facts[i].works ? "true" : "false");
+        } else if (strcmp(format, "dense") == 0 || strcmp(format, "pretty") == 0) {
+                print_json(*format == 'p');
+        } else {
+                fprintf(stderr, "usage: cyr_buildinfo [-C imapd.conf] [pretty | dense | flat]\n");
+                return 64;
+        }
         return fflush(stdout) == 0 ? 0 : 1;
 }

@@ -69,6 +69,7 @@ struct mbox_create {
         const char *specialuse;                 /* NULL none */
         const char *uniqueid;                   /* NULL: made here (replication gives one) */
         uint32_t uidvalidity;                   /* 0: max(now, last of that name + 1) */
+        bool deleted;                           /* the name may be below deletedprefix: what is read back from a dump */
         bool with_parents;                      /* missing names above, INBOX apart, become mailboxes, as with Cyrus (RFC 9051 6.3.4) */
 };
 /* One transaction. Without `with_parents` missing parents become intermediates. ERR_EXISTS, ERR_BADNAME, ERR_IO, ERR_READONLY. */

@@ -329,7 +329,7 @@ int mboxlist_create(struct mboxlist *ml, const struct mbox_create *what, const s
                 *entry_r = NULL;
         if (mailname_check_new(what->name, true, err) < 0 || names_writable(ml, partition, err) < 0)
                 return -1;
-        if (mailname_is_deleted(what->name, conf_str(store_conf(ml->store), NULL, "deletedprefix")))
+        if (!what->deleted && mailname_is_deleted(what->name, conf_str(store_conf(ml->store), NULL, "deletedprefix")))
                 return err_set(err, ERR_BADNAME, "nothing can be created below %s",
                                conf_str(store_conf(ml->store), NULL, "deletedprefix"));
         if (!text_ok(what->acl) || !text_ok(what->specialuse))

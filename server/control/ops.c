@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "store/mailname.h"
+#include "store/user.h"
 #include "util/array.h"
 
 static const struct ctl_op ops[] = {            /* sorted, for bsearch() */
@@ -105,6 +106,19 @@ int ctl_arg_mailbox(struct ctl_call *call, const char *key, char buf[512], struc
         arena_deinit(&arena);
         namespace_unref(&ns);
         return rc;
+}
+
+int ctl_user_roots(struct ctl_call *call, const char *given, struct arena *arena, const char *roots_r[2], struct err *err)
+{
+        const char *prefix = conf_str(call->conf, NULL, "deletedprefix"), *userid, *inbox, *bang;
+
+        if (user_canonify(call->store, given, arena, &userid, err) < 0)
+                return -1;
+        inbox = mailname_inbox_of(userid, arena);
+        bang = strchr(inbox, '!');
+        roots_r[0] = inbox;
+        roots_r[1] = arena_printf(arena, "%.*s%s.%s", bang ? (int)(bang + 1 - inbox) : 0, inbox, prefix, bang ? bang + 1 : inbox);
+        return 0;
 }
 
 json_t *ctl_mailbox_json(struct ctl_call *call, const char *internal)

@@ -14,6 +14,7 @@
 #include "store/mailbox.h"
 #include "store/mboxlist.h"
 #include "store/store.h"
+#include "util/arena.h"
 #include "util/conf.h"
 #include "util/err.h"
 
@@ -57,6 +58,8 @@ const char *ctl_arg(struct ctl_call *call, const char *key);            /* NULL 
 bool ctl_arg_bool(struct ctl_call *call, const char *key);
 /* A mailbox as an administrator writes it → internal name in `buf`. */
 int ctl_arg_mailbox(struct ctl_call *call, const char *key, char buf[512], struct err *err);
+/* At and below which internal names a user's mailboxes are, and those of his that were deleted; in the arena. ERR_BADNAME … */
+int ctl_user_roots(struct ctl_call *call, const char *given, struct arena *arena, const char *roots_r[2], struct err *err);
 /* As an administrator sees it; a new JSON string. */
 json_t *ctl_mailbox_json(struct ctl_call *call, const char *internal);
 /* The store has failed, and may have named the mailbox `internal`, or one below it: the text says it as an administrator does then. -1. */

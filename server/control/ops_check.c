@@ -9,7 +9,8 @@
 
 struct walk {
         struct ctl_call *call;
-        uint64_t mailboxes, messages, octets, problems;
+        uint64_t total, mailboxes, messages, octets, problems;
+        bool any;                               /* was there such a mailbox? */
         int (*one)(struct walk *w, const struct mbentry *e, const struct mailbox_ident *ident, struct err *err);
 };
 
@@ -80,41 +81,81 @@ static uint64_t count_below(struct ctl_call *call, const char *prefix)
         return total;
 }
 
-/* Every real mailbox that is `mailbox` or below it; all without that argument. A failure of one is a problem, not the end. */
-static int walk(struct walk *w, struct err *err)
+static void visit(struct walk *w, const struct mbentry *e)
 {
-        struct ctl_call *call = w->call;
-        struct mboxlist *ml = store_mboxlist(call->store);
-        uint64_t total;
-        char prefix[512] = "", after[512] = "";
-        bool any = false, more = true;
+        struct mailbox_ident ident;
+        struct err err = ERR_INIT;
 
-        if (ctl_arg(call, "mailbox") && ctl_arg_mailbox(call, "mailbox", prefix, err) < 0)
-                return -1;
-        total = prefix[0] ? count_below(call, prefix) : mboxlist_count(ml);
-        while (more && !call->cancelled(call)) {
+        w->any = true;
+        if (e->type != MBTYPE_NORMAL || e->server)
+                return;
+        if (mbentry_ident(w->call->store, e, &ident, &err) < 0 || w->one(w, e, &ident, &err) < 0)
+                problem_row(w, e->name, 0, err.text);
+        w->mailboxes++;
+        w->call->progress(w->call, w->mailboxes, w->total, "mailboxes");
+}
+
+/* Every real mailbox that is `prefix` or below it; "": all. A failure of one is a problem, not the end. */
+static void walk_below(struct walk *w, const char *prefix)
+{
+        char after[512] = "";
+        bool more = true;
+
+        while (more && !w->call->cancelled(w->call)) {
                 const struct mbentry *entries[32];
-                unsigned n = mboxlist_next(ml, prefix, after, entries, 32);
+                unsigned n = mboxlist_next(store_mboxlist(w->call->store), prefix, after, entries, 32);
 
                 more = n == 32;
                 for (unsigned i = 0; i < n; i++) {
-                        const struct mbentry *e = entries[i];
-                        struct mailbox_ident ident;
-                        struct err one = ERR_INIT;
-
-                        any = true;
-                        snprintf(after, sizeof after, "%s", e->name);
-                        if (e->type == MBTYPE_NORMAL && !e->server) {
-                                if (mbentry_ident(call->store, e, &ident, &one) < 0 || w->one(w, e, &ident, &one) < 0)
-                                        problem_row(w, e->name, 0, one.text);
-                                w->mailboxes++;
-                                call->progress(call, w->mailboxes, total, "mailboxes");
-                        }
+                        snprintf(after, sizeof after, "%s", entries[i]->name);
+                        visit(w, entries[i]);
                         mbentry_unref(&entries[i]);
                 }
         }
-        if (prefix[0] && !any)
-                return err_set(err, ERR_NOTFOUND, "no mailbox %s", ctl_arg(call, "mailbox"));
+}
+
+/* All that is a user's: INBOX, what is below it, and what of these was deleted. */
+static int walk_user(struct walk *w, const char *userid, struct err *err)
+{
+        struct arena arena = ARENA_INIT;
+        const char *roots[2];
+        int rc = ctl_user_roots(w->call, userid, &arena, roots, err);
+
+        if (rc == 0) {
+                w->total = count_below(w->call, roots[0]) + count_below(w->call, roots[1]);
+                walk_below(w, roots[0]);
+                walk_below(w, roots[1]);
+                if (!w->any)
+                        rc = err_set(err, ERR_NOTFOUND, "no mailbox of a user %s", userid);
+        }
+        arena_deinit(&arena);
+        return rc;
+}
+
+/* "user": a userid. "mailbox": with what is below it, or "alone". Neither: all. */
+static int walk(struct walk *w, struct err *err)
+{
+        struct mboxlist *ml = store_mboxlist(w->call->store);
+        const struct mbentry *e;
+        char name[512] = "";
+
+        if (ctl_arg(w->call, "user"))
+                return walk_user(w, ctl_arg(w->call, "user"), err);
+        if (ctl_arg(w->call, "mailbox") && ctl_arg_mailbox(w->call, "mailbox", name, err) < 0)
+                return -1;
+        if (name[0] && ctl_arg_bool(w->call, "alone")) {
+                w->total = 1;
+                e = mboxlist_find(ml, name);
+                if (e) {
+                        visit(w, e);
+                        mbentry_unref(&e);
+                }
+        } else {
+                w->total = name[0] ? count_below(w->call, name) : mboxlist_count(ml);
+                walk_below(w, name);
+        }
+        if (name[0] && !w->any)
+                return err_set(err, ERR_NOTFOUND, "no mailbox %s", ctl_arg(w->call, "mailbox"));
         return 0;
 }
 

@@ -406,18 +406,10 @@ static int prune_duplicates(struct expire *x, struct err *err)
 /* A user's mailboxes, and those of his that were deleted. */
 static int arg_user(struct expire *x, struct arena *arena, struct err *err)
 {
-        const char *given = ctl_arg(x->call, "user"), *prefix = conf_str(x->call->conf, NULL, "deletedprefix"), *userid, *inbox, *bang;
+        const char *given = ctl_arg(x->call, "user");
 
         x->roots[0] = "";
-        if (!given)
-                return 0;
-        if (user_canonify(x->call->store, given, arena, &userid, err) < 0)
-                return -1;
-        inbox = mailname_inbox_of(userid, arena);
-        bang = strchr(inbox, '!');
-        x->roots[0] = inbox;
-        x->roots[1] = arena_printf(arena, "%.*s%s.%s", bang ? (int)(bang + 1 - inbox) : 0, inbox, prefix, bang ? bang + 1 : inbox);
-        return 0;
+        return given ? ctl_user_roots(x->call, given, arena, x->roots, err) : 0;
 }
 
 /* "prefix" as an administrator writes it; the beginning of a component is enough. */

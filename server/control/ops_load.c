@@ -83,7 +83,7 @@ static bool uniqueid_fits(const char *id)
 static int make(struct ctl_call *call, const char *name, json_t *entry, const char *acl, struct err *err)
 {
         const char *partition = text(entry, "partition"), *id = text(entry, "uniqueid");
-        struct mbox_create what = { .name = name, .acl = acl, .partition = *partition ? partition : NULL };
+        struct mbox_create what = { .name = name, .acl = acl, .partition = *partition ? partition : NULL, .deleted = true };
         const struct mbentry *e = NULL;
         uint64_t uidvalidity = 0;
 

@@ -110,6 +110,8 @@ static void print_session(void *ctx, json_t *row)
 {
         const char *peer = tool_str(row, "peer");
 
+        if (strcmp(tool_str(row, "service"), "cyrctl") == 0)    /* the administrator, this tool among them */
+                return;
         printf("%lld %s %s%s%s %s %s %s\n", *(long long *)ctx, tool_str(row, "service"), *peer ? "[" : "", *peer ? peer : "localhost",
                *peer ? "]" : "", tool_str(row, "user"), tool_str(row, "mailbox"), tool_str(row, "command"));
 }

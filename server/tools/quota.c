@@ -83,13 +83,14 @@ int tool_quota_main(int argc, char **argv)
         struct quota_tool t = { .json = NULL };
         json_t *args = json_pack("{s:b, s:b}", "all", 1, "prefix", 1);
         const char *config = NULL;
+        bool fix = false;
         int opt, ret = 0;
 
         while ((opt = getopt(argc, argv, "C:d:fqJnZu")) != -1) {
                 switch (opt) {
                 case 'C': config = optarg; break;
                 case 'd': json_object_set_new(args, "domain", json_string(optarg)); break;
-                case 'f': json_object_set_new(args, "fix", json_true()); break;
+                case 'f': fix = true; break;
                 case 'n': json_object_set_new(args, "dry", json_true()); break;
                 case 'q': t.quiet = true; break;
                 case 'J': t.json = json_object(); break;
@@ -104,6 +105,8 @@ int tool_quota_main(int argc, char **argv)
                         return TOOL_USAGE;
                 }
         }
+        t.quiet = t.quiet && fix;               /* as in Cyrus: a mere report is printed all the same */
+        json_object_set_new(args, "fix", json_boolean(fix));
         json_object_set_new(args, "quiet", json_boolean(t.quiet));
         if (tool_open(&t.t, "quota", config, TOOL_STORE) < 0)
                 ret = TOOL_FAILED;

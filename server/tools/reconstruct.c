@@ -1,6 +1,6 @@
 /*
- * reconstruct - indexes and counters rebuilt from the logs, with Cyrus's flags. Of these -C and -q choose something; those that choose what to
- * compare (-G, -R, -s …) do not: everything is.
+ * reconstruct - indexes and counters rebuilt from the logs, with Cyrus's flags. Of these -C, -q, -r, -f and -u choose something; those that choose
+ * what to compare (-G, -R, -s …) do not: everything is.
  */
 #include <stdbool.h>
 #include <stdio.h>
@@ -10,7 +10,7 @@
 
 struct reconstruct {
         struct tool t;
-        bool quiet;
+        bool quiet, below, users;               /* -q; -r, -f; -u */
         unsigned problems;
 };
 
@@ -28,14 +28,14 @@ static void print_row(void *ctx, json_t *row)
         }
 }
 
-/* One mailbox and what is below it; NULL: all. */
-static int reconstruct(struct reconstruct *r, const char *mailbox)
+/* A mailbox or user; NULL: all. */
+static int reconstruct(struct reconstruct *r, const char *name)
 {
-        json_t *args = json_pack("{s:b}", "quiet", r->quiet);
+        json_t *args = json_pack("{s:b, s:b}", "quiet", r->quiet, "alone", !r->below);
         struct err err = ERR_INIT;
 
-        if (mailbox)
-                json_object_set_new(args, "mailbox", json_string(mailbox));
+        if (name)
+                json_object_set_new(args, r->users ? "user" : "mailbox", json_string(name));
         if (tool_call(&r->t, "reconstruct", args, print_row, r, &err) == 0)
                 return 0;
         if (r->problems == 0)                   /* else they were said, one by one */
@@ -54,6 +54,10 @@ int tool_reconstruct_main(int argc, char **argv)
                         config = optarg;
                 else if (opt == 'q')
                         r.quiet = true;
+                else if (opt == 'r' || opt == 'f')
+                        r.below = true;
+                else if (opt == 'u')
+                        r.users = true;
                 else if (opt == '?')
                         return TOOL_USAGE;
         }

@@ -12,7 +12,7 @@ my $links = "/tmp/cyrd-names-$$";
 $links = "$ENV{TMPDIR}/cyrd-names-$$" if $ENV{TMPDIR};
 mkdir $links or die "$links: $!";
 END { unlink glob "$links/*"; rmdir $links }
-symlink "$Interop::build/cyrd", "$links/$_" for qw(ctl_mboxlist mbpath cyr_info cyr_deny);
+symlink "$Interop::build/cyrd", "$links/$_" for qw(ctl_mboxlist mbpath cyr_info cyr_deny quota reconstruct cyr_buildinfo);
 my $cyrd = Interop->new(imap => "imap_timeout: 45\nnosuchoption: 1\nsasl_auto_transition: no\nlmtp_nonsense: 2\n")->start;
 sub tool { my ($name, @args) = @_; return run_cmd(["$links/$name", '-C', "$cyrd->{dir}/imapd.conf", @args]) }
 sub like { my ($got, $re, $name) = @_; return ok($got =~ $re, $name) || (note_lines("got: $got"), 0)[1] }
@@ -61,7 +61,27 @@ like((tool('cyr_info', 'conf-default'))[1], qr/^autocreate_quota: -1$/m, 'conf-d
 is((tool('cyr_info', '-M', "$cyrd->{dir}/cyrus.conf", 'conf-lint'))[1], "nosuchoption: 1\nlmtp_nonsense: 2\n", 'conf-lint knows services\' options');
 like((tool('cyr_info', 'proc'))[1], qr/^$cyrd->{pid} imaps \[127\.0\.0\.1:\d+\] alice user\.alice\.Sent /m, 'proc');
 like((tool('cyr_info', 'version'))[1], qr/^cyrus-imapd \d/, 'version');
+ok((tool('cyr_info', 'proc'))[1] !~ /cyrctl/, '... of clients alone');
 is((tool('cyr_info', 'nonsense'))[0], 64, 'nonsense');
+
+# cyr_buildinfo
+my $facts = json((tool('cyr_buildinfo'))[1]);
+my ($dense, $flat) = map { (tool('cyr_buildinfo', $_))[1] } 'dense', 'flat';
+like($dense, qr/^\{"component": \{"[^\n]*\}\}\n\z/, 'cyr_buildinfo dense: one line');
+ok(JSON->new->canonical->encode(json($dense)) eq JSON->new->canonical->encode($facts), '... of the same');
+is(join('', sort split /(?<=\n)/, $flat), join('', sort map { my $g = $_; map { "$g.$_=" . ($facts->{$g}{$_} ? 'true' : 'false') . "\n" } keys %{ $facts->{$g} } } keys %$facts),
+    'cyr_buildinfo flat');
+is((tool('cyr_buildinfo', 'nonsense'))[0], 64, 'nonsense');
+
+# reconstruct: a mailbox, -r what is below it, -u all that is a user's; quota -q is silent with -f alone
+$alice->do('CREATE Lists/gone');
+$alice->do('DELETE Lists/gone');
+is((tool('reconstruct', 'user/alice'))[1], "user/alice\n", 'reconstruct of one mailbox');
+is((tool('reconstruct', '-r', 'user/alice/Lists'))[1], "user/alice/Lists\nuser/alice/Lists/a.b\n", 'reconstruct -r');
+like((tool('reconstruct', '-u', 'alice'))[1], qr{^user/alice\nuser/alice/Archive\n.*user/alice/Trash\nDELETED/user/alice/Lists/gone/[0-9A-F]+\n\z}s, 'reconstruct -u');
+is((tool('reconstruct', '-q', '-u', 'nobody'))[0], 1, 'reconstruct -u of nobody');
+like((tool('quota', '-q'))[1], qr/^   Quota   % Used     Used             Resource Root\n/, 'quota -q alone reports');
+is(join('', (tool('quota', '-f', '-q'))[0, 1]), '0', 'quota -f -q is silent');
 
 # cyr_deny
 is((tool('cyr_deny', '-s', 'imaps,pop*', '-m', 'ask the desk', 'bob'))[0], 0, 'cyr_deny');
