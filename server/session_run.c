@@ -4,7 +4,8 @@
  * A dispatch goes round one loop – flush output, find out whether run() may be called (reading input if that is what it waits
  * for), call it – until the session would wait, its slice is over, or it ends. Then it is armed and parked, put back into the queue,
  * or freed. It is armed before it is parked: an event that comes in between leaves its bit in the slot's word, parking fails, and the
- * loop goes on. Before arming, everything a layer already holds has been used up: `try_read` stays set until a read was refused.
+ * loop goes on. Before arming, everything a layer already holds has been used up: `try_read` stays set until a read was refused, or
+ * without a layer left room.
  *
  * What must not happen while a waiter or an offload is out – closing, and telling the protocol to say goodbye – is noted in
  * `deferred` and done when the last one is back, which always wakes the session.
@@ -228,6 +229,7 @@ static enum verdict input_ready(struct session *s)
                 return VERDICT_PARK;
         switch (stream_read(s->stream, &s->in, room < READ_AT_ONCE ? room : READ_AT_ONCE, &err)) {
         case STREAM_OK:
+                e->try_read = !stream_drained(s->stream);
                 touched(s);
                 return VERDICT_RUN;
         case STREAM_EOF:
@@ -298,6 +300,13 @@ static enum verdict linger(struct session *s)
         return VERDICT_END;
 }
 
+static bool unread(const struct session *s)
+{
+        char c;
+
+        return recv(stream_fd(s->stream), &c, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
 static enum verdict closing(struct session *s)
 {
         struct session_engine *e = s->engine;
@@ -307,7 +316,7 @@ static enum verdict closing(struct session *s)
         if (atomic_load(&e->pending) > 0)
                 return VERDICT_PARK;
         stream_shutdown(s->stream);
-        if (s->eof || (s->in.len == 0 && !e->try_read))
+        if (s->eof || (s->in.len == 0 && !e->try_read && !unread(s)))
                 return VERDICT_END;
         str_deinit(&s->in);
         e->mode = MODE_LINGER;

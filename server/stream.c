@@ -181,9 +181,15 @@ enum stream_result stream_read(struct stream *s, struct str *in, size_t max, str
         if (max > sizeof buf)
                 max = sizeof buf;
         r = s->deflate ? deflate_read(s, buf, max, &n, err) : stream_secured_read(s, buf, max, &n, err);
+        s->drained = n < max && !s->deflate && !s->sasl && !s->tls && !s->fds;
         if (r == STREAM_OK)
                 deliver(s, in, buf, n);
         return r;
+}
+
+bool stream_drained(const struct stream *s)
+{
+        return s->drained;
 }
 
 bool stream_pending(const struct stream *s)

@@ -27,6 +27,8 @@ enum stream_result { STREAM_OK, STREAM_BLOCKED_READ, STREAM_BLOCKED_WRITE, STREA
 
 /* Read once, at most `max` octets, appended to `in`. STREAM_OK: at least one octet came. */
 enum stream_result stream_read(struct stream *s, struct str *in, size_t max, struct err *err);
+/* After STREAM_OK: it had room for more than there was. Only known where no layer is between; epoll tells of what comes later. */
+bool stream_drained(const struct stream *s);
 /* Send as much of the rope as goes. STREAM_OK: the rope is empty now and nothing is held back in a layer. */
 enum stream_result stream_write(struct stream *s, struct rope *out, struct err *err);
 /* Octets that a layer has already taken off the socket: they must be read before parking, epoll will not tell of them. */

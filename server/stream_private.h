@@ -46,6 +46,7 @@ struct stream_tap {
 
 struct stream {
         int fd;
+        bool drained;                           /* stream_drained() */
         bool tls_established;
         gnutls_session_t tls;                   /* NULL: none */
         struct tls_context *tls_context;        /* counted: the credentials `tls` refers to */

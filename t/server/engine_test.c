@@ -20,7 +20,7 @@
 #include "util/must.h"
 
 /* ---- the protocol: L logs in; E text: echo; G: a gigabyte, as the peer reads it; W: waits for the test; S: works for ever; I: is
- * never idle; H: holds its worker until the test lets go; anything else is an unfinished command ---- */
+ * never idle; H: holds its worker until the test lets go; Q: so does Q, and says goodbye; anything else is an unfinished command ---- */
 
 struct toy { char verb; uint64_t left; struct waiter waiter; };
 
@@ -63,9 +63,13 @@ static enum step go_on(struct session *s, struct toy *t)
                 rope_append_str(&s->out, "done\n");
                 break;
         case 'H':
+        case 'Q':
                 while (atomic_load(&holding))
                         poll(NULL, 0, 10);
-                break;
+                if (t->verb == 'H')
+                        break;
+                rope_append_str(&s->out, "bye\n");
+                return STEP_CLOSE;
         case 'S':
                 while (!session_slice_over(s))
                         ;
@@ -425,6 +429,33 @@ Test(engine, what_was_sent_before_half_closing_is_answered, .timeout = 30)
 }
 
 /* ---- numbers ---- */
+
+/* A connection that is closed while something is unread is reset, and a goodbye on its way may be lost. */
+Test(engine, what_comes_behind_the_last_command_does_not_reset_the_connection, .timeout = 30)
+{
+        char c;
+
+        start("", 2, -1);
+        for (int late = 0; late < 2; late++) {
+                int fd = login();
+
+                atomic_store(&holding, true);
+                say(fd, "Q\n");
+                usleep(100000);                         /* it is read; what follows is not */
+                if (late)
+                        say(fd, "E one more\n");
+                atomic_store(&holding, false);
+                HEARS(fd, 3000, "bye\n");
+                cr_expect_eq(read(fd, &c, 1), 0, "%s", strerror(errno));
+                if (!late) {
+                        for (int i = 0; i < 50 && closed == 0; i++)
+                                usleep(10000);
+                        cr_expect_eq(closed, 1, "it waits for a client that has nothing to say");
+                }
+                close(fd);
+        }
+        stop();
+}
 
 Test(engine, maxchild_leaves_the_rest_in_the_backlog, .timeout = 30)
 {
