@@ -98,10 +98,10 @@ static int cb_log(void *context, int level, const char *message)
 
 /* ---- who is who ----------------------------------------------------------------------------------------------------------- */
 
-/* Is one of "group:x group:y …" a group of the user? */
-static bool in_group_of(const char *words, const char *user)
+/* Is one of "group:x group:y …" a group of the user? His groups; NULL: not known yet. */
+static bool in_group_of(const char *words, const char *user, char *const *known)
 {
-        char **groups = NULL;
+        char **asked = NULL;
         bool in = false;
 
         while (*words && !in) {
@@ -112,16 +112,16 @@ static bool in_group_of(const char *words, const char *user)
                 words += word.len;
                 if (word.len <= 6 || strncmp(word.p, "group:", 6) != 0)
                         continue;
-                if (!groups)
-                        groups = groups_of(user);
-                for (char **g = groups; *g && !in; g++)
+                if (!known)
+                        known = asked = groups_of(user);
+                for (char *const *g = known; *g && !in; g++)
                         in = span_eq_str((struct span){ word.p + 6, word.len - 6 }, *g);
         }
-        groups_free(&groups);
+        groups_free(&asked);
         return in;
 }
 
-bool sasl_user_in(const struct conf *conf, const char *ident, const char *option, const char *user)
+bool sasl_user_in(const struct conf *conf, const char *ident, const char *option, const char *user, char *const *groups)
 {
         const char *words = conf_str(conf, ident, option);
 
@@ -129,7 +129,7 @@ bool sasl_user_in(const struct conf *conf, const char *ident, const char *option
                 return false;
         if (conf_words_have(words, user))
                 return true;
-        return conf_switch(conf, NULL, "unix_group_enable") && in_group_of(words, user);
+        return conf_switch(conf, NULL, "unix_group_enable") && in_group_of(words, user, groups);
 }
 
 /* A name with a realm may log in where domains are part of names, or when `loginrealms` has the realm. */
@@ -173,6 +173,11 @@ static const char *interface_domain(struct sasl_conn *c)
         return c->domain;
 }
 
+bool sasl_asks_for_domain(const struct sasl_conn *c, struct span given)
+{
+        return strcmp(conf_enum(c->conf, NULL, "virtdomains"), "on") == 0 && span_index(given, '@') == given.len && span_index(given, '%') == given.len;
+}
+
 int sasl_canonical(struct sasl_conn *c, struct span given, char *buf, size_t size, struct err *err)
 {
         struct arena arena = ARENA_INIT;
@@ -182,7 +187,7 @@ int sasl_canonical(struct sasl_conn *c, struct span given, char *buf, size_t siz
         if (given.len == 0 || given.len >= size || memchr(given.p, '\0', given.len))
                 return err_set(err, ERR_SYNTAX, "impossible user id");
         user = arena_strndup(&arena, given.p, given.len);
-        if (strcmp(conf_enum(c->conf, NULL, "virtdomains"), "on") == 0 && !strpbrk(user, "@%") && *interface_domain(c))
+        if (sasl_asks_for_domain(c, given) && *interface_domain(c))
                 user = arena_printf(&arena, "%s@%s", user, interface_domain(c));
         if (c->store)
                 rc = user_canonify(c->store, user, &arena, &canonical, err);
@@ -228,7 +233,7 @@ static int cb_proxy_policy(sasl_conn_t *conn, void *context, const char *user, u
         }
         if (user_len == auth_len && memcmp(user, auth, user_len) == 0)
                 return SASL_OK;
-        if (sasl_user_in(c->conf, c->ident, "admins", auth) || sasl_user_in(c->conf, c->ident, "proxyservers", auth))
+        if (sasl_user_in(c->conf, c->ident, "admins", auth, NULL) || sasl_user_in(c->conf, c->ident, "proxyservers", auth, NULL))
                 return SASL_OK;
         err_set(&c->refused, ERR_PERM, "%s may not act as %s", auth, user);
         return SASL_NOAUTHZ;

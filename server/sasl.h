@@ -1,6 +1,6 @@
 /*
  * sasl - authentication through cyrus-sasl, server side. Look-ups block (sasldb, saslauthd), so the steps are run with
- * session_offload(…, OFFLOAD_AUTH, …); nothing else touches the connection meanwhile.
+ * session_offload(…, OFFLOAD_AUTH, …); nothing else touches the connection meanwhile. Only sasl_login_known() is for workers.
  */
 #ifndef SERVER_SASL_H
 #define SERVER_SASL_H
@@ -63,6 +63,14 @@ void sasl_start(struct sasl_conn *conn, const char *mech, const struct span *ini
 void sasl_continue(struct sasl_conn *conn, struct span response, struct sasl_step *step);
 /* LOGIN user password (RFC 9051 6.2.3). */
 void sasl_login(struct sasl_conn *conn, struct span user, struct span password, struct sasl_step *step);
+/*
+ * LOGIN without sasl_login(), where nothing has to be asked that may block: a password that was right before, by a sasldb (pwcheck_method:
+ * auxprop) that has not changed since, of a user whose groups are known, while cyr_deny denies nobody anything. The password in clear is not kept.
+ * True: `step` is as sasl_login() has it (OK), and with unix_group_enable *groups_r has the groups, for groups_free(). False: that says nothing
+ * of the password, and sasl_login() has to decide; *groups_r is NULL.
+ */
+bool sasl_login_known(const struct sasl_params *params, struct store *store, struct span user, struct span password, struct sasl_step *step,
+                      char ***groups_r);
 
 /* For stream.c: the security layer. */
 int sasl_layer_encode(struct sasl_conn *conn, const void *p, size_t len, struct str *out, struct err *err);

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "server/groups.h"
 #include "server/sasl_private.h"
 #include "server/userdeny.h"
 #include "util/hash.h"
@@ -98,7 +99,7 @@ void sasl_conn_destroy(struct sasl_conn **cp)
         free(c->binding_name);
         free(c->local);
         free(c->domain);
-        free(c->ident);
+        free((char *)c->ident);
         conf_unref(&c->conf);
         free(c);
 }
@@ -319,19 +320,24 @@ static bool denied(struct sasl_conn *c, struct sasl_step *step)
         return rc != 0;
 }
 
-/* Takes both over. Roles are of the identity that is acted as; whoever may act as an admin is trusted with that. */
+/* Roles are of the identity that is acted as; whoever may act as an admin is trusted with that. `groups` as of sasl_user_in(). */
+static void give_roles(const struct sasl_conn *c, const char *mech, char *const *groups, struct sasl_step *step)
+{
+        step->outcome = SASL_OUT_OK;
+        step->mech = xstrdup(mech);
+        step->is_admin = sasl_user_in(c->conf, c->ident, "admins", step->userid, groups);
+        step->is_proxy = sasl_user_in(c->conf, c->ident, "proxyservers", step->authid, groups);
+}
+
+/* Takes both over. */
 static void let_in(struct sasl_conn *c, char *userid, char *authid, const char *mech, struct sasl_step *step)
 {
         step->userid = userid;
         step->authid = authid;
-        if (denied(c, step)) {
+        if (denied(c, step))
                 step->outcome = SASL_OUT_FAILED;
-                return;
-        }
-        step->outcome = SASL_OUT_OK;
-        step->mech = xstrdup(mech);
-        step->is_admin = sasl_user_in(c->conf, c->ident, "admins", step->userid);
-        step->is_proxy = sasl_user_in(c->conf, c->ident, "proxyservers", step->authid);
+        else
+                give_roles(c, mech, NULL, step);
 }
 
 /* Who is it? */
@@ -437,6 +443,42 @@ void sasl_login(struct sasl_conn *c, struct span user, struct span password, str
         succeed(c, "LOGIN", step);
         if (step->authid)
                 sasl_kept_keep(&before, step->userid, step->authid);
+}
+
+/* By what sasl_login() asks before it has the password checked, too. */
+static bool password_known(struct sasl_conn *c, struct span user, struct span password, struct sasl_kept *k)
+{
+        char canonical[USERID_ROOM];
+
+        if (!c->plaintext_ok || c->no_password_check || (password.len && memchr(password.p, '\0', password.len)))
+                return false;
+        return !sasl_asks_for_domain(c, user) && sasl_canonical(c, user, canonical, sizeof canonical, NULL) == 0 &&
+               sasl_realm_ok(c->conf, c->ident, canonical) && sasl_kept_find(c, canonical, password, k) && strcmp(k->userid, k->authid) == 0;
+}
+
+bool sasl_login_known(const struct sasl_params *params, struct store *store, struct span user, struct span password, struct sasl_step *step,
+                      char ***groups_r)
+{
+        struct sasl_conn c = {
+                .store = store, .conf = conf_live_get(sasl_library.live), .ident = params->ident ? params->ident : params->service,
+                .plaintext_ok = params->plaintext_ok, .no_password_check = params->no_password_check,
+        };
+        struct sasl_kept k = { .usable = false };
+        bool known = password_known(&c, user, password, &k) && userdeny_nobody(c.conf);
+
+        sasl_step_deinit(step);
+        *groups_r = NULL;
+        if (known && conf_switch(c.conf, NULL, "unix_group_enable"))
+                known = (*groups_r = groups_known(k.userid)) != NULL;
+        if (known) {
+                step->userid = xstrdup(k.userid);
+                step->authid = xstrdup(k.authid);
+                give_roles(&c, "LOGIN", *groups_r, step);
+        }
+        free(k.userid);
+        free(k.authid);
+        conf_unref(&c.conf);
+        return known;
 }
 
 /* ---- the security layer --------------------------------------------------------------------------------------------------- */

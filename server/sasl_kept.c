@@ -1,7 +1,8 @@
 /*
  * sasl_kept - passwords that were right. Checking one against sasldb opens and reads the database twice, more than all else that a log-in
  * does. So what was right is kept, as an HMAC under a key of this process, and counts as long as the file is the one that it was checked
- * against: who changes or removes a password changes the file. See sasl_private.h.
+ * against: who changes or removes a password changes the file. The HMAC is what is looked for; how long that takes says nothing of a password
+ * to anybody without the key. See sasl_private.h.
  */
 #include "server/sasl_private.h"
 
@@ -26,7 +27,7 @@ struct kept {
 static struct {
         struct mutex lock;                      /* covers all below */
         struct table *right;                    /* digest → struct kept */
-        uint8_t key[SASL_KEPT_DIGEST];
+        struct hmac_sha256_ctx keyed;           /* with the key */
 } known = { .lock = MUTEX_INIT };
 
 static void forget(struct kept *k)
@@ -65,11 +66,26 @@ static bool look_at(const char *path, struct fs_mark *file)
         return fs_mark(path, file) && file->changed.tv_sec + SETTLED_S <= clock_wall_s();
 }
 
+static void make_key_locked(void)
+{
+        uint8_t key[SASL_KEPT_DIGEST];
+
+        random_bytes(key, sizeof key);
+        hmac_sha256_set_key(&known.keyed, sizeof key, key);
+        explicit_bzero(key, sizeof key);
+}
+
 static void digest_of(const struct sasl_conn *c, const char *user, struct span password, uint8_t digest[SASL_KEPT_DIGEST])
 {
         struct hmac_sha256_ctx hmac;
 
-        hmac_sha256_set_key(&hmac, sizeof known.key, known.key);
+        mutex_lock(&known.lock);
+        if (!known.right) {
+                known.right = table_create();
+                make_key_locked();
+        }
+        hmac = known.keyed;
+        mutex_unlock(&known.lock);
         hmac_sha256_update(&hmac, strlen(c->ident) + 1, (const uint8_t *)c->ident);
         hmac_sha256_update(&hmac, strlen(user) + 1, (const uint8_t *)user);
         hmac_sha256_update(&hmac, password.len, (const uint8_t *)password.p);
@@ -86,13 +102,9 @@ bool sasl_kept_find(const struct sasl_conn *c, const char *user, struct span pas
         k->usable = path && look_at(path, &k->file);
         if (!k->usable)
                 return false;
-        mutex_lock(&known.lock);
-        if (!known.right) {
-                known.right = table_create();
-                random_bytes(known.key, sizeof known.key);
-        }
         digest_of(c, user, password, k->digest);
-        found = table_find(known.right, (struct span){ (const char *)k->digest, sizeof k->digest });
+        mutex_lock(&known.lock);
+        found = known.right ? table_find(known.right, (struct span){ (const char *)k->digest, sizeof k->digest }) : NULL;
         if (found && memcmp(&found->file, &k->file, sizeof k->file) != 0) {
                 stale = table_set(known.right, (struct span){ (const char *)k->digest, sizeof k->digest }, NULL);
                 found = NULL;
@@ -129,6 +141,6 @@ void sasl_kept_forget(void)
 {
         mutex_lock(&known.lock);
         forget_all();
-        explicit_bzero(known.key, sizeof known.key);
+        explicit_bzero(&known.keyed, sizeof known.keyed);
         mutex_unlock(&known.lock);
 }

@@ -16,7 +16,7 @@ struct sasl_conn {
         sasl_conn_t *conn;
         struct store *store;                    /* NULL: user ids are not made canonical (tests) */
         struct conf *conf;                      /* reference: options of the time it was made */
-        char *ident;
+        const char *ident;                      /* owned, like all strings here */
         sasl_callback_t callbacks[SASL_CALLBACKS_MAX];
         sasl_channel_binding_t binding;
         struct str binding_octets;
@@ -38,10 +38,12 @@ extern struct sasl_library sasl_library;
 void sasl_callbacks_fill(struct sasl_conn *c);
 /* sasl_xxx of imapd.conf for a plug-in (may be NULL), with the service's own value first. NULL: not set. */
 const char *sasl_option(const struct conf *conf, const char *ident, const char *plugin, const char *option);
-/* Who is who, by options of the service. `user` is canonical. May look into the system's groups. */
-bool sasl_user_in(const struct conf *conf, const char *ident, const char *option, const char *user);
+/* Who is who, by options of the service. `user` is canonical. `groups`: his groups of the system; NULL: it may ask for them, which may block. */
+bool sasl_user_in(const struct conf *conf, const char *ident, const char *option, const char *user, char *const *groups);
 bool sasl_realm_ok(const struct conf *conf, const char *ident, const char *user);
-/* Canonical form into buf; 0 or -1 with err. */
+/* Canonical form into buf; 0 or -1 with err. Blocks where it asks for the domain (virtdomains: on): that of the address which the client came
+ * to. */
+bool sasl_asks_for_domain(const struct sasl_conn *c, struct span given);
 int sasl_canonical(struct sasl_conn *c, struct span given, char *buf, size_t size, struct err *err);
 
 void sasl_forget_mechanisms(void);               /* at the end: what sasl_mechanisms_for() keeps */
@@ -55,7 +57,8 @@ struct sasl_kept {                              /* one check */
         uint8_t digest[SASL_KEPT_DIGEST];
         char *userid, *authid;                  /* found: whom the library made of it; the caller's to free */
 };
-/* Before `user` (canonical) and the password are checked: was that right before, by the file as it is now? *k is filled in any case. */
+/* Before `user` (canonical) and the password are checked: was that right before, by the file as it is now? *k is filled in any case. Looks at
+ * the file's inode, and does not block otherwise. */
 bool sasl_kept_find(const struct sasl_conn *c, const char *user, struct span password, struct sasl_kept *k);
 /* It was right. */
 void sasl_kept_keep(const struct sasl_kept *k, const char *userid, const char *authid);

@@ -1,6 +1,7 @@
 /* userdeny - see userdeny.h */
 #include "server/userdeny.h"
 
+#include <errno.h>
 #include <fnmatch.h>
 #include <stdlib.h>
 #include <string.h>
@@ -90,6 +91,17 @@ int userdeny_check(const struct conf *conf, const char *user, const char *servic
                 }
         str_deinit(&text);
         return rc;
+}
+
+bool userdeny_nobody(const struct conf *conf)
+{
+        struct str path = STR_INIT;
+        bool nobody;
+
+        path_of(conf, "", &path);
+        nobody = access(path.data, F_OK) < 0 && errno == ENOENT;
+        str_deinit(&path);
+        return nobody;
 }
 
 int userdeny_each(const struct conf *conf, void (*fn)(void *ctx, struct span user, struct span services, struct span message), void *ctx,

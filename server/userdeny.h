@@ -1,7 +1,8 @@
 /*
  * userdeny - users who are kept out of some services or all: the file "userdeny" in configdirectory, edited with cyr_deny.
  * A line for each user: user, TAB, services, TAB, message. Services are names as in cyrus.conf, shell patterns, separated by commas. The file
- * is read at each log-in (it is small, and log-ins are checked on threads that may block), replaced as a whole by cyr_deny, under a lock.
+ * is read at each log-in (it is small, and log-ins are checked on threads that may block, unless there is no such file), replaced as a whole
+ * by cyr_deny, under a lock.
  */
 #ifndef SERVER_USERDENY_H
 #define SERVER_USERDENY_H
@@ -19,6 +20,8 @@
  * read (ERR_IO …): nobody can be let in then who might be denied. Blocks.
  */
 int userdeny_check(const struct conf *conf, const char *user, const char *service, struct str *message, struct err *err);
+/* Can it be said without reading anything that nobody is denied anything? Does not block. */
+bool userdeny_nobody(const struct conf *conf);
 /* Set or replace (services, message NULL: all of them, the default) or remove (both NULL and remove) a user's line. ERR_SYNTAX: TAB or line
  * ends in it; ERR_BUSY; ERR_IO. Durable when it returns. */
 int userdeny_set(const struct conf *conf, const char *user, const char *services, const char *message, struct err *err);

@@ -30,8 +30,6 @@ static enum cmd_result begin(struct imap *imap)
         if (imap_login_needs_tls(imap))
                 return CMD_DONE;
         auth = imap_auth_begin(imap);
-        if (!auth)
-                return CMD_DONE;
         imap->loop->discard_rest = true;
         if (has_initial && !span_eq_str(initial, "=") && base64_decode(initial, &auth->response, NULL) < 0)
                 return imap_bad(imap, "Initial response is not base64");

@@ -22,10 +22,8 @@ enum cmd_result cmd_login(struct imap *imap)
         if (!imap_plaintext_ok(imap))
                 return imap_no(imap, "PRIVACYREQUIRED", "LOGIN is disabled without TLS");
         auth = imap_auth_begin(imap);
-        if (!auth)
-                return CMD_DONE;
         auth->plaintext = true;
         auth->user = arena_span(&imap->s->arena, user);
         auth->password = arena_span(&imap->s->arena, password);         /* with a NUL after it: libsasl's plug-ins rely on it */
-        return imap_auth_offload(imap, login_step);
+        return imap_auth_known(imap) ? imap_auth_continue(imap) : imap_auth_offload(imap, login_step);
 }

@@ -113,13 +113,15 @@ struct imap_auth {
         struct span initial;
         bool has_initial;
         struct str response;                    /* the client's, decoded */
-        char **groups;                          /* found by the job */
+        char **groups;                          /* found by the step */
         bool want_groups;
         struct err err;
 };
-/* Begin: makes imap->sasl and cmd.state. NULL: the reply was sent. */
+/* Begin: makes cmd.state. */
 struct imap_auth *imap_auth_begin(struct imap *imap);
-/* Start a step on a thread that may block. */
+/* LOGIN, where `user` and `password` are known to be right, which does not block. True: the step is done. */
+bool imap_auth_known(struct imap *imap);
+/* Start a step on a thread that may block; the first one makes imap->sasl. */
 enum cmd_result imap_auth_offload(struct imap *imap, void (*step)(struct imap_auth *auth));
 /* What comes after the step: a challenge, the pause and NO, or what a log-in needs and OK. */
 enum cmd_result imap_auth_continue(struct imap *imap);

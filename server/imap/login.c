@@ -68,6 +68,12 @@ static void describe(struct imap *imap, struct connection *c)
                 .tls_peer = stream_tls_peer(stream), .external_ssf = service->external_ssf,
                 .no_password_check = service->no_password_check, .plaintext_ok = imap_plaintext_ok(imap),
         };
+}
+
+static void add_binding(struct imap *imap, struct connection *c)
+{
+        struct stream *stream = imap->s->stream;
+
         if (!c->params.tls)
                 return;
         c->params.channel_binding_type = "tls-exporter";
@@ -85,6 +91,7 @@ static int sasl_create(struct imap *imap, struct sasl_conn **conn_r, struct err 
         int rc;
 
         describe(imap, &c);
+        add_binding(imap, &c);
         rc = sasl_conn_create(&c.params, imap->store, conn_r, err);
         str_deinit(&c.binding);
         return rc;
@@ -96,6 +103,7 @@ const char *imap_mechanisms(struct imap *imap)
         const char *list;
 
         describe(imap, &c);
+        add_binding(imap, &c);
         list = sasl_mechanisms_for(&c.params, imap->store, &imap->s->arena);
         str_deinit(&c.binding);
         return list;
@@ -126,12 +134,7 @@ static void auth_cleanup(struct imap *imap)
 struct imap_auth *imap_auth_begin(struct imap *imap)
 {
         struct imap_auth *auth = ARENA_NEW(&imap->s->arena, struct imap_auth);
-        struct err err = ERR_INIT;
 
-        if (sasl_create(imap, &imap->sasl, &err) < 0) {
-                imap_fail(imap, &err);
-                return NULL;
-        }
         auth->imap = imap;
         sasl_step_init(&auth->step);
         str_init(&auth->response);
@@ -159,13 +162,25 @@ static void auth_job(void *arg)
 enum cmd_result imap_auth_offload(struct imap *imap, void (*step)(struct imap_auth *auth))
 {
         struct auth_job *job = ARENA_NEW(&imap->s->arena, struct auth_job);
+        struct err err = ERR_INIT;
 
+        if (!imap->sasl && sasl_create(imap, &imap->sasl, &err) < 0)
+                return imap_fail(imap, &err);
         job->auth = imap->cmd.state;
         job->step = step;
         job->auth->at = AUTH_STEP;
         sasl_step_deinit(&job->auth->step);
         sasl_step_init(&job->auth->step);
         return imap_offload(imap, OFFLOAD_AUTH, auth_job, job);
+}
+
+bool imap_auth_known(struct imap *imap)
+{
+        struct imap_auth *auth = imap->cmd.state;
+        struct connection c;
+
+        describe(imap, &c);
+        return sasl_login_known(&c.params, imap->store, auth->user, auth->password, &auth->step, &auth->groups);
 }
 
 /* ---- failure ---- */

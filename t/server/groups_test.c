@@ -50,6 +50,20 @@ Test(groups, of_nobody_known_there_are_none, .timeout = 60)
         expect_as_the_system("root");
 }
 
+Test(groups, are_known_once_they_were_asked_for)
+{
+        char **groups = groups_known("daemon"), **asked;
+
+        cr_expect_null(groups);
+        asked = groups_of("daemon");
+        groups = groups_known("daemon");
+        cr_assert_not_null(groups);
+        for (size_t i = 0; asked[i] || groups[i]; i++)
+                cr_assert_str_eq(groups[i], asked[i]);
+        groups_free(&groups);
+        groups_free(&asked);
+}
+
 Test(groups, lists_are_the_callers)
 {
         char **one = groups_of("root"), **two = groups_of("root");

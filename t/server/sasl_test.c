@@ -4,7 +4,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "server/groups.h"
 #include "server/sasl_private.h"
+#include "server/userdeny.h"
 #include "t/store/conf_text.h"
 #include "util/fs.h"
 
@@ -356,6 +358,97 @@ Test(sasl, a_password_that_was_right_is_known_until_the_database_changes)
         sasl_kept_forget();
         cr_expect(!is_known(conn, "ann", "another"));
         sasl_conn_destroy(&conn);
+        stop();
+}
+
+/* Without asking anybody: what sasl_login_known() says. */
+static bool let_in_at_once(const struct sasl_params *params, const char *user, const char *password)
+{
+        struct sasl_step step;
+        char **groups = NULL;
+        bool known;
+
+        sasl_step_init(&step);
+        known = sasl_login_known(params, NULL, span_of(user), span_of(password), &step, &groups);
+        cr_expect_eq(step.outcome, known ? SASL_OUT_OK : SASL_OUT_FAILED);
+        if (known) {
+                cr_expect_str_eq(step.userid, user);
+                cr_expect_str_eq(step.authid, user);
+                cr_expect_str_eq(step.mech, "LOGIN");
+                cr_expect_eq(step.is_admin, strcmp(user, "boss") == 0);
+                cr_expect_eq(step.is_proxy, strcmp(user, "fe") == 0);
+        }
+        cr_expect_eq(groups != NULL, known, "unix_group_enable is on");
+        groups_free(&groups);
+        sasl_step_deinit(&step);
+        return known;
+}
+
+static void learn(const char *user, const char *password)
+{
+        char **groups = groups_of(user);
+
+        cr_assert_eq(log_in(user, password), SASL_OUT_OK);
+        groups_free(&groups);
+}
+
+static const struct sasl_params clear_ok = { .service = "imap", .ident = "imap", .plaintext_ok = true };
+
+Test(sasl, who_is_known_is_let_in_at_once_until_something_changes)
+{
+        struct sasl_params clear = clear_ok, unchecked = clear_ok, other = clear_ok;
+        struct sasl_conn *conn;
+
+        start("");
+        conn = connect_with(true, NULL);
+        clear.plaintext_ok = false;
+        unchecked.no_password_check = true;
+        other.ident = "imaps";
+        sleep(3);
+        cr_expect(!let_in_at_once(&clear_ok, "ann", "secret"), "nobody has checked it");
+        cr_assert_eq(log_in("ann", "secret"), SASL_OUT_OK);
+        cr_expect(!let_in_at_once(&clear_ok, "ann", "secret"), "his groups are not known");
+        learn("ann", "secret");
+        learn("boss", "bosspw");
+        learn("fe", "fepw");
+        cr_expect(let_in_at_once(&clear_ok, "ann", "secret"));
+        cr_expect(let_in_at_once(&clear_ok, "boss", "bosspw"));
+        cr_expect(let_in_at_once(&clear_ok, "fe", "fepw"));
+        cr_expect(!let_in_at_once(&clear, "ann", "secret"));
+        cr_expect(!let_in_at_once(&unchecked, "ann", "secret"));
+        cr_expect(!let_in_at_once(&other, "ann", "secret"), "another service has options of its own");
+        cr_expect(!let_in_at_once(&clear_ok, "ann", "wrong") && !let_in_at_once(&clear_ok, "ann", "") && !let_in_at_once(&clear_ok, "", ""));
+        cr_expect(!let_in_at_once(&clear_ok, "boss", "secret"));
+        set_password(conn, "ann", "another");
+        cr_expect(!let_in_at_once(&clear_ok, "ann", "secret"));
+        cr_expect(!let_in_at_once(&clear_ok, "boss", "bosspw"));
+        sasl_conn_destroy(&conn);
+        stop();
+}
+
+Test(sasl, nobody_is_let_in_at_once_while_somebody_is_denied)   /* cyr_deny */
+{
+        struct conf *conf;
+        struct err err = ERR_INIT;
+
+        start("");
+        sleep(3);
+        learn("ann", "secret");
+        cr_expect(let_in_at_once(&clear_ok, "ann", "secret"));
+        conf = conf_live_get(live);
+        cr_assert_eq(userdeny_set(conf, "ann", NULL, NULL, &err), 0, "%s", err.text);
+        conf_unref(&conf);
+        cr_expect(!let_in_at_once(&clear_ok, "ann", "secret"));
+        cr_expect_eq(log_in("ann", "secret"), SASL_OUT_FAILED);
+        stop();
+}
+
+Test(sasl, nobody_is_let_in_at_once_whose_domain_has_to_be_asked_for)
+{
+        start("virtdomains: on\n");
+        sleep(3);
+        learn("ann", "secret");
+        cr_expect(!let_in_at_once(&clear_ok, "ann", "secret"));
         stop();
 }
 
