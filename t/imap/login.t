@@ -5,7 +5,7 @@ config maxlogins_per_user: 3
 config sasl_mech_list: PLAIN LOGIN SCRAM-SHA-1 SCRAM-SHA-256 CRAM-MD5
 client r raw
 covers SASL-IR
-r<< * OK [CAPABILITY IMAP4rev1 IMAP4rev2 LITERAL+ ID ENABLE SASL-IR AUTH=...] ...
+r<< * OK [CAPABILITY IMAP4rev1 IMAP4rev2 LITERAL+ ID ENABLE SASL-IR ... AUTH=...] ...
 
 == who asks before login hears what there will be after it: cyradm never asks again
 r> CAPABILITY
