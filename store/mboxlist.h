@@ -64,7 +64,7 @@ unsigned mboxlist_next(struct mboxlist *ml, const char *prefix, const char *afte
 
 struct mbox_create {
         const char *name;                       /* internal, checked by mailname_check_new() */
-        const char *partition;                  /* NULL: the default */
+        const char *partition;                  /* NULL: that of the nearest mailbox above, else the default */
         const char *acl;                        /* NULL: from the parent; owner's default for a new INBOX; `defaultacl` else */
         const char *specialuse;                 /* NULL none */
         const char *uniqueid;                   /* NULL: made here (replication gives one) */

@@ -320,14 +320,28 @@ out:
         return ret;
 }
 
-int mboxlist_create(struct mboxlist *ml, const struct mbox_create *what, const struct mbentry **entry_r, struct err *err)
+/* Where a mailbox goes that was not told where: to the nearest one above it, as in Cyrus, so that a user's stay together. In the arena. */
+static const char *partition_above(struct mboxlist *ml, const char *name, struct arena *arena)
 {
-        const char *partition = what->partition ? what->partition : store_default_partition(ml->store);
+        const char *partition = NULL, *parent = name;
+
+        while (!partition && (parent = mailname_parent(parent, arena)) != NULL) {
+                const struct mbentry *e = mboxlist_find(ml, parent);
+
+                if (e && e->type == MBTYPE_NORMAL && !e->server && store_partition_dir(ml->store, e->partition))
+                        partition = arena_strdup(arena, e->partition);
+                if (e)
+                        mbentry_unref(&e);
+        }
+        return partition ? partition : store_default_partition(ml->store);
+}
+
+static int create_on(struct mboxlist *ml, const struct mbox_create *what, const char *partition, const struct mbentry **entry_r,
+                     struct err *err)
+{
         int ret;
 
-        if (entry_r)
-                *entry_r = NULL;
-        if (mailname_check_new(what->name, true, err) < 0 || names_writable(ml, partition, err) < 0)
+        if (names_writable(ml, partition, err) < 0)
                 return -1;
         if (!what->deleted && mailname_is_deleted(what->name, conf_str(store_conf(ml->store), NULL, "deletedprefix")))
                 return err_set(err, ERR_BADNAME, "nothing can be created below %s",
@@ -337,6 +351,19 @@ int mboxlist_create(struct mboxlist *ml, const struct mbox_create *what, const s
         names_lock(ml, what->name, NULL);
         ret = create_locked(ml, what, partition, entry_r, err);
         names_unlock(ml, what->name, NULL);
+        return ret;
+}
+
+int mboxlist_create(struct mboxlist *ml, const struct mbox_create *what, const struct mbentry **entry_r, struct err *err)
+{
+        struct arena arena = ARENA_INIT;
+        int ret = -1;
+
+        if (entry_r)
+                *entry_r = NULL;
+        if (mailname_check_new(what->name, true, err) == 0)
+                ret = create_on(ml, what, what->partition ? what->partition : partition_above(ml, what->name, &arena), entry_r, err);
+        arena_deinit(&arena);
         return ret;
 }
 

@@ -21,6 +21,12 @@ c> RENAME user/alice user/alice other
 c< OK ...
 run for n in user/alice user/alice/Sub user/alice/Sub/Deep; do $BUILD/cyrctl -C $DIR/imapd.conf --json mailbox info $n | grep -q '"partition": *"other"' || exit 1; done
 run test $(find $DIR/other -name 'log.*' | wc -l) -ge 3
+# What is made below goes there, too, and so do parents that are made along; who is elsewhere stays there.
+a> CREATE Sub/New/Deeper
+a< OK ...
+run for n in user/alice/Sub/New user/alice/Sub/New/Deeper; do $BUILD/cyrctl -C $DIR/imapd.conf --json mailbox info $n | grep -q '"partition": *"other"' || exit 1; done
+run $BUILD/cyrctl -C $DIR/imapd.conf mailbox create user/alice/Sub/Ctl && $BUILD/cyrctl -C $DIR/imapd.conf --json mailbox info user/alice/Sub/Ctl | grep -q '"partition": *"other"'
+run for n in Sub/New/Deeper Sub/New Sub/Ctl; do $BUILD/cyrctl -C $DIR/imapd.conf mailbox delete -n user/alice/$n || exit 1; done
 run test $(find $DIR/spool -name 'log.*' | wc -l) -le 2    # admin's, and nobody else's
 a> NOOP
 a! * 5 EXISTS
@@ -126,6 +132,7 @@ a< NO [NOPERM] Permission denied
 run $BUILD/cyrctl -C $DIR/imapd.conf --json user move alice default | grep -c '"from": *"other"' | grep -qx 3
 run $BUILD/cyrctl -C $DIR/imapd.conf mailbox move -o user/alice other | grep -q '^user/alice *other\|^user/alice *default *other'
 run $BUILD/cyrctl -C $DIR/imapd.conf mailbox move -f other user default | grep -q 'user/alice .*other .*default'
+run $BUILD/cyrctl -C $DIR/imapd.conf mailbox move -f other DELETED default | grep -q "DELETED/user/alice/Short/.* other .*default"
 run test $(find $DIR/other -name 'log.*' | wc -l) -eq 0
 run $BUILD/cyrctl -C $DIR/imapd.conf mailbox move user/alice default 2>&1 | grep -q 'already'
 run ! $BUILD/cyrctl -C $DIR/imapd.conf mailbox move user/alice default >/dev/null 2>&1
