@@ -21,11 +21,14 @@
 
 #include "server/child.h"
 #include "server/metadata.h"
+#include "server/service.h"
 #include "util/clock.h"
 #include "util/fs.h"
 #include "util/log.h"
 
 #define COPY_PIECE 65536
+#define STOP_MS 1000                            /* the daemon stops: so long an answer may still take */
+#define POLL_MS 250
 
 struct exchange {
         const char *path;
@@ -66,14 +69,16 @@ static int write_message(struct stage *stage, struct str *path, struct err *err)
 static int wait_for(const struct exchange *x, int fd, short events, struct err *err)
 {
         struct pollfd p = { .fd = fd, .events = events };
-        uint64_t now;
+        uint64_t now = clock_mono_ms(), began = now;
         int rc;
 
         do {
-                now = clock_mono_ms();
                 if (now >= x->deadline)
                         return err_set(err, ERR_TIMEOUT, "no answer in %d seconds", CALLOUT_SECONDS);
-                rc = poll(&p, 1, (int)(x->deadline - now));
+                if (engine_stopping() && now >= began + STOP_MS)
+                        return err_set(err, ERR_TIMEOUT, "no answer, and the daemon stops");
+                rc = poll(&p, 1, (int)(x->deadline - now < POLL_MS ? x->deadline - now : POLL_MS));
+                now = clock_mono_ms();
         } while (rc == 0 || (rc < 0 && errno == EINTR));
         return rc < 0 ? err_errno(err, errno, "poll") : 0;
 }

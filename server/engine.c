@@ -138,12 +138,12 @@ static bool wait_gone(struct engine *e, uint64_t deadline)
         return gone;
 }
 
-void engine_stop(unsigned grace_ms)
+bool engine_stop(unsigned grace_ms)
 {
         struct engine *e = the_engine;
 
         if (!e)
-                return;
+                return true;
         services_close();
         atomic_store(&e->stopping, true);
         sessions_wake_all(WAKE_STOP);
@@ -154,7 +154,7 @@ void engine_stop(unsigned grace_ms)
                         /* Something they wait for never came. Their memory must stay; the process is about to end. */
                         log_event(LOG_ERROR, NULL, "engine.stuck", "sessions=%llu",
                                   (unsigned long long)atomic_load(&e->sessions));
-                        return;
+                        return false;
                 }
         }
         acceptor_stop(e->acceptor);                     /* it may want something called: before the threads for that end */
@@ -165,6 +165,7 @@ void engine_stop(unsigned grace_ms)
         the_engine = NULL;
         engine_free(e);
         limits_teardown();
+        return true;
 }
 
 bool engine_gets_on(uint64_t limit_ms)
@@ -185,7 +186,7 @@ bool engine_gets_on(uint64_t limit_ms)
 
 bool engine_stopping(void)
 {
-        return atomic_load(&the_engine->stopping);
+        return the_engine && atomic_load(&the_engine->stopping);
 }
 
 bool engine_temporary(void)

@@ -192,16 +192,18 @@ static unsigned count_sessions(void)
 
 static void close_server(unsigned grace_ms)
 {
+        bool gone;
+
         http_close();
         if (server.control)
                 service_remove(&server.control);
-        if (server.engine)
-                engine_stop(grace_ms);
+        gone = !server.engine || engine_stop(grace_ms);
         server.engine = false;
         bound_close(&server.control_socket);
-        if (server.store)
+        /* A store that is still used is left as it is: what was acknowledged is on the disk, and the stop an unclean one. */
+        if (server.store && gone)
                 store_close(&server.store);
-        if (server.sasl)
+        if (server.sasl && gone)
                 sasl_teardown();
         server.sasl = false;
         ARRAY_FREE(&server.services);

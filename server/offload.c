@@ -1,6 +1,6 @@
 /*
  * offload - calls that may block (database transactions, password checks, files), on threads of their own: session_offload() and
- * engine_call() of session.h. Five queues, each first come first served over its threads. A session has one or two jobs out at a
+ * engine_call() of session.h. Six queues, each first come first served over its threads. A session has one or two jobs out at a
  * time, so the number of sessions bounds a queue.
  */
 #include <sched.h>
@@ -14,6 +14,7 @@
 #define OFFLOAD_STACK ((size_t)1024 * 1024)     /* PAM modules and database look-ups are not made for small stacks */
 #define THREADS_MAX 64u
 #define CALLOUT_THREADS 4u
+#define CALLOUT_AGAIN_THREADS 1u
 #define CONTROL_THREADS 3u                      /* two long operations, and status still answers */
 
 struct detached {                               /* engine_call() */
@@ -167,6 +168,8 @@ int offload_start(const struct engine_options *o, struct err *err)
                 rc = queue_start(&queues[OFFLOAD_CONTROL], "control", CONTROL_THREADS, err);
         if (rc == 0)
                 rc = queue_start(&queues[OFFLOAD_CALLOUT], "callout", CALLOUT_THREADS, err);
+        if (rc == 0)
+                rc = queue_start(&queues[OFFLOAD_CALLOUT_AGAIN], "callout-again", CALLOUT_AGAIN_THREADS, err);
         if (rc < 0)
                 offload_stop();
         return rc;

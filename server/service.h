@@ -23,8 +23,9 @@ struct engine_options {
 
 /* Start acceptor, workers and the others. One engine per process. */
 int engine_start(const struct engine_options *options, struct err *err);
-/* Stop accepting, tell every session WAKE_STOP, wait at most grace_ms for them to leave, cut the rest off, end the threads. */
-void engine_stop(unsigned grace_ms);
+/* Stop accepting, tell every session WAKE_STOP, wait at most grace_ms for them to leave, cut the rest off, end the threads. False: some
+ * sessions wait for what does not come; their threads go on, and what they use has to stay until the process ends. */
+bool engine_stop(unsigned grace_ms);
 /* For what runs long on another thread: engine_stop() has begun. Any thread. */
 bool engine_stopping(void);
 /* Is this a daemon that serves clients who are handed over, and ends with the last of them (server/temporary.h)? */

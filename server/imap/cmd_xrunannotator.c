@@ -16,6 +16,7 @@
 #include "server/imap/copy.h"
 #include "server/imap/seen.h"
 #include "server/imap/selected.h"
+#include "server/service.h"
 
 #define PIECE 65536
 
@@ -112,7 +113,7 @@ static void ask(void *arg)
         struct imap *imap = arg;
         struct annotator_state *st = imap->cmd.state;
 
-        st->answered = read_message(imap, st) == 0 && callout_ask(st->path, imap->s->name, &st->told, &st->arena, &st->answer);
+        st->answered = !engine_stopping() && read_message(imap, st) == 0 && callout_ask(st->path, imap->s->name, &st->told, &st->arena, &st->answer);
         if (st->answered)
                 st->annots_n = callout_changes(imap->store, imap->conf, imap->s->name, imap->userid, &st->answer, &st->arena, &st->annots);
         if (st->told.stage)
@@ -209,6 +210,8 @@ static enum cmd_result ask_next(struct imap *imap, struct annotator_state *st)
         do {
                 if (!uidset_next(&st->at, &uid))
                         return finish(imap, st);
+                if (imap->s->eof || engine_stopping())
+                        return imap_no(imap, "UNAVAILABLE", "Nobody waits for the rest");
                 if (!imap_selected_allows(imap, &code, &text))          /* it takes long: rights may be gone by now */
                         return imap_no(imap, code, "%s", text);
                 if (imap_messages(imap, &uid, 1, &st->msg, &err) < 0)
@@ -218,7 +221,7 @@ static enum cmd_result ask_next(struct imap *imap, struct annotator_state *st)
         arena_reset(&st->arena);
         memset(&st->answer, 0, sizeof st->answer);
         st->phase = ANNOTATOR_ASKED;
-        return imap_offload(imap, OFFLOAD_CALLOUT, ask, imap);
+        return imap_offload(imap, OFFLOAD_CALLOUT_AGAIN, ask, imap);
 }
 
 /* CMD_DONE: go on; or the tagged reply was sent, false in *ok_r. */
