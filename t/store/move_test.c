@@ -300,7 +300,7 @@ static void make_more(void)
         char name[40];
 
         snprintf(name, sizeof name, "user.joe.m%u", n++);
-        make(live, name, NULL, 0);
+        make(live, name, "default", 0);                 /* else it would be made where the others have gone */
 }
 
 static unsigned until;
