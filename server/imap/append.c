@@ -29,6 +29,8 @@ struct append_job {
         struct stage *stage;                    /* being written */
         struct stage **stages;                  /* of the client's literals: borrowed */
         struct append_part *bad;                /* this URL names nothing */
+        struct append_munge munge;              /* `stage`'s header */
+        bool reject8bit, bad_header;
         uint64_t made_memory;                   /* octets made here that are in memory */
         uint32_t made_files;
         bool too_big, empty;
@@ -95,7 +97,6 @@ static bool precheck_args(struct imap *imap, struct span args, const char **inte
         if (append_parse(&ip, *replace_r, true, &request) < 0)
                 return refuse(check, true, NULL, arena_strdup(&imap->s->arena, ip.err.text));
         check->piece = request.wants_piece;
-        check->header = !request.wants_later;
         if (mailname_internal(&who, request.mailbox, &imap->s->arena, internal_r, &err) < 0)
                 return refuse(check, false, "CANNOT", arena_strdup(&imap->s->arena, err.text));
         return true;
@@ -231,23 +232,48 @@ static bool has_8bit_header(struct stage *stage, struct err *err)
  * Who has not said that he takes UTF-8 may not store it in headers (RFC 9755 4) – with reject8bit only: old mail has such headers, and whoever
  * moves it from one server to another must not lose it here.
  */
+static bool rejects8bit(struct imap *imap)
+{
+        return !imap->utf8 && !imap->rev2 && conf_switch(imap->conf, imap_service(imap), "reject8bit");
+}
+
+static void reply_bad_header(struct imap *imap)
+{
+        imap_no(imap, NULL, "The header has 8-bit characters: ENABLE UTF8=ACCEPT first");
+}
+
+/* Those of CATENATE when they have been made. */
 static bool check_headers(struct imap *imap, const struct append_state *st)
 {
         struct err err = ERR_INIT;
 
-        if (imap->utf8 || imap->rev2 || !conf_switch(imap->conf, imap_service(imap), "reject8bit"))
+        if (!rejects8bit(imap))
                 return true;
-        for (const struct append_message *m = st->request.messages; m; m = m->next) {
-                const struct append_part *first = m->parts;
-
-                if (m->catenate && (!first || first->is_url))
-                        continue;
-                if (has_8bit_header(imap_streamed_stage(imap, m->catenate ? first->literal : m->literal), &err)) {
-                        imap_no(imap, NULL, "The header has 8-bit characters: ENABLE UTF8=ACCEPT first");
+        for (const struct append_message *m = st->request.messages; m; m = m->next)
+                if (!m->catenate && has_8bit_header(imap_streamed_stage(imap, m->literal), &err)) {
+                        reply_bad_header(imap);
                         return false;
                 }
-        }
         return true;
+}
+
+/* Not for who has said that he takes UTF-8; and what is refused must be seen as it is. */
+void append_munge_begin(struct imap *imap, struct append_munge *munge)
+{
+        munge->on = !imap->utf8 && !imap->rev2 && conf_switch(imap->conf, imap_service(imap), "munge8bit") && !rejects8bit(imap);
+        munge->newlines = 1;
+}
+
+void append_munge(struct append_munge *munge, char *p, size_t len)
+{
+        for (size_t i = 0; i < len && munge->on; i++) {
+                if (p[i] == '\n')
+                        munge->on = ++munge->newlines < 2;
+                else if (p[i] != '\r')
+                        munge->newlines = 0;
+                if ((unsigned char)p[i] >= 0x80)
+                        p[i] = 'X';
+        }
 }
 
 bool append_begin(struct imap *imap, bool replace)
@@ -313,7 +339,10 @@ static int copy_part(struct append_job *j, uint64_t *budget)
         while (j->at < len && *budget) {
                 size_t n = len - j->at < sizeof buf ? (size_t)(len - j->at) : sizeof buf;
 
-                if (read_part(j, j->at, buf, n) < 0 || stage_write(j->stage, buf, n, &j->err) < 0)
+                if (read_part(j, j->at, buf, n) < 0)
+                        return -1;
+                append_munge(&j->munge, buf, n);
+                if (stage_write(j->stage, buf, n, &j->err) < 0)
                         return -1;
                 j->at += n;
                 *budget -= n < *budget ? n : *budget;
@@ -342,6 +371,7 @@ static int catenate(struct append_job *j, uint64_t *budget)
                         return -1;
                 if (j->made_memory >= IMAP_STAGED_MEMORY)
                         stage_limit_memory(j->stage, 0);
+                append_munge_begin(j->imap, &j->munge);
                 j->part = j->message->parts;
                 j->at = 0;
                 j->located = false;
@@ -360,7 +390,12 @@ static int catenate(struct append_job *j, uint64_t *budget)
         j->message->made = j->stage;
         j->stage = NULL;
         j->empty = stage_size(j->message->made) == 0;
-        return j->empty ? err_set(&j->err, ERR_UNSUPPORTED, "The message is empty") : count_made(j);
+        if (j->empty)
+                return err_set(&j->err, ERR_UNSUPPORTED, "The message is empty");
+        j->bad_header = j->reject8bit && has_8bit_header(j->message->made, &j->err);
+        if (j->bad_header)
+                return err_set(&j->err, ERR_UNSUPPORTED, "The header has 8-bit characters");
+        return j->err.code ? -1 : count_made(j);
 }
 
 static struct stage *octets_of(const struct append_job *j, const struct append_message *m)
@@ -417,6 +452,7 @@ static void begin_job(struct imap *imap, struct append_state *st)
         j->partition_dir = store_partition_dir(imap->store, st->target.entry->partition);
         j->max = max > 0 && max < UINT32_MAX - 65536 ? (uint64_t)max : UINT32_MAX - 65536;
         j->stages = imap->loop->stages;
+        j->reject8bit = rejects8bit(imap);
         j->message = st->request.messages;
 }
 
@@ -430,6 +466,8 @@ static void reply_failed(struct imap *imap, struct append_job *j)
                 imap_no(imap, "TOOBIG", "%s", j->err.text);
         else if (j->bad)
                 reply_badurl(imap, j->bad->url);
+        else if (j->bad_header)
+                reply_bad_header(imap);
         else if (j->empty)
                 imap_no(imap, NULL, "%s", j->err.text);
         else if (j->err.code == ERR_UNSUPPORTED)

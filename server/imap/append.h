@@ -36,9 +36,7 @@ struct append_request {
         struct span mailbox;
         struct append_message *messages;
         uint32_t messages_n;
-        /* Of a command that has not yet come whole: what the literal that it ends with is */
-        bool wants_piece;                       /* a TEXT of CATENATE … */
-        bool wants_later;                       /* … that is not the first part of its message */
+        bool wants_piece;                       /* of a command that has not yet come whole: the literal that it ends with is a TEXT of CATENATE */
 };
 
 /*

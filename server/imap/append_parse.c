@@ -70,7 +70,6 @@ static int parse_catenate(struct reader *r, struct append_message *m, struct app
                         return -1;
                 if (r->ended) {
                         request->wants_piece = true;
-                        request->wants_later = n > 1;
                         return 0;
                 }
                 next = &(*next)->next;

@@ -207,13 +207,6 @@ uint64_t imap_append_limit(struct imap *imap)
         return max > 0 && max < UINT32_MAX - 65536 ? (uint64_t)max : UINT32_MAX - 65536;
 }
 
-/* munge8bit: not for who has said that he takes UTF-8 (RFC 9755 4); and what is refused must be seen as it is (reject8bit: append.c). */
-static bool munges(struct imap *imap)
-{
-        return !imap->utf8 && !imap->rev2 && conf_switch(imap->conf, imap_service(imap), "munge8bit") &&
-               !conf_switch(imap->conf, imap_service(imap), "reject8bit");
-}
-
 /* A message is announced: may it come, and where is it put? */
 static bool admit_literal(struct imap *imap)
 {
@@ -253,8 +246,8 @@ static bool admit_literal(struct imap *imap)
                 return false;
         }
         loop->literal8 = args.len && args.p[args.len - 1] == '~';
-        loop->munge = check.header && munges(imap);
-        loop->newlines = 1;
+        append_munge_begin(imap, &loop->munge);
+        loop->munge.on &= !check.piece;                 /* that is done when the pieces are put together */
         if (stage_begin(imap->store, check.partition_dir, bytes, &loop->stage, &err) < 0) {
                 settle_err(imap, &err);
                 return false;
@@ -282,19 +275,6 @@ static enum step begin_literal(struct imap *imap)
         loop->literal_left = imap_gather_literal_bytes(imap->gather);
         loop->phase = PHASE_LITERAL;
         return STEP_GO;
-}
-
-/* As Cyrus does it: each octet of the header that is not ASCII becomes an X. */
-static void munge_header(struct imap_loop *loop, char *p, size_t len)
-{
-        for (size_t i = 0; i < len && loop->munge; i++) {
-                if (p[i] == '\n')
-                        loop->munge = ++loop->newlines < 2;
-                else if (p[i] != '\r')
-                        loop->newlines = 0;
-                if ((unsigned char)p[i] >= 0x80)
-                        p[i] = 'X';
-        }
 }
 
 static enum step end_literal(struct imap *imap)
@@ -327,8 +307,7 @@ static enum step take_literal(struct imap *imap)
                 return want_input(imap);
         if (in.len > loop->literal_left)
                 in.len = (size_t)loop->literal_left;
-        if (loop->munge)
-                munge_header(loop, imap->s->in.data + loop->used, in.len);
+        append_munge(&loop->munge, imap->s->in.data + loop->used, in.len);
         /* RFC 9051 9: CHAR8 is not NUL; a literal8 may hold it (RFC 3516 4.4): see append.c. */
         if (!loop->literal8 && memchr(in.p, 0, in.len))
                 settle(imap, false, NULL, "Message contains NUL characters");

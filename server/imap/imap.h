@@ -273,7 +273,6 @@ struct stage *imap_streamed_stage(struct imap *imap, uint32_t k);
 struct append_check {
         const char *partition_dir;              /* true: where to stage it; lives as long as the command's arena or the store */
         bool piece;                             /* true: a TEXT of CATENATE, not a message */
-        bool header;                            /* true: a message begins with it */
         bool bad;                               /* false: tagged BAD instead of NO */
         const char *code;                       /* false: response code or NULL, "TRYCREATE" */
         const char *text;                       /* false: for the client */

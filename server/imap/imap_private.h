@@ -26,6 +26,16 @@ enum imap_phase {
         PHASE_END_DRAINED,                      /* UNAUTHENTICATE: everything was sent through the layers that end */
 };
 
+/* append.c: munge8bit: octets above 127 in the header of a message become X, as in Cyrus. */
+struct append_munge {
+        bool on;                                /* until the header ends */
+        unsigned newlines;                      /* in a row, CRs apart */
+};
+/* A message begins: `on` if this is done for this client. */
+void append_munge_begin(struct imap *imap, struct append_munge *munge);
+/* The octets that come next in it. */
+void append_munge(struct append_munge *munge, char *p, size_t len);
+
 struct imap_loop {
         const void *status_entry;               /* the selected mailbox that session_set_status() knows of; only compared */
         enum imap_phase phase;
@@ -52,8 +62,7 @@ struct imap_loop {
         uint64_t staged_memory;
         uint64_t literal_left;
         bool literal8;
-        bool munge;                             /* octets above 127 become X, until the header ends: */
-        unsigned newlines;                      /* in a row, CRs apart */
+        struct append_munge munge;
         bool refused, refused_bad;              /* the answer to the command is settled: */
         char refused_code[40], refused_text[160];
 };

@@ -43,6 +43,31 @@ a> FETCH 5 BODY.PEEK[]
 a< * 5 FETCH (BODY[] /X: X\r\n\r\n/)
 a< OK ...
 
+== CATENATE: the header may be cut in pieces, empty lines too, or come from another message; each message begins anew
+a> APPEND INBOX CATENATE (TEXT {6+}
+a>= "A: \xe9\r\n TEXT {5+}\r\nB: \xe8\n TEXT {6+}\r\n\r\n\r\n\xe7\r TEXT {3+}\r\n\n\r\n) CATENATE (TEXT {2+}\r\nC: TEXT {9+}\r\n\r\n\xe6\r\n\r\n\xe5\xe4) {8+}\r\nD: \xe3\r\n\r\n\r\n"
+a< * 8 EXISTS
+a< OK ...
+a> FETCH 6:8 BODY.PEEK[]
+a< * 6 FETCH (BODY[] /A: X\r\nB: X\n\r\n\r\n\xe7\r\n\r\n/)
+a< * 7 FETCH (BODY[] /C:\r\nX\r\n\r\n\xe5\xe4/)
+a< * 8 FETCH (BODY[] /D: X\r\n\r\n/)
+a< OK ...
+a> APPEND INBOX CATENATE (TEXT {3+}
+a>= "E:  URL \"/INBOX/;UID=1/;section=TEXT\" TEXT {6+}\r\n\r\n\r\n\xe2\xe1)\r\n"
+a< * 9 EXISTS
+a< OK ...
+a> FETCH 9 BODY.PEEK[]
+a< * 9 FETCH (BODY[] /E: bXXh\r\nX\r\n\r\n\r\n\xe2\xe1/)
+a< OK ...
+a> UID REPLACE * INBOX CATENATE (TEXT {3+}
+a>= "F:  TEXT {4+}\r\n\xe0\r\n\r)\r\n"
+a< * 9 EXPUNGE
+a< OK ...
+a> FETCH 9 BODY.PEEK[]
+a< * 9 FETCH (BODY[] /F: X\r\n\r/)
+a< OK ...
+
 == with reject8bit it is refused (and so not changed)
 q<< * OK ...
 q>> a LOGIN alice alice-pw
@@ -51,6 +76,17 @@ q>= "b APPEND INBOX {22+}\r\nSubject: gr\xc3\xbcn\r\n\r\nbody\r\n"
 q<< b NO ...
 q>= "c APPEND INBOX {24+}\r\nSubject: gruen\r\n\r\nb\xc3\xa4h\r\n\r\n"
 q<< c OK ...
+q>= "d APPEND INBOX CATENATE (TEXT {3+}\r\nA:  TEXT {6+}\r\n\xe9\r\n\r\nx)\r\n"
+q<< d NO The header ...
+q>= "e APPEND INBOX {8+}\r\nA: b\r\n\r\n CATENATE (URL \"/INBOX/;UID=3/;section=TEXT\" TEXT {5+}\r\nx\r\n\r\n)\r\n"
+q<< e NO The header ...
+q>= "f APPEND INBOX CATENATE (TEXT {3+}\r\nA:  TEXT {6+}\r\nb\r\n\r\n\xe9)\r\n"
+q<< f OK ...
+q>= "g SELECT INBOX\r\n"
+q<< * 11 EXISTS
+q<< g OK ...
+q>= "h UID REPLACE * INBOX CATENATE (TEXT {3+}\r\nA:  TEXT {6+}\r\n\xe9\r\n\r\nx)\r\n"
+q<< h NO The header ...
 
 == who has enabled UTF8=ACCEPT sends what is meant (RFC 9755 4)
 a> ENABLE UTF8=ACCEPT
