@@ -98,11 +98,11 @@ static bool is_maildir_part(const char *name)
 }
 
 /* Of a directory the name of its folder: that of mbox files may end in MBOX_CHILDREN. */
-static int folder_len(const char *directory)
+static size_t folder_len(const char *directory)
 {
         size_t n = strlen(directory), suffix = strlen(MBOX_CHILDREN);
 
-        return (int)(n > suffix && strcmp(directory + n - suffix, MBOX_CHILDREN) == 0 ? n - suffix : n);
+        return n > suffix && strcmp(directory + n - suffix, MBOX_CHILDREN) == 0 ? n - suffix : n;
 }
 
 static int walk(struct mailtree *tree, const char *path, const char *name, unsigned depth, struct err *err);
@@ -123,7 +123,8 @@ static int walk_entry(struct mailtree *tree, const char *path, const char *name,
                                         add(tree, MAILFOLDER_MAILDIR, sub.data, title.data);
                         }
                 } else if (entry[0] != '.') {
-                        str_printf(&title, "%s%s%.*s", name, *name ? "/" : "", S_ISDIR(st.st_mode) ? folder_len(entry) : (int)strlen(entry), entry);
+                        str_printf(&title, "%s%s", name, *name ? "/" : "");
+                        mbox_part_parse((struct span){ entry, S_ISDIR(st.st_mode) ? folder_len(entry) : strlen(entry) }, &title);
                         if (depth == 0 && !maildir && strcmp(title.data, "INBOX") == 0)
                                 str_clear(&title);      /* as mbox_writer() calls it */
                         if (S_ISDIR(st.st_mode))

@@ -29,6 +29,9 @@ int maildir_folder_parse(const char *directory, struct str *out, struct err *err
 /* Beside the mbox file of a folder the directory with those of its children is called like it, and this. */
 #define MBOX_CHILDREN ".sbd"
 
+/* A part of a folder's name as one of a path and back: only its first octet, if it is a dot or '&', is written in modified UTF-7. */
+void mbox_part_name(struct span part, struct str *out);
+void mbox_part_parse(struct span file, struct str *out);
 int mbox_reader(const char *path, struct mailreader **reader_r, struct err *err);
 int mbox_writer(const char *path, const char *name, struct mailwriter **writer_r, struct err *err);
 bool mbox_is(const char *path);

@@ -37,7 +37,8 @@ static const struct { const char *words, *more; } details[] = {
           "The files are read with the rights of whoever runs it.\n" },
         { "export",
           "Folders are written as Maildir++. Mbox files are called by their folders, INBOX the mailbox itself; those below Lists are in a\n"
-          "directory Lists.sbd, as in Thunderbird. Run again, a Maildir is completed. What an import brought goes out with the same octets, flags and\n"
+          "directory Lists.sbd, as in Thunderbird; a first dot or & of a name is written as in a Maildir (&AC4\\-, &\\-).\n"
+          "Run again, a Maildir is completed. What an import brought goes out with the same octets, flags and\n"
           "dates; a Maildir has letters for 26 keywords, and \\(lqkeywords_lost\\(rq counts those beyond.\n" },
         { "config check",
           "No daemon and no store are needed. A key is\n.BR honoured ;\n\\fBtranslated\\fR (an old name, or what it amounts to where there is one process);\n"

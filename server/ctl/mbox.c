@@ -384,14 +384,42 @@ static void writer_close(struct mailwriter *base)
         free(w);
 }
 
+/* Whatever a user calls a mailbox, "..", too: it stays below the target, and is not hidden from mailtree_scan(). */
+static const struct { char octet; const char *encoded; } firsts[] = { { '.', "&AC4-" }, { '&', "&-" } };
+
+void mbox_part_name(struct span part, struct str *out)
+{
+        for (size_t i = 0; i < sizeof firsts / sizeof *firsts; i++)
+                if (part.len && part.p[0] == firsts[i].octet) {
+                        str_append_str(out, firsts[i].encoded);
+                        part = (struct span){ part.p + 1, part.len - 1 };
+                        break;
+                }
+        str_append_span(out, part);
+}
+
+void mbox_part_parse(struct span file, struct str *out)
+{
+        for (size_t i = 0; i < sizeof firsts / sizeof *firsts; i++) {
+                size_t n = strlen(firsts[i].encoded);
+
+                if (file.len >= n && memcmp(file.p, firsts[i].encoded, n) == 0) {
+                        str_append_c(out, firsts[i].octet);
+                        file = (struct span){ file.p + n, file.len - n };
+                        break;
+                }
+        }
+        str_append_span(out, file);
+}
+
 /* "Lists/c" is Lists.sbd/c: a file cannot be the directory of its children too. Thunderbird's way. */
 static void append_path(struct str *out, const char *name)
 {
-        for (; *name; name++)
-                if (*name == '/')
-                        str_append_str(out, MBOX_CHILDREN "/");
-                else
-                        str_append_c(out, *name);
+        for (const char *slash; (slash = strchr(name, '/')) != NULL; name = slash + 1) {
+                mbox_part_name((struct span){ name, (size_t)(slash - name) }, out);
+                str_append_str(out, MBOX_CHILDREN "/");
+        }
+        mbox_part_name(span_of(name), out);
 }
 
 /* The top is "INBOX" beside the others. */
@@ -399,7 +427,6 @@ int mbox_writer(const char *path, const char *name, struct mailwriter **writer_r
 {
         struct writer *w = xcalloc(1, sizeof *w);
         struct str p = STR_INIT;
-        const char *leaf = strrchr(name, '/') ? strrchr(name, '/') + 1 : name;
         char *slash;
         int fd = -1;
 
@@ -407,10 +434,6 @@ int mbox_writer(const char *path, const char *name, struct mailwriter **writer_r
         str_printf(&p, "%s/", path);
         append_path(&p, *name ? name : "INBOX");
         w->path = str_take(&p);
-        if (strcmp(leaf, ".") == 0 || strcmp(leaf, "..") == 0) {
-                writer_close(&w->base);
-                return err_set(err, ERR_BADNAME, "%s cannot be the name of a file", name);
-        }
         str_init(&p);
         str_printf(&p, "%s.new", w->path);
         w->tmp = str_take(&p);

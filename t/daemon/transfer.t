@@ -97,6 +97,21 @@ same($got, $want, 'identical octets, flags and dates in every folder');
 ($st, $out) = run_cmd(["$Interop::build/cyrctl", '-C', "$dir/imapd.conf", 'export', 'user/alice', "$dir/target"], timeout => 600);
 same(holds("$dir/target"), $want, 'export again: the same');
 
+# Whatever a user calls a mailbox: files below the target alone, and the same names again.
+my @odd_names = ('.', '..', '../../x', 'a/../z', '.hidden', '&-AC4-y', '&-');
+$alice->do(qq{CREATE "odd/$_"}), $alice->do(qq{APPEND "odd/$_" }, "Subject: $_\r\n\r\n") for @odd_names;
+make_path("$dir/in/odd");
+($st, $out) = $cyrd->ctl('export', '-m', 'user/alice/odd', "$dir/in/odd/names");
+is($st, '0', 'export -m of mailboxes called .. and the like') or note_lines($out);
+ok(-s "$dir/in/odd/names/$_", "$_ is a file") for '&AC4-', '&AC4-.', '&AC4-..sbd/&AC4-..sbd/x', 'a.sbd/&AC4-..sbd/z', '&AC4-hidden', '&-AC4-y', '&-';
+is(join(' ', map { s{.*/}{}r } glob "$dir/in/* $dir/in/odd/* $dir/in/.[!.]* $dir/in/odd/.[!.]*"), 'odd names', 'and nothing beside the target');
+($st, $out) = $cyrd->ctl('import', 'user/alice/names', "$dir/in/odd/names");
+is($st, '0', 'import of them') or note_lines($out);
+for (@odd_names) {
+    $alice->do(qq{EXAMINE "names/$_"});
+    ok(join('', $alice->do('FETCH 1 BODY.PEEK[]')) =~ /Subject: \Q$_\E\r/, "$_ again");
+}
+
 # mbox, out and in, with the daemon down.
 $alice->logout;
 ok($cyrd->stop, 'the daemon ends');
