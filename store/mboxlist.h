@@ -48,6 +48,8 @@ int mbentry_ident(struct store *store, const struct mbentry *e, struct mailbox_i
 
 /* The entry of a name, NULL when there is none. Tombstones are not found; intermediates are. */
 const struct mbentry *mboxlist_find(struct mboxlist *ml, const char *name) EXCLUDES(mboxlist_class);
+/* The nearest one above a name, past intermediates; NULL: none. Names on the way are made in the arena. */
+const struct mbentry *mboxlist_find_above(struct mboxlist *ml, const char *name, struct arena *arena) EXCLUDES(mboxlist_class);
 const struct mbentry *mboxlist_find_uniqueid(struct mboxlist *ml, const char *uniqueid) EXCLUDES(mboxlist_class);
 bool mboxlist_has_children(struct mboxlist *ml, const char *name) EXCLUDES(mboxlist_class);
 uint64_t mboxlist_count(struct mboxlist *ml);

@@ -127,21 +127,29 @@ static void default_acl(struct mboxlist *ml, struct str *acl)
         str_deinit(&next);
 }
 
+const struct mbentry *mboxlist_find_above(struct mboxlist *ml, const char *name, struct arena *arena)
+{
+        while ((name = mailname_parent(name, arena)) != NULL) {
+                const struct mbentry *e = mboxlist_find(ml, name);
+
+                if (e && e->type != MBTYPE_INTERMEDIATE)
+                        return e;
+                mbentry_unref(&e);
+        }
+        return NULL;
+}
+
 /* The parent's, past intermediates; the owner's default at the top of a user; defaultacl at the top of what is shared. */
 static void inherit_acl(struct mboxlist *ml, const char *name, struct str *acl)
 {
         struct arena arena = ARENA_INIT;
-        const char *parent = name, *owner;
+        const struct mbentry *above = mboxlist_find_above(ml, name, &arena);
+        const char *owner;
 
-        while ((parent = mailname_parent(parent, &arena)) != NULL) {
-                const struct mbentry *e = mem_find(&ml->mem, parent);
-                bool real = e && e->type != MBTYPE_INTERMEDIATE;
-
-                if (real)
-                        str_append_str(acl, e->acl);
-                mbentry_unref(&e);
-                if (real)
-                        goto out;
+        if (above) {
+                str_append_str(acl, above->acl);
+                mbentry_unref(&above);
+                goto out;
         }
         owner = mailname_owner(name, &arena);
         if (owner)
@@ -323,15 +331,14 @@ out:
 /* Where a mailbox goes that was not told where: to the nearest one above it, as in Cyrus, so that a user's stay together. In the arena. */
 static const char *partition_above(struct mboxlist *ml, const char *name, struct arena *arena)
 {
-        const char *partition = NULL, *parent = name;
+        const char *partition = NULL;
+        const struct mbentry *e;
 
-        while (!partition && (parent = mailname_parent(parent, arena)) != NULL) {
-                const struct mbentry *e = mboxlist_find(ml, parent);
-
-                if (e && e->type == MBTYPE_NORMAL && !e->server && store_partition_dir(ml->store, e->partition))
+        while (!partition && (e = mboxlist_find_above(ml, name, arena)) != NULL) {
+                if (e->type == MBTYPE_NORMAL && !e->server && store_partition_dir(ml->store, e->partition))
                         partition = arena_strdup(arena, e->partition);
-                if (e)
-                        mbentry_unref(&e);
+                name = arena_strdup(arena, e->name);
+                mbentry_unref(&e);
         }
         return partition ? partition : store_default_partition(ml->store);
 }

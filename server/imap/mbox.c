@@ -84,12 +84,7 @@ bool imap_may_create(struct imap *imap, const char *internal)
                         mbentry_unref(&entry);
                 return may;
         }
-        for (const char *name = mailname_parent(internal, &imap->s->arena); name; name = mailname_parent(name, &imap->s->arena)) {
-                entry = mboxlist_find(ml, name);
-                if (entry && entry->type != MBTYPE_INTERMEDIATE)
-                        break;
-                mbentry_unref(&entry);
-        }
+        entry = mboxlist_find_above(ml, internal, &imap->s->arena);
         if (!entry)
                 return false;
         may = (imap_rights(imap, entry) & need) == need;
