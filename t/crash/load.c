@@ -37,6 +37,7 @@
 #include "store/index.h"
 #include "store/mailbox.h"
 #include "store/mboxlist.h"
+#include "store/mlog.h"
 #include "store/quota.h"
 #include "store/seen.h"
 #include "store/sort_cache.h"
@@ -1122,7 +1123,39 @@ static bool same_octets(const char *a, const char *b)
         return same;
 }
 
-/* A copy can stand in when it is no older: the last process may have been killed between the two. */
+/* A copy is refused when it may be older: the last process may have been killed before it wrote it, or when a new segment was there already. */
+static bool copy_stands_in(const char *path)
+{
+        char dir[4200];
+        struct manifest manifest;
+        struct str segment = STR_INIT;
+        struct err err = ERR_INIT;
+        unsigned long long id;
+        const struct dirent *e;
+        bool does = true;
+        DIR *d;
+
+        snprintf(dir, sizeof dir, "%s", path);
+        *strrchr(dir, '/') = '\0';
+        if (manifest_read(&manifest, dir, strrchr(dir, '/') + 1, &err) < 0)
+                return false;
+        d = opendir(dir);
+        while (d && (e = readdir(d)) != NULL)
+                does = does && (sscanf(e->d_name, "log.%16llx", &id) != 1 || id < manifest.next_id);
+        if (d)
+                closedir(d);
+        for (uint32_t i = 0; i < manifest.n; i++) {
+                const struct manifest_entry *entry = &manifest.entries[i];
+
+                str_clear(&segment);
+                mlog_segment_path(&segment, dir, entry->id);
+                does = does && (entry->kind == MLOG_RETIRED || entry->kind == MLOG_ADOPTED || access(segment.data, F_OK) == 0);
+        }
+        manifest_deinit(&manifest);
+        str_deinit(&segment);
+        return does;
+}
+
 static void lose_manifest(const char *path, const char *name, bool is_dir)
 {
         char copy[4300];
@@ -1130,7 +1163,7 @@ static void lose_manifest(const char *path, const char *name, bool is_dir)
         snprintf(copy, sizeof copy, "%s.copy", path);
         if (is_dir) {
                 in_each(path, lose_manifest);
-        } else if (manifests_to_lose && strcmp(name, "manifest") == 0 && same_octets(path, copy)) {
+        } else if (manifests_to_lose && strcmp(name, "manifest") == 0 && same_octets(path, copy) && copy_stands_in(path)) {
                 manifests_to_lose--;
                 manifests_lost++;
                 must(unlink(path) == 0);
