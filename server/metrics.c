@@ -189,7 +189,9 @@ static void store_text(struct str *out, const struct metrics_now *now)
         one(out, "cyrd_mailboxes_cold", "gauge", "Mailboxes kept open though nobody has them open.", s->cold_mailboxes);
         one(out, "cyrd_commits_total", "counter", "Changes of mailboxes written.", s->commits);
         one(out, "cyrd_log_bytes_total", "counter", "Octets written to mailbox logs.", s->bytes_appended);
-        one(out, "cyrd_syncs_total", "counter", "Mailbox logs synced to disk.", s->syncs);
+        one(out, "cyrd_syncs_total", "counter", "Syncs of mailbox logs, and of journals for several of them.", s->syncs);
+        one(out, "cyrd_journal_syncs_total", "counter", "Syncs of partitions' journals.", s->journal_groups);
+        one(out, "cyrd_journal_mailboxes_total", "counter", "Mailboxes that shared the syncs of journals.", s->journal_shared);
         head(out, "cyrd_sync_seconds", "histogram", "How long a sync of a mailbox's log takes.");
         for (int i = 0; i < LOGSTORE_SYNC_BUCKETS; i++) {
                 sum += s->sync_buckets[i];
@@ -249,10 +251,14 @@ static void page_partition(void *ctx, const char *name, const char *dir, bool re
         struct str *out = ctx;
 
         (void)dir;
-        (void)why;
         str_append_str(out, "<tr><td>");
         html(out, name);
-        str_append_str(out, readonly ? "<td><b>takes no changes after a failure: see the log</b>\n" : "<td>in order\n");
+        str_append_str(out, "<td>");
+        if (readonly)
+                str_append_str(out, "<b>takes no changes after a failure: see the log</b>");
+        else
+                html(out, why && *why ? why : "in order");
+        str_append_str(out, "\n");
 }
 
 static void page_fact(struct str *out, const char *what, uint64_t value)

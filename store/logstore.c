@@ -7,12 +7,19 @@
  *
  * Threads: sync (fdatasync and publishing; flag changes when their time has come), job (blobs, large copies, moves, removal of
  * directories) and one for housekeeping. Queues are under sync_class; a queued mailbox holds a reference.
+ *
+ * Mailboxes that want a sync stand in their partition's lane. While few do, each is synced in its own file by a thread of its own, at once,
+ * as disks like a few syncs side by side better than one after the other. Where they come faster, one thread at a time takes all that
+ * wait and syncs them together, by the partition's journal; those that come meanwhile are the next group.
  */
 #include "store/logstore.h"
 
 #include <stdlib.h>
 
+#include <string.h>
+
 #include "store/change.h"
+#include "store/journal.h"
 #include "store/mailbox_private.h"
 #include "util/clock.h"
 #include "util/fs.h"
@@ -30,6 +37,29 @@
 #define READ_FDS_MAX 1024                       /* idle descriptors of segments and blobs that stay open */
 #define OLD_CHECKPOINT_MS 300000                /* what changed is in a checkpoint after this */
 #define DB_CHECKPOINT_MS 1800000                /* the databases' checkpoint, beside what EVENTS ask for */
+#define SIDE_BY_SIDE 2                          /* so many mailboxes of a partition are synced at a time, each in its own file: with one more they go
+                                                 * by the journal, until a group is no larger than that, … */
+#define CROWD_MS 200                            /* … or was so long ago */
+#define JOURNAL_REST_MS 30000                   /* a lap that was begun so long ago is retired, full or not */
+
+struct mailbox_list {
+        struct mailbox *first, *last;
+};
+
+struct lane {                                   /* of a partition; made when first needed, kept. Under sync_class */
+        struct lane *next;
+        char *dir;                              /* immutable: the partition's */
+        struct journal *journal;                /* immutable; used by whoever set `busy` */
+        struct mailbox_list waiting;
+        unsigned waiting_n;
+        unsigned alone;                         /* being synced in their own files */
+        bool busy;                              /* a group is being synced, or a lap is being turned */
+        unsigned group;                         /* mailboxes in the last one, */
+        uint64_t group_ms;                      /* … and when that was */
+        bool retiring;                          /* a job is at the lap that is due */
+        struct job retire;                      /* … this one */
+        struct logstore *ls;
+};
 
 struct logstore {
         struct store *store;                    /* immutable */
@@ -46,7 +76,8 @@ struct logstore {
 
         struct mutex sync_lock;                 /* sync_class */
         struct cond sync_wake, job_wake, house_wake;
-        struct { struct mailbox *first, *last; } queues[MAILBOX_QUEUES];
+        struct mailbox_list queues[MAILBOX_QUEUES];     /* but for QUEUE_SYNC: lanes have those */
+        struct lane *lanes;
         struct job_queue {
                 struct job *first, *last;
         } jobs, slow_jobs;
@@ -461,6 +492,20 @@ void mailbox_tell_watchers(struct store *store, const char *uniqueid)
 
 /* ---- queues ---- */
 
+static void push_job_locked(struct logstore *ls, struct job *job) REQUIRES(ls->sync_lock, sync_class);
+static void push_job_locked(struct logstore *ls, struct job *job)
+{
+        struct job_queue *q = job->slow ? &ls->slow_jobs : &ls->jobs;
+
+        job->next = NULL;
+        if (q->last)
+                q->last->next = job;
+        else
+                q->first = job;
+        q->last = job;
+        cond_signal(&ls->job_wake);
+}
+
 void logstore_run(struct logstore *ls, struct job *job)
 {
         bool here = !logstore_threaded(ls);
@@ -468,17 +513,8 @@ void logstore_run(struct logstore *ls, struct job *job)
         if (!here) {
                 sync_lock(ls);
                 here = ls->stopping;
-                if (!here) {
-                        struct job_queue *q = job->slow ? &ls->slow_jobs : &ls->jobs;
-
-                        job->next = NULL;
-                        if (q->last)
-                                q->last->next = job;
-                        else
-                                q->first = job;
-                        q->last = job;
-                        cond_signal(&ls->job_wake);
-                }
+                if (!here)
+                        push_job_locked(ls, job);
                 sync_unlock(ls);
         }
         if (here)
@@ -504,52 +540,136 @@ void logstore_run_soon(struct logstore *ls, struct job *job)
 }
 
 /* The queue holds a reference. false: it is queued already. */
-static bool enqueue_locked(struct logstore *ls, struct mailbox *m, enum mailbox_queue q) REQUIRES(ls->sync_lock, sync_class);
-static bool enqueue_locked(struct logstore *ls, struct mailbox *m, enum mailbox_queue q)
+static bool append_locked(struct mailbox_list *list, struct mailbox *m, enum mailbox_queue q) REQUIRES(sync_class);
+static bool append_locked(struct mailbox_list *list, struct mailbox *m, enum mailbox_queue q)
 {
         if (m->queued[q].is)
                 return false;
         m->queued[q].is = true;
         m->queued[q].next = NULL;
         mailbox_ref(m);
-        if (ls->queues[q].last)
-                ls->queues[q].last->queued[q].next = m;
+        if (list->last)
+                list->last->queued[q].next = m;
         else
-                ls->queues[q].first = m;
-        ls->queues[q].last = m;
+                list->first = m;
+        list->last = m;
         return true;
 }
 
 /* The first one, with the queue's reference; NULL: none. */
-static struct mailbox *dequeue_locked(struct logstore *ls, enum mailbox_queue q) REQUIRES(ls->sync_lock, sync_class);
-static struct mailbox *dequeue_locked(struct logstore *ls, enum mailbox_queue q)
+static struct mailbox *pop_locked(struct mailbox_list *list, enum mailbox_queue q) REQUIRES(sync_class);
+static struct mailbox *pop_locked(struct mailbox_list *list, enum mailbox_queue q)
 {
-        struct mailbox *m = ls->queues[q].first;
+        struct mailbox *m = list->first;
 
         if (!m)
                 return NULL;
-        ls->queues[q].first = m->queued[q].next;
-        if (!ls->queues[q].first)
-                ls->queues[q].last = NULL;
+        list->first = m->queued[q].next;
+        if (!list->first)
+                list->last = NULL;
         m->queued[q].is = false;
         return m;
+}
+
+static bool enqueue_locked(struct logstore *ls, struct mailbox *m, enum mailbox_queue q) REQUIRES(ls->sync_lock, sync_class);
+static bool enqueue_locked(struct logstore *ls, struct mailbox *m, enum mailbox_queue q)
+{
+        return append_locked(&ls->queues[q], m, q);
+}
+
+static struct mailbox *dequeue_locked(struct logstore *ls, enum mailbox_queue q) REQUIRES(ls->sync_lock, sync_class);
+static struct mailbox *dequeue_locked(struct logstore *ls, enum mailbox_queue q)
+{
+        return pop_locked(&ls->queues[q], q);
+}
+
+/* ---- lanes ---- */
+
+static void run_retire_job(struct job *job) EXCLUDES(sync_class);
+
+static struct lane *lane_of_locked(struct logstore *ls, const struct mailbox *m) REQUIRES(ls->sync_lock, sync_class);
+static struct lane *lane_of_locked(struct logstore *ls, const struct mailbox *m)
+{
+        const char *dir = atomic_load(&m->partition_dir);
+        struct lane *lane = ls->lanes;
+
+        while (lane && strcmp(lane->dir, dir) != 0)
+                lane = lane->next;
+        if (!lane) {
+                lane = xcalloc(1, sizeof *lane);
+                lane->dir = xstrdup(dir);
+                lane->journal = journal_create(dir, ls->options.journal_bytes);
+                lane->retire.fn = run_retire_job;
+                lane->ls = ls;
+                lane->next = ls->lanes;
+                ls->lanes = lane;
+        }
+        return lane;
+}
+
+static bool lane_add_locked(struct logstore *ls, struct mailbox *m, struct lane **lane_r) REQUIRES(ls->sync_lock, sync_class);
+static bool lane_add_locked(struct logstore *ls, struct mailbox *m, struct lane **lane_r)
+{
+        *lane_r = lane_of_locked(ls, m);
+        if (!append_locked(&(*lane_r)->waiting, m, QUEUE_SYNC))
+                return false;
+        (*lane_r)->waiting_n++;
+        return true;
+}
+
+static struct mailbox *lane_pop_locked(struct lane *lane) REQUIRES(sync_class);
+static struct mailbox *lane_pop_locked(struct lane *lane)
+{
+        struct mailbox *m = pop_locked(&lane->waiting, QUEUE_SYNC);
+
+        lane->waiting_n -= m != NULL;
+        return m;
+}
+
+/* What a thread that is free may do for a lane now. */
+enum lane_work { LANE_NOTHING, LANE_ALONE, LANE_GROUP };
+static enum lane_work lane_work_locked(const struct logstore *ls, const struct lane *lane) REQUIRES(sync_class);
+static enum lane_work lane_work_locked(const struct logstore *ls, const struct lane *lane)
+{
+        bool crowded = lane->group > SIDE_BY_SIDE && clock_mono_ms() < lane->group_ms + CROWD_MS;
+
+        if (!lane->waiting_n)
+                return LANE_NOTHING;
+        if (!journal_is_usable(lane->journal))
+                return LANE_ALONE;
+        if (!lane->busy && (ls->options.journal_all || crowded || lane->waiting_n + lane->alone > SIDE_BY_SIDE))
+                return LANE_GROUP;
+        return !ls->options.journal_all && !crowded && lane->alone < SIDE_BY_SIDE ? LANE_ALONE : LANE_NOTHING;
 }
 
 void logstore_want_sync(struct logstore *ls, struct mailbox *m, bool soft)
 {
         bool wake = false;
+        struct lane *lane;
 
         if (!logstore_threaded(ls))
                 return;
         sync_lock(ls);
-        if (!soft && enqueue_locked(ls, m, QUEUE_SYNC)) {
-                wake = true;
-        } else if (soft && !m->queued[QUEUE_SYNC].is && enqueue_locked(ls, m, QUEUE_SOFT)) {
+        if (!soft) {
+                /* Who is busy with the lane looks again when that is done. */
+                wake = lane_add_locked(ls, m, &lane) && lane_work_locked(ls, lane) != LANE_NOTHING;
+        } else if (!m->queued[QUEUE_SYNC].is && enqueue_locked(ls, m, QUEUE_SOFT)) {
                 m->soft_deadline_ms = clock_mono_ms() + SOFT_SYNC_MS;
                 wake = true;
         }
         sync_unlock(ls);
         if (wake)                                       /* without the lock, which is the first thing that the other one wants */
+                cond_signal(&ls->sync_wake);
+}
+
+void logstore_want_sync_alone(struct logstore *ls, struct mailbox *m)
+{
+        bool wake;
+
+        sync_lock(ls);
+        wake = enqueue_locked(ls, m, QUEUE_ALONE);
+        sync_unlock(ls);
+        if (wake)
                 cond_signal(&ls->sync_wake);
 }
 
@@ -563,14 +683,92 @@ void logstore_want_maintenance(struct logstore *ls, struct mailbox *m)
         sync_unlock(ls);
 }
 
-/* The next mailbox to sync: asked for, or its flag changes are old enough. */
-static struct mailbox *take_sync_locked(struct logstore *ls) REQUIRES(ls->sync_lock, sync_class);
-static struct mailbox *take_sync_locked(struct logstore *ls)
+/* Flag changes that are old enough go to the lanes. */
+static void take_soft_locked(struct logstore *ls) REQUIRES(ls->sync_lock, sync_class);
+static void take_soft_locked(struct logstore *ls)
 {
-        const struct mailbox *soft = ls->queues[QUEUE_SOFT].first;
-        bool due = soft && (ls->stopping || clock_mono_ms() >= soft->soft_deadline_ms);
+        const struct mailbox *first;
+        struct mailbox *m;
+        struct lane *lane;
 
-        return dequeue_locked(ls, due ? QUEUE_SOFT : QUEUE_SYNC);
+        while ((first = ls->queues[QUEUE_SOFT].first) != NULL && (ls->stopping || clock_mono_ms() >= first->soft_deadline_ms)) {
+                m = dequeue_locked(ls, QUEUE_SOFT);
+                (void)lane_add_locked(ls, m, &lane);
+                mailbox_unref(&m);
+        }
+}
+
+/* Mailboxes to be synced, with references: one in its own file, lane_r NULL when it is of no lane any more; or a group. Returns how many. */
+static unsigned take_sync_locked(struct logstore *ls, struct mailbox **list, struct lane **lane_r, enum lane_work *how_r)
+        REQUIRES(ls->sync_lock, sync_class);
+static unsigned take_sync_locked(struct logstore *ls, struct mailbox **list, struct lane **lane_r, enum lane_work *how_r)
+{
+        unsigned n = 0;
+
+        take_soft_locked(ls);
+        *lane_r = NULL;
+        *how_r = LANE_ALONE;
+        if ((list[0] = dequeue_locked(ls, QUEUE_ALONE)) != NULL)
+                return 1;
+        for (struct lane *lane = ls->lanes; lane; lane = lane->next) {
+                enum lane_work how = lane_work_locked(ls, lane);
+                unsigned most = how == LANE_GROUP ? JOURNAL_GROUP_MAX : 1;
+
+                if (how == LANE_NOTHING)
+                        continue;
+                while (n < most && (list[n] = lane_pop_locked(lane)) != NULL)
+                        n++;
+                if (how == LANE_GROUP) {
+                        lane->busy = true;
+                        lane->group = n;
+                        lane->group_ms = clock_mono_ms();
+                } else {
+                        lane->alone++;
+                }
+                *lane_r = lane;
+                *how_r = how;
+                return n;
+        }
+        return 0;
+}
+
+/* When there is something to retire and nobody is at it. */
+static void retire_locked(struct logstore *ls, struct lane *lane) REQUIRES(ls->sync_lock, sync_class);
+static void retire_locked(struct logstore *ls, struct lane *lane)
+{
+        if (ls->stopping || lane->retiring || !journal_is_due(lane->journal))
+                return;
+        lane->retiring = true;
+        push_job_locked(ls, &lane->retire);
+}
+
+/* … and what they were taken for is done. */
+static void done_sync_locked(struct logstore *ls, struct lane *lane, enum lane_work how) REQUIRES(ls->sync_lock, sync_class);
+static void done_sync_locked(struct logstore *ls, struct lane *lane, enum lane_work how)
+{
+        if (!lane)
+                return;
+        if (how == LANE_ALONE)
+                lane->alone--;
+        else
+                lane->busy = false;
+        if (how == LANE_GROUP) {
+                journal_turn(lane->journal, JOURNAL_REST_MS);
+                retire_locked(ls, lane);
+        }
+}
+
+static void run_retire_job(struct job *job)
+{
+        struct lane *lane = (struct lane *)((char *)job - offsetof(struct lane, retire));
+        struct logstore *ls = lane->ls;
+        struct err err = ERR_INIT;
+
+        if (journal_retire(lane->journal, &err) < 0)
+                store_partition_fail(ls->store, lane->dir, &err);
+        sync_lock(ls);
+        lane->retiring = false;
+        sync_unlock(ls);
 }
 
 static struct job *take_soon_locked(struct logstore *ls) REQUIRES(ls->sync_lock, sync_class);
@@ -594,14 +792,27 @@ static uint64_t next_deadline_locked(struct logstore *ls)
         return !ls->soon ? soft : !soft || ls->soon_ms < soft ? ls->soon_ms : soft;
 }
 
+static void sync_all(struct mailbox **list, unsigned n, struct lane *lane, enum lane_work how)
+{
+        if (how == LANE_GROUP)
+                mailbox_sync_together(lane->journal, lane->dir, list, n);
+        else
+                mailbox_sync(list[0]);
+        for (unsigned i = 0; i < n; i++)
+                mailbox_unref(&list[i]);
+}
+
 static void *sync_main(void *arg)
 {
+        struct mailbox *list[JOURNAL_GROUP_MAX];
         struct logstore *ls = arg;
+        enum lane_work how;
+        struct lane *lane;
 
         sync_lock(ls);
         for (;;) {
                 struct job *soon = take_soon_locked(ls);
-                struct mailbox *m = soon ? NULL : take_sync_locked(ls);
+                unsigned n = soon ? 0 : take_sync_locked(ls, list, &lane, &how);
 
                 if (soon) {
                         if (next_deadline_locked(ls))
@@ -609,13 +820,13 @@ static void *sync_main(void *arg)
                         sync_unlock(ls);
                         soon->fn(soon);
                         sync_lock(ls);
-                } else if (m) {
+                } else if (n) {
                         if (next_deadline_locked(ls))   /* this thread was perhaps the one that minded their time */
                                 cond_signal(&ls->sync_wake);
                         sync_unlock(ls);
-                        mailbox_sync(m);
-                        mailbox_unref(&m);
+                        sync_all(list, n, lane, how);
                         sync_lock(ls);
+                        done_sync_locked(ls, lane, how);
                 } else if (ls->stopping) {
                         break;
                 } else if (next_deadline_locked(ls)) {
@@ -711,6 +922,19 @@ static void checkpoint_old(struct logstore *ls) EXCLUDES(open_class)
         ARRAY_FREE(&list);
 }
 
+/* Logs that rest are not kept open by a journal, and what they wrote gets to their own files. */
+static void rest_journals(struct logstore *ls) EXCLUDES(sync_class)
+{
+        sync_lock(ls);
+        for (struct lane *lane = ls->lanes; lane; lane = lane->next) {
+                if (lane->busy)
+                        continue;
+                journal_turn(lane->journal, JOURNAL_REST_MS);
+                retire_locked(ls, lane);
+        }
+        sync_unlock(ls);
+}
+
 /* Without an event in cyrus.conf too: the databases' logs must not grow for ever. */
 static void checkpoint_databases(struct store *store)
 {
@@ -724,6 +948,7 @@ static void checkpoint_databases(struct store *store)
 static void keep_house(struct logstore *ls, uint64_t *old_ms, uint64_t *db_ms) EXCLUDES(open_class)
 {
         shed_cold(ls);
+        rest_journals(ls);
         file_shed(READ_FDS_MAX);
         evict(ls, ls->options.cold_mailboxes_max);
         if (clock_mono_ms() >= *old_ms) {
@@ -833,7 +1058,10 @@ int logstore_create(struct store *store, const struct logstore_options *options,
 
 static void stop_threads(struct logstore *ls)
 {
-        struct mailbox *m;
+        struct mailbox *list[JOURNAL_GROUP_MAX];
+        enum lane_work how;
+        struct lane *lane;
+        unsigned n;
 
         sync_lock(ls);
         ls->house_stopping = true;
@@ -851,16 +1079,35 @@ static void stop_threads(struct logstore *ls)
         for (unsigned i = 0; i < ls->sync_started; i++)
                 pthread_join(ls->sync_threads[i], NULL);
         ls->options.sync_threads = 0;                   /* from here on everything is done where it is asked for */
-        for (;;) {
+        do {
                 sync_lock(ls);
-                m = take_sync_locked(ls);
-                if (!m)
-                        m = dequeue_locked(ls, QUEUE_MAINTENANCE);
+                n = take_sync_locked(ls, list, &lane, &how);
+                if (!n && (list[0] = dequeue_locked(ls, QUEUE_MAINTENANCE)) != NULL) {
+                        how = LANE_ALONE;
+                        n = 1;
+                }
                 sync_unlock(ls);
-                if (!m)
-                        break;
-                mailbox_sync(m);
-                mailbox_unref(&m);
+                if (n)
+                        sync_all(list, n, lane, how);
+                sync_lock(ls);
+                if (n)
+                        done_sync_locked(ls, lane, how);
+                sync_unlock(ls);
+        } while (n);
+}
+
+/* Nothing is written any more: what the journals have goes to the logs' own files. */
+static void end_journals(struct logstore *ls)
+{
+        struct err err = ERR_INIT;
+
+        for (struct lane *lane; (lane = ls->lanes) != NULL;) {
+                ls->lanes = lane->next;
+                if (!store_partition_failed(ls->store, lane->dir) && journal_finish(lane->journal, &err) < 0)
+                        store_partition_fail(ls->store, lane->dir, &err);
+                journal_destroy(&lane->journal);
+                free(lane->dir);
+                free(lane);
         }
 }
 
@@ -874,6 +1121,7 @@ void logstore_destroy(struct logstore **lsp)
                 return;
         stop_threads(ls);                               /* what they still do finds the logstore in its store */
         evict(ls, 0);
+        end_journals(ls);
         *lsp = NULL;
         must(ls->open_count == 0);                      /* somebody kept a reference */
         table_destroy(&ls->mailboxes);
@@ -901,6 +1149,8 @@ void logstore_stats(struct logstore *ls, struct logstore_stats *s)
         s->commits = atomic_load(&ls->counts.commits);
         s->syncs = atomic_load(&ls->counts.syncs);
         s->sync_us_total = atomic_load(&ls->counts.sync_us);
+        s->journal_groups = atomic_load(&ls->counts.groups);
+        s->journal_shared = atomic_load(&ls->counts.grouped);
         s->bytes_appended = atomic_load(&ls->counts.bytes);
         s->checkpoints = atomic_load(&ls->counts.checkpoints);
         s->compactions = atomic_load(&ls->counts.compactions);

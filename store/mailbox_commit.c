@@ -4,7 +4,8 @@
  * Under the lock a batch goes into the page cache and is applied to the state; its commit is queued. A sync thread (or, without
  * threads, the caller) takes all that is written, lets go of the lock, calls fdatasync() once, and publishes: commits leave the queue in
  * log order, appended UIDs join the published view, expunged ones leave it, waiters are completed and watchers told without the lock.
- * What was written meanwhile shares the next sync.
+ * What was written meanwhile shares the next sync. Several mailboxes of a partition that want one at the same time get one together, by the
+ * partition's journal (store/journal.h): what is "on disk" then need not be so in the log's own file yet.
  *
  * Soft commits (flags) are published at once when no commit stands before them, and synced within a second.
  *
@@ -14,10 +15,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include "store/change.h"
+#include "store/journal.h"
 #include "store/mailbox_private.h"
 #include "util/clock.h"
 #include "util/fs.h"
@@ -483,7 +486,7 @@ int mailbox_guarded(struct mailbox *m, int rc, const struct err *err)
 
 struct sync_set {
         struct segment *seg;
-        uint64_t end;
+        uint64_t durable, end;                  /* octets between them */
         int fd;
         const char *partition;                  /* its directory: stays as long as the mailbox */
         bool copy;                              /* the one that is being made in another partition */
@@ -507,12 +510,13 @@ static uint32_t gather_locked(struct mailbox *m, struct sync_set **set_r, const 
                 if (writing_fd(seg, err) < 0)
                         *bad_r = m->partition_dir;
                 else
-                        set[n++] = (struct sync_set){ segment_ref(seg), seg->end, seg->fd, m->partition_dir, false };
+                        set[n++] = (struct sync_set){ segment_ref(seg), seg->durable, seg->end, seg->fd, m->partition_dir, false };
         }
         if (!m->mirror || m->mirror->durable >= m->mirror->end)
                 return n;
         if (writing_fd(m->mirror, &why) == 0) {
-                set[n++] = (struct sync_set){ segment_ref(m->mirror), m->mirror->end, m->mirror->fd, relocation_partition(m->relocation), true };
+                set[n++] = (struct sync_set){ segment_ref(m->mirror), m->mirror->durable, m->mirror->end, m->mirror->fd,
+                                               relocation_partition(m->relocation), true };
         } else if (m->mirror_counts) {
                 *bad_r = relocation_partition(m->relocation);
                 err_copy(err, &why);
@@ -529,6 +533,21 @@ static int sync_one(const struct sync_set *s, struct err *err)
         return fs_datasync(s->fd, file_path(s->seg->file), err) < 0 ? err_prefix(err, "the copy in %s", s->partition) : 0;
 }
 
+static void count_syncs(struct mailbox *m, uint32_t n, uint64_t began_us)
+{
+        struct logstore_counts *counts = m->ls ? logstore_counts(m->ls) : NULL;
+        uint64_t us = clock_mono_us() - began_us;
+        int bucket = 0;
+
+        if (!counts)
+                return;
+        while (logstore_sync_bucket_us[bucket] && us > logstore_sync_bucket_us[bucket])
+                bucket++;
+        atomic_fetch_add_explicit(&counts->syncs, n, memory_order_relaxed);
+        atomic_fetch_add_explicit(&counts->sync_us, us, memory_order_relaxed);
+        atomic_fetch_add_explicit(&counts->sync_buckets[bucket], 1, memory_order_relaxed);
+}
+
 /* Returns how many were synced before one failed. */
 static uint32_t sync_segments(struct mailbox *m, struct sync_set *set, uint32_t n, struct err *err)
 {
@@ -537,66 +556,82 @@ static uint32_t sync_segments(struct mailbox *m, struct sync_set *set, uint32_t 
 
         while (done < n && sync_one(&set[done], err) == 0)
                 done++;
-        if (m->ls) {
-                struct logstore_counts *counts = logstore_counts(m->ls);
-                uint64_t us = clock_mono_us() - began;
-                int bucket = 0;
-
-                while (logstore_sync_bucket_us[bucket] && us > logstore_sync_bucket_us[bucket])
-                        bucket++;
-                atomic_fetch_add_explicit(&counts->syncs, n, memory_order_relaxed);
-                atomic_fetch_add_explicit(&counts->sync_us, us, memory_order_relaxed);
-                atomic_fetch_add_explicit(&counts->sync_buckets[bucket], 1, memory_order_relaxed);
-        }
+        count_syncs(m, n, began);
         return done;
 }
 
-void mailbox_sync(struct mailbox *m)
+/* A mailbox's sync under way: `syncing` is ours between begin and end. */
+struct sync_work {
+        struct mailbox *m;
+        struct sync_set *set;
+        uint32_t n, synced;
+        uint64_t mark, modseq;                  /* what is on the disk when all of `set` is */
+        bool ok, tried;                         /* tried: it was gathered without an error */
+        const char *bad;                        /* not ok: the partition that failed, NULL: none */
+        struct err err;
+};
+
+static void go_back_locked(struct mailbox *m) REQUIRES(m->lock, mailbox_class);
+
+static void begin_sync_locked(struct mailbox *m, struct sync_work *w) REQUIRES(m->lock, mailbox_class);
+static void begin_sync_locked(struct mailbox *m, struct sync_work *w)
+{
+        *w = (struct sync_work){ .m = m, .err = ERR_INIT };
+        m->syncing = true;
+        w->n = gather_locked(m, &w->set, &w->bad, &w->err);
+        w->mark = m->end_mark;
+        w->modseq = index_counters(m->ix)->highestmodseq;
+        w->ok = w->tried = w->err.code == 0;
+}
+
+static void release_set(struct sync_work *w)
+{
+        for (uint32_t i = 0; i < w->n; i++)
+                segment_unref(&w->set[i].seg);
+        free(w->set);
+}
+
+/* Nothing was done: it is somebody else's now. */
+static void leave_sync(struct sync_work *w) EXCLUDES(mailbox_class)
+{
+        mailbox_lock(w->m);
+        w->m->syncing = false;
+        cond_broadcast(&w->m->synced);
+        if (w->m->cut_wanted)
+                go_back_locked(w->m);
+        mailbox_unlock(w->m);
+        release_set(w);
+        logstore_want_sync_alone(w->m->ls, w->m);
+}
+
+static void end_sync(struct sync_work *w) EXCLUDES(mailbox_class)
 {
         struct commit_list done = { NULL, NULL };
-        struct err err = ERR_INIT;
-        struct sync_set *set;
-        const char *bad = NULL;
-        uint64_t mark, modseq;
-        bool news, again, forget, ok, tried, failed = false;
-        uint32_t n, synced = 0;
-
-        mailbox_lock(m);
-        while (m->syncing)
-                cond_wait(&m->synced, &m->lock);
-        m->syncing = true;
-        n = gather_locked(m, &set, &bad, &err);
-        mark = m->end_mark;
-        modseq = index_counters(m->ix)->highestmodseq;
-        ok = tried = err.code == 0;
-        mailbox_unlock(m);
-
-        if (ok && n) {
-                synced = sync_segments(m, set, n, &err);
-                ok = synced == n;
-                bad = ok ? NULL : set[synced].partition;
-        }
+        bool news, again, forget, failed = false;
+        struct mailbox *m = w->m;
 
         mailbox_lock(m);
         m->syncing = false;
         cond_broadcast(&m->synced);
-        if (!ok && tried && set[synced].copy && !(m->mirror == set[synced].seg && m->mirror_counts)) {
-                if (m->mirror == set[synced].seg)
-                        relocation_failed_locked(m, &err);
-                ok = true;                              /* all that stands before it is the mailbox's, and on the disk */
+        if (!w->ok && w->tried && w->set[w->synced].copy && !(m->mirror == w->set[w->synced].seg && m->mirror_counts)) {
+                if (m->mirror == w->set[w->synced].seg)
+                        relocation_failed_locked(m, &w->err);
+                w->ok = true;                           /* all that stands before it is the mailbox's, and on the disk */
         }
-        if (ok) {
-                for (uint32_t i = 0; i < synced && !m->failed; i++)
-                        if (set[i].end > set[i].seg->durable)
-                                set[i].seg->durable = set[i].end;
-                if (mark > m->durable_mark && !m->failed)
-                        m->durable_mark = mark;
-                if (modseq > m->durable_modseq && !m->failed)
-                        m->durable_modseq = modseq;
-        } else if (!m->failed) {
-                mailbox_fail_locked(m, &err, true);
+        if (w->ok && (!m->failed || m->cut_wanted)) {
+                for (uint32_t i = 0; i < w->synced; i++)
+                        if (w->set[i].end > w->set[i].seg->durable)
+                                w->set[i].seg->durable = w->set[i].end;
+                if (w->mark > m->durable_mark)
+                        m->durable_mark = w->mark;
+                if (w->modseq > m->durable_modseq)
+                        m->durable_modseq = w->modseq;
+        } else if (!w->ok && !m->failed) {
+                mailbox_fail_locked(m, &w->err, true);
                 failed = true;
         }
+        if (m->cut_wanted)
+                go_back_locked(m);
         news = publish_locked(m, &done);
         again = m->hard_pending > 0 && m->durable_mark < m->end_mark && !m->failed;
         forget = m->purge_wanted && atomic_load(&m->refs) > 0;
@@ -604,16 +639,131 @@ void mailbox_sync(struct mailbox *m)
                 close_fds_locked(m);
         mailbox_unlock(m);
 
-        for (uint32_t i = 0; i < n; i++)
-                segment_unref(&set[i].seg);
-        free(set);
-        if (bad)
-                store_partition_fail(m->store, bad, &err);
+        release_set(w);
+        if (w->bad)
+                store_partition_fail(m->store, w->bad, &w->err);
         mailbox_complete(m, &done, news || failed);
         if (again && logstore_threaded(m->ls))
                 logstore_want_sync(m->ls, m, false);
         if (forget)
                 logstore_want_maintenance(m->ls, m);
+}
+
+void mailbox_sync(struct mailbox *m)
+{
+        struct sync_work w;
+
+        mailbox_lock(m);
+        while (m->syncing)
+                cond_wait(&m->synced, &m->lock);
+        begin_sync_locked(m, &w);
+        mailbox_unlock(m);
+        if (w.ok && w.n) {
+                w.synced = sync_segments(m, w.set, w.n, &w.err);
+                w.ok = w.synced == w.n;
+                w.bad = w.ok ? NULL : w.set[w.synced].partition;
+        }
+        end_sync(&w);
+}
+
+/* ---- together, by the partition's journal ---- */
+
+/* What one mailbox has to sync goes into the group. False: not this way. */
+static bool put_into_group(struct journal *j, const char *dir, struct sync_work *w)
+{
+        const struct sync_set *s = w->set;
+        struct journal_piece piece = { .uniqueid = w->m->uniqueid };
+        struct err err = ERR_INIT;
+        void *octets;
+
+        if (!w->ok || w->n != 1 || s->copy || s->durable < MLOG_SEGMENT_HEADER || s->end - s->durable > JOURNAL_TAIL_MAX ||
+            strcmp(s->partition, dir) != 0)
+                return false;
+        piece.segment = s->seg->info.id;
+        piece.segment_crc = s->seg->info.crc;
+        piece.offset = s->durable;
+        piece.len = (uint32_t)(s->end - s->durable);
+        piece.path = file_path(s->seg->file);
+        piece.lap = &s->seg->journal_lap;
+        octets = journal_add(j, &piece);
+        if (octets && file_read(s->seg->file, octets, piece.len, piece.offset, &err) < 0) {
+                journal_drop(j);                /* its own sync will tell */
+                octets = NULL;
+        }
+        return octets != NULL;
+}
+
+/*
+ * Nobody waits here for a mailbox: all others of the group, and those that want the next one, would wait with it – and for a sync of
+ * another group, that for this one. False: its lock is held, for a moment or for as long as reading its log takes.
+ */
+static bool join_group(struct journal *j, const char *dir, struct mailbox *m, struct sync_work *work, unsigned *n) EXCLUDES(mailbox_class)
+{
+        struct sync_work *w = &work[*n];
+
+        if (!mailbox_trylock(m))
+                return false;
+        if (m->syncing) {
+                mailbox_unlock(m);
+                logstore_want_sync_alone(m->ls, m);
+                return true;
+        }
+        begin_sync_locked(m, w);
+        mailbox_unlock(m);
+        if (w->ok && !w->n)
+                end_sync(w);                    /* somebody has synced it meanwhile */
+        else if (put_into_group(j, dir, w))
+                ++*n;
+        else
+                leave_sync(w);
+        return true;
+}
+
+static void count_group(struct mailbox *m, unsigned n, uint64_t began_us)
+{
+        struct logstore_counts *counts = logstore_counts(m->ls);
+
+        count_syncs(m, 1, began_us);
+        atomic_fetch_add_explicit(&counts->groups, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&counts->grouped, n, memory_order_relaxed);
+}
+
+void mailbox_sync_together(struct journal *j, const char *dir, struct mailbox *const *list, unsigned n)
+{
+        struct sync_work work[JOURNAL_GROUP_MAX];
+        struct mailbox *later[JOURNAL_GROUP_MAX];
+        uint64_t began = clock_mono_us();
+        struct err err = ERR_INIT;
+        unsigned grouped = 0, later_n = 0;
+        int rc;
+
+        must(n <= JOURNAL_GROUP_MAX);
+        journal_begin(j);
+        for (unsigned i = 0; i < n; i++)
+                if (!join_group(j, dir, list[i], work, &grouped))
+                        later[later_n++] = list[i];
+        for (unsigned i = 0; i < later_n; i++)
+                if (!join_group(j, dir, later[i], work, &grouped))
+                        logstore_want_sync_alone(later[i]->ls, later[i]);
+        if (!grouped)
+                return;
+        rc = journal_commit(j, &err);
+        if (rc <= 0)
+                count_group(work[0].m, grouped, began);
+        for (unsigned i = 0; i < grouped; i++) {
+                struct sync_work *w = &work[i];
+
+                if (rc == 1) {
+                        leave_sync(w);
+                        continue;
+                }
+                w->ok = rc == 0;
+                w->synced = rc == 0;
+                w->bad = rc == 0 ? NULL : w->set[0].partition;
+                if (rc < 0)
+                        err_copy(&w->err, &err);
+                end_sync(w);
+        }
 }
 
 static bool on_disk(struct mailbox *m, uint64_t mark, struct err *err) EXCLUDES(mailbox_class)
@@ -656,6 +806,16 @@ static bool is_worth_compacting_locked(struct mailbox *m)
         return m->dead_bytes >= DEAD_MIN && m->dead_bytes >= octets / 8;
 }
 
+/* Is it time to prepare the next segment? */
+static bool is_worth_rolling_locked(const struct mailbox *m) REQUIRES(m->lock, mailbox_class);
+static bool is_worth_rolling_locked(const struct mailbox *m)
+{
+        const struct logstore_options *o = m->ls ? logstore_options(m->ls) : NULL;
+        size_t most = o && o->segment_bytes ? o->segment_bytes : SEGMENT_ROLL_BYTES;
+
+        return m->active && m->active->end >= most && !m->next_active;
+}
+
 void mailbox_after(struct mailbox *m)
 {
         struct commit_list done = { NULL, NULL };
@@ -666,7 +826,7 @@ void mailbox_after(struct mailbox *m)
         hard = m->hard_pending > 0 && m->durable_mark < m->end_mark && !m->failed;
         soft = m->durable_mark < m->end_mark && !m->failed;
         maintain = m->records_since_checkpoint >= CHECKPOINT_RECORDS || m->bytes_since_checkpoint >= CHECKPOINT_BYTES ||
-                   is_worth_compacting_locked(m) || m->purge_wanted || (m->active && m->active->end >= SEGMENT_ROLL_BYTES && !m->next_active);
+                   is_worth_compacting_locked(m) || m->purge_wanted || is_worth_rolling_locked(m);
         mailbox_unlock(m);
         mailbox_complete(m, &done, news);
         if (!logstore_threaded(m->ls)) {
@@ -740,6 +900,25 @@ static void reload_locked(struct mailbox *m)
         quota_report(m);
 }
 
+/* To what is durable. */
+static void go_back_locked(struct mailbox *m)
+{
+        m->cut_wanted = false;
+        /* As far as the disk still obeys: what was refused shall not be found at the next start. */
+        for (uint32_t i = 0; i < m->segs_n; i++) {
+                struct segment *seg = m->segs[i];
+
+                if (seg->durable < seg->end && seg->fd >= 0 && ftruncate(seg->fd, (off_t)seg->durable) < 0)
+                        log_event(LOG_WARN, NULL, "mailbox.truncate", "path=%s errno=%d", file_path(seg->file), errno);
+        }
+        if (m->mirror && m->mirror->fd >= 0 && ftruncate(m->mirror->fd, (off_t)m->active->durable) < 0)
+                log_event(LOG_WARN, NULL, "mailbox.truncate", "path=%s errno=%d", file_path(m->mirror->file), errno);
+        if (m->maintaining)                             /* somebody is at the index or the manifest: mailbox_maintain_end() */
+                m->reload_wanted = true;
+        else
+                reload_locked(m);
+}
+
 void mailbox_fail_locked(struct mailbox *m, const struct err *why, bool partition)
 {
         log_event(LOG_ERROR, NULL, "mailbox.failed", "uniqueid=%s mailbox=%s partition_failed=%d reason=\"%s\"", m->uniqueid,
@@ -759,19 +938,10 @@ void mailbox_fail_locked(struct mailbox *m, const struct err *why, bool partitio
         }
         memset(&m->pending, 0, sizeof m->pending);
         m->hard_pending = 0;
-        /* As far as the disk still obeys: what was refused shall not be found at the next start. */
-        for (uint32_t i = 0; i < m->segs_n; i++) {
-                struct segment *seg = m->segs[i];
-
-                if (seg->durable < seg->end && seg->fd >= 0 && ftruncate(seg->fd, (off_t)seg->durable) < 0)
-                        log_event(LOG_WARN, NULL, "mailbox.truncate", "path=%s errno=%d", file_path(seg->file), errno);
-        }
-        if (m->mirror && m->mirror->fd >= 0 && ftruncate(m->mirror->fd, (off_t)m->active->durable) < 0)
-                log_event(LOG_WARN, NULL, "mailbox.truncate", "path=%s errno=%d", file_path(m->mirror->file), errno);
-        if (m->maintaining)                             /* somebody is at the index or the manifest: mailbox_maintain_end() */
-                m->reload_wanted = true;
+        if (m->syncing)                                 /* by a journal, say, that has then what is cut off here: end_sync() */
+                m->cut_wanted = true;
         else
-                reload_locked(m);
+                go_back_locked(m);
 }
 
 /* ---- maintenance ---- */
@@ -964,7 +1134,7 @@ void mailbox_maintain(struct mailbox *m, bool old)
         }
         sweep = old && m->sweep_wanted && !m->failed;
         compact = (is_worth_compacting_locked(m) || m->retired_left) && !m->failed;
-        roll = m->active && m->active->end >= SEGMENT_ROLL_BYTES && !m->next_active && !m->failed;
+        roll = is_worth_rolling_locked(m) && !m->failed;
         checkpoint = old || m->records_since_checkpoint >= CHECKPOINT_RECORDS || m->bytes_since_checkpoint >= CHECKPOINT_BYTES;
         mailbox_unlock(m);
         mailbox_maintain_begin(m);

@@ -994,6 +994,8 @@ int mailbox_load(struct mailbox *m, const struct mailbox_ident *ident, unsigned 
         int rc = -1;
 
         str_init(&r.batch);
+        if (store_mailbox_is_whole(m->store, m->partition_dir, m->uniqueid, err) < 0)
+                return -1;
         if (manifest_read(&m->manifest, m->dir, m->uniqueid, err) < 0) {
                 if (err->code == ERR_NOTFOUND && fs_exists(m->dir))
                         err_set(err, ERR_CORRUPT, "%s has no manifest", m->dir);

@@ -69,6 +69,7 @@ struct segment {
         bool sealed;
         uint32_t base_uid;                      /* MLOG_ADOPTED */
         uint64_t base_modseq, seq;
+        uint64_t journal_lap;                   /* store/journal.h's, of whoever is `syncing` the mailbox */
 };
 struct segment *segment_ref(struct segment *s);
 void segment_unref(struct segment **s);
@@ -173,7 +174,7 @@ struct blob_file {
 };
 
 /* The logstore's queues that a mailbox can stand in. */
-enum mailbox_queue { QUEUE_SYNC, QUEUE_SOFT, QUEUE_MAINTENANCE, MAILBOX_QUEUES };
+enum mailbox_queue { QUEUE_SYNC, QUEUE_ALONE, QUEUE_SOFT, QUEUE_MAINTENANCE, MAILBOX_QUEUES };
 
 struct mailbox {
         /* immutable */
@@ -202,6 +203,7 @@ struct mailbox {
         struct manifest manifest;               /* as on disk; owned by whoever holds `maintaining`, changed under the lock */
         bool snapshot_out;                      /* a checkpoint is being written from ix: it may not be replaced now */
         bool reload_wanted;                     /* it failed while somebody was `maintaining`: read back from the disk at the end of that */
+        bool cut_wanted;                        /* it failed while somebody was `syncing`: what is durable is known at the end of that */
         bool manifest_behind;                   /* an adopted segment's base is not yet in it on the disk: no checkpoint before. Owned
                                                  * as the manifest is */
         bool maintaining;                       /* one checkpoint, roll, compaction or adoption at a time */
@@ -271,6 +273,11 @@ static inline void mailbox_lock(struct mailbox *m) ACQUIRE(m->lock, mailbox_clas
 static inline void mailbox_lock(struct mailbox *m) NO_TSA
 {
         mutex_lock(&m->lock);
+}
+static inline bool mailbox_trylock(struct mailbox *m) TRY_ACQUIRE(true, m->lock, mailbox_class);
+static inline bool mailbox_trylock(struct mailbox *m) NO_TSA
+{
+        return mutex_trylock(&m->lock);
 }
 static inline void mailbox_unlock(struct mailbox *m) RELEASE(m->lock, mailbox_class);
 static inline void mailbox_unlock(struct mailbox *m) NO_TSA
@@ -367,6 +374,9 @@ void mailbox_note_private_locked(struct mailbox *m, uint32_t uid, uint64_t modse
         REQUIRES(m->lock, mailbox_class);
 /* Sync the log and publish; from sync threads. */
 void mailbox_sync(struct mailbox *m) EXCLUDES(mailbox_class);
+/* The same for several mailboxes of the partition in `dir`, by its journal. What it does not take is left to logstore_want_sync_alone(). */
+struct journal;
+void mailbox_sync_together(struct journal *j, const char *dir, struct mailbox *const *list, unsigned n) EXCLUDES(mailbox_class);
 /* Block until all that was written before is on disk. Job threads. */
 int mailbox_sync_wait(struct mailbox *m, struct err *err) EXCLUDES(mailbox_class);
 /* Write octets at the end of a segment, growing it in chunks. ERR_NOSPACE, ERR_IO: nothing is there then. */
@@ -623,11 +633,12 @@ void logstore_run(struct logstore *ls, struct job *job);
  * and when they are stopping: here and now. */
 void logstore_run_soon(struct logstore *ls, struct job *job);
 void logstore_want_sync(struct logstore *ls, struct mailbox *m, bool soft);     /* takes a reference while queued */
+void logstore_want_sync_alone(struct logstore *ls, struct mailbox *m);          /* … in its own file */
 void logstore_want_maintenance(struct logstore *ls, struct mailbox *m);
 bool logstore_threaded(const struct logstore *ls);
 const struct logstore_options *logstore_options(const struct logstore *ls);
 struct logstore_counts {
-        _Atomic uint64_t commits, syncs, sync_us, bytes, checkpoints, compactions, added, expunged;
+        _Atomic uint64_t commits, syncs, groups, grouped, sync_us, bytes, checkpoints, compactions, added, expunged;
         _Atomic uint64_t sync_buckets[LOGSTORE_SYNC_BUCKETS];
 };
 struct change_subscriber;

@@ -126,6 +126,18 @@ static bool is_copied(const struct relocation *r, uint64_t id)
         return false;
 }
 
+/* What is on the disk of it may be in the journal of the partition that it leaves only. */
+static int sync_link(struct relocation *r, const char *path, struct err *err)
+{
+        int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW), rc;
+
+        if (fd < 0)
+                return err_errno(err, errno, "open %s", path);
+        rc = guard(r, fs_datasync(fd, path, err), err);
+        close(fd);
+        return rc;
+}
+
 /* One that is sealed and on disk. */
 static int copy_segment(struct relocation *r, struct segment *s, struct err *err)
 {
@@ -133,14 +145,16 @@ static int copy_segment(struct relocation *r, struct segment *s, struct err *err
         int rc = 1;
 
         mlog_segment_path(&to, r->dir, s->info.id);
-        if (!fs_fails("link") && link(file_path(s->file), to.data) == 0)
+        if (!fs_fails("link") && link(file_path(s->file), to.data) == 0) {
                 r->octets += s->end;
-        else if (errno == ENOENT)
+                rc = s->journal_lap && sync_link(r, to.data, err) < 0 ? -1 : 1;
+        } else if (errno == ENOENT) {
                 rc = 0;
-        else if (errno == EXDEV || errno == EMLINK || errno == EPERM)
+        } else if (errno == EXDEV || errno == EMLINK || errno == EPERM) {
                 rc = copy_file(r, file_path(s->file), to.data, s->end, err);
-        else
+        } else {
                 rc = err_errno(err, errno, "link %s to %s", file_path(s->file), to.data);
+        }
         if (rc > 0)
                 *ARRAY_PUSH(&r->copied) = s->info.id;
         str_deinit(&to);
@@ -553,6 +567,7 @@ static void move_files_locked(struct mailbox *m, const char *dir)
                 mlog_segment_path(&path, dir, s->info.id);
                 file_move(s->file, path.data);
                 segment_close_fd(s);
+                s->journal_lap = 0;                     /* it is another file, which no journal has a descriptor of */
         }
         for (size_t pos = 0; table_next(m->blobs, &pos, &key, &value);) {
                 str_clear(&path);

@@ -264,6 +264,11 @@ static bool header_valid(const struct mlog_header *h, const struct mlog_segment_
                h->body_len <= room - h->front_len;
 }
 
+bool mlog_header_valid(const struct mlog_header *h, const struct mlog_segment_info *info, uint64_t offset)
+{
+        return header_valid(h, info, offset, UINT64_MAX);
+}
+
 /* Is there a whole record at `at`? 1, 0, -1 (read error). Fills rec_r. Its padding may be cut by the end of the file. */
 static int try_record(struct mlog_scan *s, uint64_t at, struct mlog_record *rec_r, struct err *err)
 {

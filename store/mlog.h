@@ -169,6 +169,9 @@ int mlog_segment_create(const char *dir, uint64_t id, const char *uniqueid, uint
 /* Check MLOG_SEGMENT_HEADER octets. ERR_CORRUPT. */
 int mlog_segment_decode(const void *header, uint64_t id, const char *uniqueid, struct mlog_segment_info *info_r, struct err *err);
 
+/* Is this the whole header of a record of that segment, at that offset? What follows it is not looked at. */
+bool mlog_header_valid(const struct mlog_header *h, const struct mlog_segment_info *info, uint64_t offset);
+
 /* ---- writing ---- */
 
 /*

@@ -18,7 +18,10 @@
 #include "util/log.h"
 #include "util/must.h"
 
-#define SYNC_THREADS 16                         /* a journal takes those that wait while it commits into its next commit; where flushes are merged more of them is faster */
+#define SMALL_JOURNAL_BYTES (96u << 10)
+#define SMALL_SEGMENT_BYTES (48u << 10)
+#define SYNC_THREADS 16                         /* for those that go by no journal of ours: a file system takes what waits while it commits into its next
+                                                 * commit; where flushes are merged more of them is faster */
 
 static void push_conf(struct store *store, struct conf *conf)
 {
@@ -55,6 +58,9 @@ static int logstore_open(struct store *store, struct err *err)
                 .sync_all = strcmp(conf_enum(conf, NULL, "store_sync"), "all") == 0,
                 .blob_threshold = conf_bytes(conf, NULL, "blob_threshold"),
                 .readonly = store->readonly,
+                .journal_all = store->small_files,
+                .journal_bytes = store->small_files ? SMALL_JOURNAL_BYTES : 0,
+                .segment_bytes = store->small_files ? SMALL_SEGMENT_BYTES : 0,
         };
 
         return logstore_create(store, &options, &store->ls, err);
@@ -98,9 +104,7 @@ static void free_partitions(struct store *store)
 {
         for (struct store_partition *p = atomic_load(&store->partitions), *next; p; p = next) {
                 next = atomic_load(&p->next);
-                free(p->name);
-                free(p->dir);
-                free(p);
+                store_free_partition(p);
         }
 }
 
@@ -145,6 +149,7 @@ int store_open(const struct store_options *options, struct store **store_r, stru
         store->readonly = options->readonly;
         store->no_threads = options->no_threads;
         store->small_databases = options->small_databases;
+        store->small_files = options->small_files;
         store->lock_fd = -1;
         mutex_init(&store->lock);
         mutex_init(&store->dumping);
@@ -394,6 +399,17 @@ bool store_partition_failed(struct store *store, const char *partition_dir)
         return p && atomic_load(&p->failed);
 }
 
+int store_mailbox_is_whole(struct store *store, const char *partition_dir, const char *uniqueid, struct err *err)
+{
+        const struct store_partition *p = partition_in(store, partition_dir);
+        const char *why = p && p->left ? table_find(p->left, (struct span){ uniqueid, strlen(uniqueid) }) : NULL;
+
+        if (!why)
+                return 0;
+        return err_set(err, ERR_IO, "changes of mailbox %s are in the journal of %s only, and could not be written back to its log when cyrd was started: %s",
+                       uniqueid, partition_dir, why);
+}
+
 void store_mailbox_failed(struct store *store)
 {
         atomic_store(&store->mailbox_failed, true);
@@ -405,6 +421,6 @@ void store_each_partition(struct store *store,
         for (struct store_partition *p = atomic_load(&store->partitions); p; p = atomic_load(&p->next)) {
                 bool failed = atomic_load(&p->failed);
 
-                fn(ctx, p->name, p->dir, failed || store->readonly, failed ? p->why : store->readonly ? "open for reading only" : "");
+                fn(ctx, p->name, p->dir, failed || store->readonly, failed ? p->why : store->readonly ? "open for reading only" : p->left_why);
         }
 }

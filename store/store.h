@@ -36,6 +36,7 @@ struct store_options {
         bool readonly;                          /* tools that only look: no recovery is written, no epoch is begun */
         bool no_threads;                        /* no background work: tools and tests that call maintenance themselves */
         bool small_databases;                   /* struct db_env_options: tests */
+        bool small_files;                    /* journals and segments of few KiB, and every sync of a mailbox goes by a journal: tests */
 };
 
 /*
@@ -85,10 +86,13 @@ bool store_db_failed(struct store *store, const char **why_r);
 /* A partition whose sync failed takes no more changes until the next start. */
 void store_partition_fail(struct store *store, const char *partition_dir, const struct err *why);
 bool store_partition_failed(struct store *store, const char *partition_dir);
+/* Changes of this mailbox that were acknowledged could not be brought back at the start (store/journal.h): it is to be left alone until the next.
+ * 0, or -1: ERR_IO, for the operator. */
+int store_mailbox_is_whole(struct store *store, const char *partition_dir, const char *uniqueid, struct err *err);
 /* A mailbox takes no changes any more: what it had shown and not synced is gone from the disk. The stop will be an unclean one, so that the
  * next start jumps over the modseqs that were seen. No locks taken. */
 void store_mailbox_failed(struct store *store);
-/* For status: calls fn for each partition. */
+/* For status: calls fn for each partition; `why` is "" when there is nothing to say of it. */
 void store_each_partition(struct store *store,
                           void (*fn)(void *ctx, const char *name, const char *dir, bool readonly, const char *why), void *ctx);
 

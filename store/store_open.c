@@ -23,6 +23,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "store/journal.h"
 #include "store/mboxlist_private.h"
 #include "store/store_private.h"
 #include "util/clock.h"
@@ -259,12 +260,55 @@ static int remember_partition(const char *path, struct str *text, const char *na
         return fs_replace(path, text->data, text->len, 0600, err);
 }
 
+/* Two names of one directory have one journal, and one lane (logstore.c): the path that was there first. NULL: nobody has it. */
+static const char *same_directory(struct store *store, const char *dir)
+{
+        struct stat mine, other;
+
+        if (stat(dir, &mine) < 0)
+                return NULL;
+        for (const struct store_partition *p = atomic_load(&store->partitions); p; p = atomic_load(&p->next))
+                if (stat(p->dir, &other) == 0 && other.st_dev == mine.st_dev && other.st_ino == mine.st_ino)
+                        return p->dir;
+        return NULL;
+}
+
+/* Returns 1 with err: it may take no changes. */
+static int recover_journal(struct store_partition *p, struct err *err)
+{
+        struct table *left = table_create();
+        int rc = journal_recover(p->dir, left, err);
+
+        if (!table_count(left)) {
+                table_destroy(&left);
+                return rc;
+        }
+        p->left = left;
+        snprintf(p->left_why, sizeof p->left_why, "%zu mailbox%s not used until the next start: see the log", table_count(left),
+                 table_count(left) == 1 ? " is" : "es are");
+        return rc;
+}
+
+void store_free_partition(struct store_partition *p)
+{
+        struct span key;
+        void *why;
+
+        for (size_t pos = 0; p->left && table_next(p->left, &pos, &key, &why);)
+                free(why);
+        table_destroy(&p->left);
+        free(p->name);
+        free(p->dir);
+        free(p);
+}
+
 static int add_partition(struct store *store, const char *name, const char *dir, const char *path, struct str *text, struct err *err)
 {
         struct store_partition *p = xcalloc(1, sizeof *p);
         struct arena arena = ARENA_INIT;
         bool known = knows_partition(text, name, &arena);
         struct store_partition *_Atomic *last = &store->partitions;
+        const char *there;
         int rc = 0;
 
         p->name = xstrdup(name);
@@ -278,16 +322,23 @@ static int add_partition(struct store *store, const char *name, const char *dir,
                 rc = store_stamp_partition(store, p, known, err);
         if (rc == 0 && !store->readonly && !known)
                 rc = remember_partition(path, text, name, err);
+        there = rc == 0 ? same_directory(store, p->dir) : NULL;
+        if (there) {
+                free(p->dir);
+                p->dir = xstrdup(there);
+        } else if (rc == 0 && !store->readonly) {
+                rc = recover_journal(p, err);
+        }
         arena_deinit(&arena);
         if (rc < 0) {
-                free(p->name);
-                free(p->dir);
-                free(p);
+                store_free_partition(p);
                 return -1;
         }
         while (atomic_load(last))
                 last = &atomic_load(last)->next;
         atomic_store(last, p);
+        if (rc == 1)
+                store_partition_fail(store, p->dir, err);
         return 0;
 }
 

@@ -24,6 +24,8 @@ struct store_partition {
         char *name, *dir;                       /* lower case; absolute */
         atomic_bool failed;
         char why[200];                          /* written once, before `failed` */
+        struct table *left;                     /* journal_recover()'s: not to be used; NULL: none. Immutable */
+        char left_why[80];                      /* the same for the operator, "": none. Immutable */
         struct store_partition *_Atomic next;
 };
 
@@ -35,7 +37,7 @@ struct store_conf {
 };
 
 struct store {
-        bool readonly, no_threads, small_databases;
+        bool readonly, no_threads, small_databases, small_files;
         char *configdir;
         char id[25];
         int lock_fd;                            /* cyrd.lock, -1: not held */
@@ -67,6 +69,7 @@ int store_detect_foreign(const char *configdir, struct conf *conf, struct err *e
 /* Make or check the stamps of configuration directory and partitions. */
 int store_stamp(struct store *store, struct err *err);
 int store_stamp_partition(struct store *store, const struct store_partition *p, bool known, struct err *err);
+void store_free_partition(struct store_partition *p);
 int store_add_partitions(struct store *store, struct conf *conf, struct err *err);
 /* Read the state file and begin an epoch; mark the stop clean. */
 int store_begin(struct store *store, struct err *err);

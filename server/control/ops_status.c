@@ -16,7 +16,7 @@ static void partition_row(void *ctx, const char *name, const char *dir, bool rea
         struct ctl_call *call = ctx;
 
         call->row(call, json_pack("{s:s, s:s, s:s, s:b, s:s}", "kind", "partition", "name", name, "directory", dir, "readonly", readonly,
-                                  "reason", readonly && why ? why : ""));
+                                  "reason", why ? why : ""));
 }
 
 /* The room in the partitions of the configuration. */

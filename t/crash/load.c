@@ -27,6 +27,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -35,6 +36,7 @@
 #include "store/db_private.h"
 #include "store/duplicate.h"
 #include "store/index.h"
+#include "store/journal.h"
 #include "store/mailbox.h"
 #include "store/mboxlist.h"
 #include "store/mlog.h"
@@ -47,6 +49,7 @@
 #include "t/crash/record.h"
 #include "util/clock.h"
 #include "util/fs.h"
+#include "util/hash.h"
 #include "util/log.h"
 #include "util/must.h"
 
@@ -1085,15 +1088,46 @@ static void spoil(const char *path, off_t at, size_t len)
         close(fd);
 }
 
-/* The end of a batch that was never finished. */
-static void tear(const char *path, const char *name, bool is_dir)
+static bool has_records(const char *dir, uint64_t id, off_t *end_r, struct str *path)
 {
         struct stat st;
 
-        if (is_dir)
+        str_clear(path);
+        mlog_segment_path(path, dir, id);
+        *end_r = stat(path->data, &st) == 0 ? st.st_size : 0;
+        return *end_r > MLOG_SEGMENT_HEADER;
+}
+
+/* The end of a batch that was never finished. A segment that the log went on behind has none. */
+static void tear_log(const char *dir, const char *uniqueid)
+{
+        struct manifest manifest;
+        struct str path = STR_INIT;
+        struct err err = ERR_INIT;
+        bool last = true;
+        off_t end;
+
+        if (manifest_read(&manifest, dir, uniqueid, &err) < 0)
+                return;                         /* it was being made, or removed */
+        for (uint32_t i = manifest.n; i-- > 0;) {
+                bool is_main = manifest.entries[i].kind == MLOG_MAIN, has = has_records(dir, manifest.entries[i].id, &end, &path);
+
+                if (end && (!is_main || last))
+                        spoil(path.data, end, 100);
+                last = last && !(is_main && has);
+        }
+        manifest_deinit(&manifest);
+        str_deinit(&path);
+}
+
+static void tear(const char *path, const char *name, bool is_dir)
+{
+        if (!is_dir)
+                return;
+        if (strlen(name) > 1)
+                tear_log(path, name);
+        else
                 in_each(path, tear);
-        else if (strncmp(name, "log.", 4) == 0 && stat(path, &st) == 0)
-                spoil(path, st.st_size, 100);
 }
 
 static void damage_table(const char *path, const char *name, bool is_dir)
@@ -1174,6 +1208,39 @@ static void lose_manifest(const char *path, const char *name, bool is_dir)
         }
 }
 
+/* A start with so few descriptors that logs are left, and the journal is kept; it is used again meanwhile. The next start has all. */
+static void leave_logs(const char *dir)
+{
+        struct rlimit limit, few;
+        struct table *left = table_create();
+        struct err err = ERR_INIT;
+        struct journal *j;
+        uint64_t lap = 0;
+        struct journal_piece piece = { .uniqueid = "nobody", .segment = 1, .offset = MLOG_SEGMENT_HEADER, .len = 8, .path = "/nowhere", .lap = &lap };
+        struct span key;
+        void *why, *octets;
+        int fd = open("/dev/null", O_RDONLY);
+
+        must(fd >= 0 && close(fd) == 0 && getrlimit(RLIMIT_NOFILE, &limit) == 0);
+        few = limit;
+        few.rlim_cur = (rlim_t)fd + 3;
+        must(setrlimit(RLIMIT_NOFILE, &few) == 0);
+        need(journal_recover(dir, left, &err), "journal", &err);
+        must(setrlimit(RLIMIT_NOFILE, &limit) == 0 && table_count(left) > 0);
+        for (size_t pos = 0; table_next(left, &pos, &key, &why);)
+                free(why);
+        table_destroy(&left);
+        note("left");
+
+        j = journal_create(dir, 1u << 16);
+        journal_begin(j);
+        octets = journal_add(j, &piece);
+        must(octets);
+        memset(octets, 0, piece.len);
+        need(journal_commit(j, &err), "journal", &err);
+        journal_destroy(&j);
+}
+
 static void before(const struct load *l, enum session session)
 {
         char path[4200];
@@ -1181,6 +1248,7 @@ static void before(const struct load *l, enum session session)
 
         if (session == SESSION_TORN) {
                 snprintf(path, sizeof path, "%s/spool/data", l->root);
+                leave_logs(path);
                 in_each(path, tear);
         }
         if (session == SESSION_TABLES_KILLED || session == SESSION_TABLES_AGAIN || session == SESSION_DUMPS) {
@@ -1251,7 +1319,8 @@ static void ignore(void *ctx, const char *text)
 
 static void run_session(struct load *l, enum session session)
 {
-        struct store_options options = { .conf = configuration(l, session > SESSION_LONG, expunge_mode(session)), .small_databases = true };
+        struct store_options options = { .conf = configuration(l, session > SESSION_LONG, expunge_mode(session)), .small_databases = true,
+                                         .small_files = session % 2 };
         struct err err = ERR_INIT;
         uint64_t ms = l->ms / 8;
 

@@ -45,6 +45,15 @@ void store_partition_fail(struct store *store, const char *dir, const struct err
         *(strcmp(dir, store->dir) == 0 ? &store->failed : &store->other_failed) = true;
 }
 
+int store_mailbox_is_whole(struct store *store, const char *dir, const char *uniqueid, struct err *err)
+{
+        (void)store;
+        (void)dir;
+        (void)uniqueid;
+        (void)err;
+        return 0;
+}
+
 const char *store_mailbox_partition_dir(struct store *store, const char *uniqueid)
 {
         (void)uniqueid;
