@@ -243,14 +243,6 @@ static int ctl_cyrusdb_main(int argc, char **argv)
         return 1;
 }
 
-/* idled: sessions learn of news inside the daemon. */
-static int idled_main(int argc, char **argv)
-{
-        (void)argc;
-        (void)argv;
-        return 0;
-}
-
 static void checkpoint_databases(void *arg)
 {
         struct err err = ERR_INIT;
@@ -272,7 +264,7 @@ static int run_job(const struct program *p, int argc, char *const *argv, struct 
         }
         if (strcmp(p->name, "cyr_expire") == 0)
                 return expire_event_begin(server.store, argc, argv, err);
-        return strcmp(p->name, "idled") == 0 ? 0 : 1;
+        return p->needless ? 0 : 1;
 }
 
 static const struct daemon_ops daemon_ops = {
@@ -298,7 +290,6 @@ static const struct { const char *name; int (*main)(int argc, char **argv); } pr
         { "cyr_info", tool_cyr_info_main },
         { "cyr_userseen", tool_cyr_userseen_main },
         { "deliver", tool_deliver_main },
-        { "idled", idled_main },
         { "ipurge", tool_ipurge_main },
         { "mbpath", tool_mbpath_main },
         { "quota", tool_quota_main },
@@ -308,6 +299,8 @@ static const struct { const char *name; int (*main)(int argc, char **argv); } pr
 
 static int run_program(const struct program *p, int argc, char **argv)
 {
+        if (p->needless)
+                return 0;
         for (size_t i = 0; i < ARRAY_LEN(programs); i++)
                 if (strcmp(programs[i].name, p->name) == 0)
                         return programs[i].main(argc, argv);

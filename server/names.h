@@ -22,6 +22,7 @@ struct program {
         bool built;                             /* false: known, and refused with a clear message */
         const char *flags;                      /* of a service, getopt's notation; NULL: not checked */
         const char *refusal;                    /* of a service that is not built: what a client is told, without the last CRLF */
+        const char *needless;                   /* why there is nothing for it to do: it ends with 0 at once. NULL: there is */
 };
 
 /* NULL: not one of Cyrus's programs. */

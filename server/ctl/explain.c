@@ -328,7 +328,7 @@ static void explain_defaults(struct explain *x)
 
 static bool runs_inside(const struct master_entry *e, const struct program *p)
 {
-        return p && (e->section == MASTER_SERVICES ? p->kind == PROGRAM_SERVICE : strcmp(p->name, "ctl_cyrusdb") == 0 || strcmp(p->name, "idled") == 0);
+        return p && (e->section == MASTER_SERVICES ? p->kind == PROGRAM_SERVICE : strcmp(p->name, "ctl_cyrusdb") == 0 || p->needless);
 }
 
 static enum state explain_cmd(const struct master_entry *e, const struct program *p, struct str *why)
@@ -340,8 +340,8 @@ static enum state explain_cmd(const struct master_entry *e, const struct program
                            "it is left out");
                 return LATER;
         }
-        if (p && strcmp(p->name, "idled") == 0) {
-                str_append_str(why, "Sessions hear of news inside the daemon: there is nothing for it to do.");
+        if (p && p->needless) {
+                str_printf(why, "%s. There is nothing for %s to do.", p->needless, p->name);
                 return TRANSLATED;
         }
         if (p && strcmp(p->name, "ctl_cyrusdb") == 0) {

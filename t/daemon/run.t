@@ -40,6 +40,8 @@ EVENTS {
   once  cmd="/usr/bin/touch \@DIR\@/conf/event-\@N\@"
   often cmd="ctl_cyrusdb -c" period=1
   later cmd="/bin/false" at=0000
+  index cmd="/usr/sbin/cyrus squatter -i" period=1
+  prune cmd="/usr/sbin/cyrus tls_prune" period=1
 }
 DAEMON {
   idled cmd=idled
@@ -82,6 +84,7 @@ is(do { local $/; <$s> }, "400 this service is not built into the server\r\n", '
 
 # -- EVENTS and DAEMON
 ok(Daemon::wait_for(sub { -e "$d->{dir}/conf/event-1" }), 'an event without period runs at start');
+unlike($d->slurp('log'), qr/warning program\.refused name=(index|prune)/, 'events of programs that have nothing to do are taken as done');
 ok(Daemon::wait_for(sub { (() = $d->slurp('conf/daemon') =~ /short/g) >= 3 }, 10), 'a daemon that ends is started again');
 my $count = () = $d->slurp('conf/daemon') =~ /short/g;
 ok($count <= 4, '... with a growing pause');
@@ -127,11 +130,11 @@ ok(defined $seconds && $seconds < 5, 'INT ends it too');
 # -- programs by name
 my $links = "$d->{dir}/bin";
 mkdir $links;
-symlink "$Daemon::build/cyrd", "$links/$_" for qw(ctl_cyrusdb idled cyr_buildinfo sync_client imapd quota reconstruct);
+symlink "$Daemon::build/cyrd", "$links/$_" for qw(ctl_cyrusdb idled squatter tls_prune ptexpire cyr_buildinfo sync_client imapd quota reconstruct);
 is(system("$links/ctl_cyrusdb -C x -r"), 0, 'ctl_cyrusdb -r');
 is(system("$links/ctl_cyrusdb -c"), 0, 'ctl_cyrusdb -c');
 isnt(system("$links/ctl_cyrusdb -q 2>/dev/null"), 0, 'ctl_cyrusdb -q is wrong');
-is(system("$links/idled"), 0, 'idled');
+is(system("$links/$_ -x 1"), 0, "$_: nothing to do") for qw(idled squatter tls_prune ptexpire);
 like(`$links/sync_client -r 2>&1`, qr/not built/, 'a program that is not built says so');
 is($? >> 8, 1, '... and fails');
 like(`$links/imapd 2>&1`, qr/inside cyrd/, 'a service started alone says where it runs');

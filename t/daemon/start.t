@@ -86,7 +86,7 @@ START {
   no    cmd="/nonexistent/program -r"
   what  cmd="nosuchprogram"
   rec   cmd="ctl_cyrusdb -r"
-  tool  cmd="squatter"
+  tool  cmd="sync_reset"
   three cmd="$^X $d->{dir}/note.pl three 0 0"
 }
 SERVICES {
