@@ -4,6 +4,8 @@
  * A log that cannot be written to is left: its mailbox is not used until the next start, and all that was found in the journal stays, under
  * names of its own (cyrd.journal.left.0, .1, …), as new laps are begun. The next start writes these again with its own, until nothing is left.
  * Why that may be done any number of times is told in journal.c: nobody has written to a log that was left.
+ *
+ * All files are read twice. First to see which logs have gone on without a piece (from where on is for none of its pieces), then to write.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -26,7 +28,7 @@ struct recovery {
         struct table *logs;                     /* "<unique id>/<segment>" → struct found_log */
         struct table *left;                     /* the caller's: unique id → why */
         struct err *err;                        /* … */
-        bool sync_failed;
+        bool sync_failed, writing;              /* writing: the second time */
         unsigned left_n;                        /* files that were left: their numbers are below */
         bool used[JOURNAL_LAPS];                /* there are groups in it */
         uint64_t groups, pieces, brought_back;
@@ -35,6 +37,7 @@ struct found_log {
         char uniqueid[MLOG_UNIQUEID_MAX];
         int fd;                                 /* -1: it is no longer there, or is left */
         struct mlog_segment_info info;
+        uint64_t newer;                         /* from here on the log is of a later epoch than what the journal has; UINT64_MAX: nowhere */
 };
 
 /* Not this log: its mailbox is not to be used. The first reason stays. */
@@ -97,6 +100,7 @@ static struct found_log *find_log(struct recovery *r, const struct piece_head *h
         if (!log) {
                 log = xcalloc(1, sizeof *log);
                 memcpy(log->uniqueid, head->uniqueid, sizeof log->uniqueid);
+                log->newer = UINT64_MAX;
                 table_set(r->logs, str_span(&key), log);
                 if (open_log(r->dir, head, log, &why) < 0)
                         leave_log(r, log, &why);
@@ -122,17 +126,21 @@ static void write_piece(struct recovery *r, const struct piece_head *head, const
         struct found_log *log = find_log(r, head);
         struct err err = ERR_INIT;
         unsigned char *there;
-        bool same;
 
-        r->pieces++;
         if (log->fd < 0 || log->info.crc != head->segment_crc)
                 return;
-        there = xmalloc(head->len);
-        same = fs_pread_all(log->fd, there, head->len, head->offset, &err) == 0 && memcmp(there, octets, head->len) == 0;
-        free(there);
-        if (!same && is_newer(log, head, octets))
+        if (!r->writing) {
+                if (head->offset < log->newer && is_newer(log, head, octets))
+                        log->newer = head->offset;
                 return;
-        r->brought_back += same ? 0 : head->len;
+        }
+        r->pieces++;
+        if (head->offset >= log->newer)
+                return;
+        there = xmalloc(head->len);
+        if (fs_pread_all(log->fd, there, head->len, head->offset, &err) < 0 || memcmp(there, octets, head->len) != 0)
+                r->brought_back += head->len;
+        free(there);
         /* What is the same in memory need not be so on the disk, and would not be written after an error of writing back. */
         if (fs_pwrite_all(log->fd, octets, head->len, head->offset, &err) < 0)
                 leave_log(r, log, &err);
@@ -167,7 +175,7 @@ static void write_group(struct recovery *r, const struct str *group)
         size_t at = sizeof(struct group_head);
         struct piece_head head;
 
-        r->groups++;
+        r->groups += r->writing;
         while (at + sizeof head <= group->len) {
                 memcpy(&head, group->data + at, sizeof head);
                 at += sizeof head;
@@ -312,7 +320,7 @@ static int read_file(struct recovery *r, const char *path, int lap, struct err *
         int rc = recover_file(r, path, err);
 
         if (lap >= 0)
-                r->used[lap] = r->groups > groups;
+                r->used[lap] = r->groups > groups;      /* counted when writing */
         return rc;
 }
 
@@ -337,15 +345,16 @@ int journal_recover(const char *dir, struct table *left, struct err *err)
         struct recovery r = { .dir = dir, .logs = table_create(), .left = left, .err = err };
         int rc = count_left(&r, err) < 0 ? -1 : each_file(&r, read_file, err);
 
+        r.writing = true;
+        if (rc == 0)
+                rc = each_file(&r, read_file, err);
         if (rc == 0) {
                 sync_logs(&r);
                 free_logs(&r);                          /* where descriptors are few, they are needed below */
-                rc = each_file(&r, table_count(left) ? keep : give_up, err);
+                /* What cannot be kept, or not for sure, stays where it is: a partition that takes no changes makes no groups. */
+                if (each_file(&r, table_count(left) ? keep : give_up, err) < 0 || (table_count(left) && fs_sync_dir(dir, err) < 0) || r.sync_failed)
+                        rc = 1;
         }
-        if (rc == 0 && table_count(left) && fs_sync_dir(dir, err) < 0)
-                rc = 1;
-        else if (rc == 0 && r.sync_failed)
-                rc = 1;
         free_logs(&r);
         if (r.groups)
                 log_event(rc < 0 || table_count(left) ? LOG_ERROR : LOG_NOTE, NULL, "journal.recover",

@@ -1078,7 +1078,6 @@ static void stop_threads(struct logstore *ls)
                 pthread_join(ls->job_threads[i], NULL);
         for (unsigned i = 0; i < ls->sync_started; i++)
                 pthread_join(ls->sync_threads[i], NULL);
-        ls->options.sync_threads = 0;                   /* from here on everything is done where it is asked for */
         do {
                 sync_lock(ls);
                 n = take_sync_locked(ls, list, &lane, &how);
@@ -1094,6 +1093,8 @@ static void stop_threads(struct logstore *ls)
                         done_sync_locked(ls, lane, how);
                 sync_unlock(ls);
         } while (n);
+        /* From here on everything is done where it is asked for; not before, as one of a group may be asked for while that ends. */
+        ls->options.sync_threads = 0;
 }
 
 /* Nothing is written any more: what the journals have goes to the logs' own files. */

@@ -327,7 +327,9 @@ static int ensure_manifest(struct store *store, struct mailbox_ident *ident, str
 
         look_begin(store, ident);
         m = mailbox_alloc(store, NULL, ident);
-        rc = manifest_read(&m->manifest, m->dir, m->uniqueid, err);
+        rc = store_mailbox_is_whole(store, m->partition_dir, m->uniqueid, err);
+        if (rc == 0)
+                rc = manifest_read(&m->manifest, m->dir, m->uniqueid, err);
         if (rc < 0 && (err->code == ERR_CORRUPT || (err->code == ERR_NOTFOUND && fs_exists(m->dir)))) {
                 err_clear(err);
                 rc = rebuild_manifest(m, err);

@@ -509,13 +509,15 @@ static void try_partition(void *ctx, const char *name, const char *dir, bool rea
  * The target's files, read without opening it: its own opening may be going on in another thread, so it is read again until its manifest
  * stayed the same meanwhile. Where it is now the list of mailboxes says; should it not know, it is looked for in all partitions: they, and
  * the mailbox, may have been moved since the intent was written. A target that is nowhere was deleted. One that is damaged leaves the
- * messages where they are for now: whether it has them is known when it was reconstructed, and the next opening settles it.
+ * messages where they are for now: whether it has them is known when it was reconstructed, and the next opening settles it. So does one that is
+ * not whole (store_mailbox_is_whole()).
  */
 static int peek_files(struct mailbox *m, const struct move_note *note, enum peeked *state_r, uint32_t *first_uid_r, struct err *err)
 {
         struct partition_search search = { .uniqueid = note->move.other };
         struct mailbox_ident ident = { .uniqueid = note->move.other, .name = note->move.other };
         const char *now;
+        bool whole;
         int rc = 0;
 
         *state_r = PEEK_ABSENT;
@@ -526,7 +528,8 @@ static int peek_files(struct mailbox *m, const struct move_note *note, enum peek
         if (!search.found)
                 store_each_partition(m->store, try_partition, &search);
         ident.partition_dir = search.found;
-        for (int attempt = 0; search.found && attempt < 5; attempt++) {
+        whole = !search.found || (rc = store_mailbox_is_whole(m->store, search.found, note->move.other, err)) == 0;
+        for (int attempt = 0; search.found && whole && attempt < 5; attempt++) {
                 struct mailbox *other = mailbox_alloc(m->store, NULL, &ident);
                 struct manifest again;
                 bool same = false;
@@ -550,9 +553,9 @@ static int peek_files(struct mailbox *m, const struct move_note *note, enum peek
         }
         logstore_look_end(store_logstore(m->store));
         free(search.found);
-        if (rc < 0 && (err->code == ERR_CORRUPT || err->code == ERR_NOTFOUND)) {
+        if (rc < 0 && (!whole || err->code == ERR_CORRUPT || err->code == ERR_NOTFOUND)) {
                 log_event(LOG_ERROR, NULL, "mailbox.settle", "uniqueid=%s target=%s reason=\"%s\"", m->uniqueid, note->move.other, err->text);
-                *state_r = err->code == ERR_CORRUPT ? PEEK_UNREADABLE : PEEK_ABSENT;
+                *state_r = err->code == ERR_NOTFOUND ? PEEK_ABSENT : PEEK_UNREADABLE;
                 err_clear(err);
                 rc = 0;
         }

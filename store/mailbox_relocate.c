@@ -126,7 +126,7 @@ static bool is_copied(const struct relocation *r, uint64_t id)
         return false;
 }
 
-/* What is on the disk of it may be in the journal of the partition that it leaves only. */
+/* What is on the disk of it may be in the journal of the partition that it leaves only, also when it was loaded anew since: nobody knows. */
 static int sync_link(struct relocation *r, const char *path, struct err *err)
 {
         int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW), rc;
@@ -147,7 +147,7 @@ static int copy_segment(struct relocation *r, struct segment *s, struct err *err
         mlog_segment_path(&to, r->dir, s->info.id);
         if (!fs_fails("link") && link(file_path(s->file), to.data) == 0) {
                 r->octets += s->end;
-                rc = s->journal_lap && sync_link(r, to.data, err) < 0 ? -1 : 1;
+                rc = sync_link(r, to.data, err) < 0 ? -1 : 1;
         } else if (errno == ENOENT) {
                 rc = 0;
         } else if (errno == EXDEV || errno == EMLINK || errno == EPERM) {

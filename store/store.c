@@ -375,20 +375,26 @@ const char *store_default_partition(struct store *store)
         return best->name;                      /* there is at least one */
 }
 
+void store_mark_failed(struct store_partition *p, const struct err *why)
+{
+        char quoted[LOG_QUOTE_MAX];
+
+        if (atomic_load(&p->failed))
+                return;
+        snprintf(p->why, sizeof p->why, "%.199s", why->text);
+        atomic_store(&p->failed, true);
+        log_event(LOG_ERROR, NULL, "partition.failed", "partition=%s dir=%s reason=%s consequence=\"no changes until the next start\"", p->name,
+                  p->dir, log_quote_str(quoted, why->text));
+}
+
 void store_partition_fail(struct store *store, const char *partition_dir, const struct err *why)
 {
         struct store_partition *p = partition_in(store, partition_dir);
-        char quoted[LOG_QUOTE_MAX];
 
         if (!p)
                 return;
         mutex_lock(&store->lock);
-        if (!atomic_load(&p->failed)) {
-                snprintf(p->why, sizeof p->why, "%.199s", why->text);
-                atomic_store(&p->failed, true);
-                log_event(LOG_ERROR, NULL, "partition.failed", "partition=%s dir=%s reason=%s consequence=\"no changes until the next start\"",
-                          p->name, p->dir, log_quote_str(quoted, why->text));
-        }
+        store_mark_failed(p, why);
         mutex_unlock(&store->lock);
 }
 

@@ -334,11 +334,11 @@ static int add_partition(struct store *store, const char *name, const char *dir,
                 store_free_partition(p);
                 return -1;
         }
+        if (rc == 1)
+                store_mark_failed(p, err);
         while (atomic_load(last))
                 last = &atomic_load(last)->next;
         atomic_store(last, p);
-        if (rc == 1)
-                store_partition_fail(store, p->dir, err);
         return 0;
 }
 

@@ -69,6 +69,8 @@ int store_detect_foreign(const char *configdir, struct conf *conf, struct err *e
 /* Make or check the stamps of configuration directory and partitions. */
 int store_stamp(struct store *store, struct err *err);
 int store_stamp_partition(struct store *store, const struct store_partition *p, bool known, struct err *err);
+/* With the store's lock, or before anybody else sees it. */
+void store_mark_failed(struct store_partition *p, const struct err *why);
 void store_free_partition(struct store_partition *p);
 int store_add_partitions(struct store *store, struct conf *conf, struct err *err);
 /* Read the state file and begin an epoch; mark the stop clean. */

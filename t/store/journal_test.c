@@ -488,9 +488,9 @@ Test(journal, what_is_left_waits_while_the_journal_is_used)
         cr_expect(!is_kept(0) && !is_kept(1) && !is_kept(2) && !is_kept(3));
 }
 
-Test(journal, what_cannot_be_kept_keeps_the_partition_from_use)
+Test(journal, what_cannot_be_kept_lets_the_partition_take_no_changes)
 {
-        static const struct { const char *call; int want; } cases[] = { { "rename", -1 }, { "fsync", 1 } };
+        static const char *const cases[] = { "rename", "fsync" };
 
         for (size_t i = 0; i < 2; i++) {
                 uint64_t before = logs[1].end;
@@ -499,9 +499,9 @@ Test(journal, what_cannot_be_kept_keeps_the_partition_from_use)
                 cr_assert_eq(rename(logs[1].path, "/tmp/cyrd-test-kept"), 0);
                 cr_assert_eq(mkdir(logs[1].path, 0700), 0);
                 fs_fault = fail;
-                failing = cases[i].call;
+                failing = cases[i];
                 atomic_store(&fail_after, 1);
-                cr_expect_eq(recover_in(dir), cases[i].want, "%s", cases[i].call);
+                cr_expect_eq(recover_in(dir), 1, "%s", cases[i]);
                 cr_expect_neq(why_not.code, 0);
                 fs_fault = NULL;
                 cr_assert_eq(rmdir(logs[1].path), 0);
@@ -570,6 +570,50 @@ static uint32_t epoch_there(const struct log *l)
         struct mlog_header h;
 
         return pread(l->fd, &h, sizeof h, (off_t)l->end) == sizeof h && mlog_header_valid(&h, &l->info, l->end) ? h.epoch : 0;
+}
+
+/* An operator moved the journal away to go on, and puts it back: its second piece would go into the middle of what was written since. */
+Test(journal, one_that_is_put_back_later_leaves_logs_alone_that_went_on)
+{
+        unsigned char big[2048], there[sizeof big + 500];
+        char path[100], away[120];
+        struct log *l = &logs[0];
+        struct mlog_pen pen;
+        struct mlog_batch b;
+        struct iovec iov[2];
+        struct err err = ERR_INIT;
+        uint64_t begin = l->end;
+        size_t len = 0;
+
+        for (int i = 0; i < 2; i++) {
+                off_t end;
+
+                write_record(l, 1, true);
+                cr_assert_eq(journal_commit(j, &err), 0);
+                end = lseek(l->fd, 0, SEEK_END);
+                cr_assert_gt((uint64_t)end, l->end);
+                l->end = (uint64_t)end;
+        }
+        lap_path(path, sizeof path, 0);
+        snprintf(away, sizeof away, "%s.away", path);
+        cr_assert_eq(rename(path, away), 0);
+        lose(l, begin);
+        recover();
+        pen = (struct mlog_pen){ .segment = &l->info, .offset = begin, .seq = 1, .modseq = 9, .durable = mlog_mark(1, begin), .time = 1, .epoch = 2,
+                                 .prev_crc = l->info.crc };
+        memset(big, 'M', sizeof big);
+        mlog_batch_init(&b);
+        mlog_batch_add(&b, &b.body, MLOG_MOVE_INTENT, big, sizeof big, NULL, 0, NULL, 0, 0);
+        for (int i = 0, n = mlog_batch_seal(&b, &pen, iov); i < n; i++) {
+                cr_assert_eq(fs_pwrite_all(l->fd, iov[i].iov_base, iov[i].iov_len, begin + len, &err), 0);
+                len += iov[i].iov_len;
+        }
+        mlog_batch_deinit(&b);
+        cr_assert_eq(rename(away, path), 0);
+        recover();
+        cr_assert(len <= sizeof there && pread(l->fd, there, len, (off_t)begin) == (ssize_t)len);
+        for (size_t i = len - sizeof big; i < len; i++)
+                cr_assert_eq(there[i], 'M', "octet %zu", i);
 }
 
 static char kept_lap[120];
@@ -736,10 +780,7 @@ Test(journal, a_hostile_one_writes_nowhere_else)
         lap_path(path, sizeof path, 0);
         unlink(path);
         cr_assert_eq(symlink("/etc/hostname", path), 0);
-        {
-
-                cr_expect_eq(recover_in(dir), -1, "a symbolic link is followed");
-        }
+        cr_expect_eq(recover_in(dir), -1, "a symbolic link is followed");
 }
 
 /* ---- a store ---- */
@@ -996,4 +1037,30 @@ Test(journal_store, a_mailbox_that_fails_while_a_group_has_its_octets, .timeout 
         mailbox_unlock(m);
         stop_store();
         fs_fault = NULL;
+}
+
+static void wake_nobody(struct waiter *w) { (void)w; }
+
+/* What ends in one mailbox of a group asks for another one's sync, which is in the same group. */
+Test(journal_store, it_is_closed_while_moves_are_under_way, .timeout = 120)
+{
+        static struct append_result results[BOXES];
+        static struct waiter waiters[BOXES];
+
+        for (unsigned round = 0; round < 6; round++) {
+                start_store(round & 1, 1u << 20);
+                for (unsigned i = 0; i < BOXES; i++)
+                        deliver_one(boxes[i]);
+                for (unsigned i = 0; i < BOXES; i++) {
+                        struct uidset uids = UIDSET_INIT;
+                        struct err err = ERR_INIT;
+
+                        uidset_add(&uids, 1);
+                        waiter_init(&waiters[i], wake_nobody, NULL);
+                        cr_assert_eq(mailbox_move(boxes[i], &uids, boxes[i ^ 1], NULL, NULL, &results[i], &waiters[i], &err), 0, "%s", err.text);
+                        uidset_deinit(&uids);
+                }
+                usleep(round * 400);
+                stop_store();
+        }
 }

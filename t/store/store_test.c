@@ -1,11 +1,15 @@
 /* A store's life: whose files these are, one process at a time, epochs, recovery, dumps, partitions. */
 #include <criterion/criterion.h>
+#include <fcntl.h>
 #include <ftw.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "store/journal.h"
+#include "store/mailbox_private.h"
 #include "store/mailname.h"
+#include "store/mlog.h"
 #include "store/user.h"
 #include "t/store/scratch.h"
 #include "util/array.h"
@@ -608,4 +612,101 @@ Test(store, a_directory_without_permission_is_an_error_and_no_crash)
         cr_assert_eq(fs_mkdir_p(path, 0500, NULL), 0);
         cr_expect_null(scratch_try(NULL, false, &err));
         cr_expect_eq(err.code, ERR_IO, "%s", err.text);
+}
+
+/* ---- what the journal has of a mailbox (store/journal.h) ---- */
+
+static void put_into_journal(const char *partition, const char *uniqueid, const char *log, uint32_t crc)
+{
+        uint64_t lap = 0;
+        struct journal *j = journal_create(partition, 64u << 10);
+        struct journal_piece piece = { .uniqueid = uniqueid, .segment = 1, .segment_crc = crc, .offset = 328, .len = 8, .path = log, .lap = &lap };
+
+        journal_begin(j);
+        memset(journal_add(j, &piece), 1, 8);
+        cr_assert_eq(journal_commit(j, &err), 0, "%s", err.text);
+        journal_destroy(&j);
+}
+
+static int no_datasync(const char *call) { return strcmp(call, "fdatasync") == 0 ? EIO : 0; }
+
+Test(store, a_partition_that_comes_back_with_a_journal_that_fails)
+{
+        char more[300], big[200], text[1000];
+        struct str dir = STR_INIT, log = STR_INIT;
+        struct mlog_segment_info info;
+        struct store *s;
+        int fd;
+
+        snprintf(big, sizeof big, "%s/big", scratch_dir);
+        snprintf(more, sizeof more, "partition-big: %s\n", big);
+        s = scratch_open(more);
+        store_close(&s);
+        mailbox_dir(&dir, big, "abcdefghijklmnopqrstuvwx");
+        cr_assert_eq(fs_mkdir_p(dir.data, 0700, &err), 0);
+        cr_assert_eq(mlog_segment_create(dir.data, 1, "abcdefghijklmnopqrstuvwx", 1, &fd, &info, &err), 0);
+        close(fd);
+        mlog_segment_path(&log, dir.data, 1);
+        put_into_journal(big, "abcdefghijklmnopqrstuvwx", log.data, info.crc);
+        s = scratch_open(NULL);                                 /* without it */
+        snprintf(text, sizeof text, "configdirectory: %s/conf\npartition-default: %s/mail\npartition-big: %s\ndefaultpartition: default\n",
+                 scratch_dir, scratch_dir, big);
+        fs_fault = no_datasync;
+        store_reconfigure(s, conf_text(text));                  /* … and it comes back, under the store's lock */
+        fs_fault = NULL;
+        cr_expect(store_partition_failed(s, big));
+        cr_expect_not(store_partition_failed(s, store_partition_dir(s, "default")));
+        store_close(&s);
+        s = scratch_open(more);                                 /* the next start tries again */
+        cr_expect_not(store_partition_failed(s, big));
+        store_close(&s);
+        str_deinit(&dir);
+        str_deinit(&log);
+}
+
+Test(store, reconstruct_leaves_one_alone_that_is_not_whole)
+{
+        struct str dir = STR_INIT, log = STR_INIT, kept = STR_INIT, manifest = STR_INIT;
+        unsigned char head[MLOG_SEGMENT_HEADER];
+        char mail[200], id[MLOG_UNIQUEID_MAX];
+        struct mlog_segment_info info;
+        struct store *s = scratch_open(NULL);
+        struct mailbox_ident ident = { .uniqueid = id, .partition_dir = mail, .name = "user.joe", .uidvalidity = 1 };
+        const struct mbentry *e;
+        struct stat st;
+        int fd;
+
+        snprintf(mail, sizeof mail, "%s/mail", scratch_dir);
+        cr_assert_eq(mboxlist_create(store_mboxlist(s), &(struct mbox_create){ .name = "user.joe" }, &e, &err), 0, "%s", err.text);
+        snprintf(id, sizeof id, "%s", e->uniqueid);
+        mbentry_unref(&e);
+        store_close(&s);
+        mailbox_dir(&dir, mail, id);
+        mlog_segment_path(&log, dir.data, 1);
+        fd = open(log.data, O_RDONLY);
+        cr_assert_eq(pread(fd, head, sizeof head, 0), (ssize_t)sizeof head);
+        close(fd);
+        cr_assert_eq(mlog_segment_decode(head, 1, id, &info, &err), 0);
+        put_into_journal(mail, id, log.data, info.crc);
+        /* Its log cannot be opened, another one is there, and nothing says which it has. */
+        str_printf(&kept, "%s.kept", log.data);
+        cr_assert_eq(rename(log.data, kept.data), 0);
+        cr_assert_eq(mkdir(log.data, 0700), 0);
+        cr_assert_eq(mlog_segment_create(dir.data, 2, id, 1, &fd, &info, &err), 0);
+        close(fd);
+        str_printf(&manifest, "%s/manifest", dir.data);
+        cr_assert_eq(truncate(manifest.data, 5), 0);
+        str_append_str(&manifest, ".copy");
+        cr_assert_eq(unlink(manifest.data), 0);
+        str_truncate(&manifest, manifest.len - strlen(".copy"));
+        s = scratch_open(NULL);
+        cr_expect_eq(mailbox_reconstruct(s, &ident, &err), -1);
+        cr_expect_eq(err.code, ERR_IO, "%s", err.text);
+        cr_assert_eq(stat(manifest.data, &st), 0);
+        cr_expect_eq(st.st_size, 5, "a manifest was made without the segment that is to be written back");
+        store_close(&s);
+        str_deinit(&dir);
+        str_deinit(&log);
+        str_deinit(&kept);
+        str_deinit(&manifest);
 }
