@@ -49,7 +49,7 @@ struct lap {
 struct journal {
         char *dir;
         size_t lap_bytes;
-        bool open;
+        atomic_bool open;
         atomic_bool off;                        /* it could not be made, or not be written */
         atomic_bool failed;                     /* a sync did: what it has is for the next start */
         struct lap laps[JOURNAL_LAPS];
@@ -204,8 +204,18 @@ static int make_files(struct journal *j, struct err *err)
                 }
                 return turned_off(j, err);              /* it was not tried */
         }
-        j->open = true;
+        atomic_store(&j->open, true);
         return 0;
+}
+
+bool journal_is_open(const struct journal *j)
+{
+        return atomic_load(&j->open);
+}
+
+int journal_open(struct journal *j, struct err *err)
+{
+        return journal_is_open(j) ? 0 : journal_is_usable(j) ? make_files(j, err) : 1;
 }
 
 static void begin_lap(struct journal *j, unsigned i)
@@ -292,7 +302,7 @@ int journal_commit(struct journal *j, struct err *err)
 
         if (!j->n || !journal_is_usable(j))
                 return 1;
-        if (!j->open && (rc = make_files(j, err)) != 0)
+        if ((rc = journal_open(j, err)) != 0)
                 return rc;
         if (!find_room(j))
                 return 1;
@@ -325,7 +335,7 @@ void journal_turn(struct journal *j, uint64_t age_ms)
 {
         const struct lap *lap = &j->laps[j->at];
 
-        if (j->open && atomic_load(&lap->state) == LAP_USED && lap->since_ms + age_ms <= clock_mono_ms() &&
+        if (journal_is_open(j) && atomic_load(&lap->state) == LAP_USED && lap->since_ms + age_ms <= clock_mono_ms() &&
             atomic_load(&j->laps[!j->at].state) == LAP_FREE) {
                 atomic_store(&j->laps[j->at].state, LAP_DUE);
                 j->at = !j->at;

@@ -56,6 +56,9 @@ int journal_commit(struct journal *j, struct err *err);
 
 /* Can it be used, as far as is known? Any thread. */
 bool journal_is_usable(const struct journal *j);
+/* Its files: are they there? Any thread. Make them, as journal_commit() does where nobody did before; returns what that does. Not beside a group. */
+bool journal_is_open(const struct journal *j);
+int journal_open(struct journal *j, struct err *err);
 /* Is there a lap to retire? Any thread. */
 bool journal_is_due(const struct journal *j);
 /* Begin the other lap, when that is free and this one was begun `age_ms` ago: for logs that rest. Does not block. */

@@ -56,8 +56,8 @@ struct lane {                                   /* of a partition; made when fir
         bool busy;                              /* a group is being synced, or a lap is being turned */
         unsigned group;                         /* mailboxes in the last one, */
         uint64_t group_ms;                      /* … and when that was */
-        bool retiring;                          /* a job is at the lap that is due */
-        struct job retire;                      /* … this one */
+        bool working;                           /* a job makes the journal's files, or is at the lap that is due */
+        struct job work;                        /* … this one */
         struct logstore *ls;
 };
 
@@ -585,7 +585,7 @@ static struct mailbox *dequeue_locked(struct logstore *ls, enum mailbox_queue q)
 
 /* ---- lanes ---- */
 
-static void run_retire_job(struct job *job) EXCLUDES(sync_class);
+static void run_lane_job(struct job *job) EXCLUDES(sync_class);
 
 static struct lane *lane_of_locked(struct logstore *ls, const struct mailbox *m) REQUIRES(ls->sync_lock, sync_class);
 static struct lane *lane_of_locked(struct logstore *ls, const struct mailbox *m)
@@ -599,7 +599,7 @@ static struct lane *lane_of_locked(struct logstore *ls, const struct mailbox *m)
                 lane = xcalloc(1, sizeof *lane);
                 lane->dir = xstrdup(dir);
                 lane->journal = journal_create(dir, ls->options.journal_bytes);
-                lane->retire.fn = run_retire_job;
+                lane->work.fn = run_lane_job;
                 lane->ls = ls;
                 lane->next = ls->lanes;
                 ls->lanes = lane;
@@ -626,6 +626,17 @@ static struct mailbox *lane_pop_locked(struct lane *lane)
         return m;
 }
 
+/* Nobody waits while the journal's files are made: that is asked for when they are first wanted. */
+static void prepare_locked(struct logstore *ls, struct lane *lane) REQUIRES(ls->sync_lock, sync_class);
+static void prepare_locked(struct logstore *ls, struct lane *lane)
+{
+        if (ls->stopping || ls->options.journal_all || lane->working || journal_is_open(lane->journal) || !journal_is_usable(lane->journal) ||
+            lane->waiting_n + lane->alone <= SIDE_BY_SIDE)
+                return;
+        lane->working = true;
+        push_job_locked(ls, &lane->work);
+}
+
 /* What a thread that is free may do for a lane now. */
 enum lane_work { LANE_NOTHING, LANE_ALONE, LANE_GROUP };
 static enum lane_work lane_work_locked(const struct logstore *ls, const struct lane *lane) REQUIRES(sync_class);
@@ -635,7 +646,7 @@ static enum lane_work lane_work_locked(const struct logstore *ls, const struct l
 
         if (!lane->waiting_n)
                 return LANE_NOTHING;
-        if (!journal_is_usable(lane->journal))
+        if (!journal_is_usable(lane->journal) || (!journal_is_open(lane->journal) && !ls->options.journal_all))
                 return LANE_ALONE;
         if (!lane->busy && (ls->options.journal_all || crowded || lane->waiting_n + lane->alone > SIDE_BY_SIDE))
                 return LANE_GROUP;
@@ -711,9 +722,12 @@ static unsigned take_sync_locked(struct logstore *ls, struct mailbox **list, str
         if ((list[0] = dequeue_locked(ls, QUEUE_ALONE)) != NULL)
                 return 1;
         for (struct lane *lane = ls->lanes; lane; lane = lane->next) {
-                enum lane_work how = lane_work_locked(ls, lane);
-                unsigned most = how == LANE_GROUP ? JOURNAL_GROUP_MAX : 1;
+                enum lane_work how;
+                unsigned most;
 
+                prepare_locked(ls, lane);
+                how = lane_work_locked(ls, lane);
+                most = how == LANE_GROUP ? JOURNAL_GROUP_MAX : 1;
                 if (how == LANE_NOTHING)
                         continue;
                 while (n < most && (list[n] = lane_pop_locked(lane)) != NULL)
@@ -736,10 +750,10 @@ static unsigned take_sync_locked(struct logstore *ls, struct mailbox **list, str
 static void retire_locked(struct logstore *ls, struct lane *lane) REQUIRES(ls->sync_lock, sync_class);
 static void retire_locked(struct logstore *ls, struct lane *lane)
 {
-        if (ls->stopping || lane->retiring || !journal_is_due(lane->journal))
+        if (ls->stopping || lane->working || !journal_is_due(lane->journal))
                 return;
-        lane->retiring = true;
-        push_job_locked(ls, &lane->retire);
+        lane->working = true;
+        push_job_locked(ls, &lane->work);
 }
 
 /* … and what they were taken for is done. */
@@ -758,16 +772,17 @@ static void done_sync_locked(struct logstore *ls, struct lane *lane, enum lane_w
         }
 }
 
-static void run_retire_job(struct job *job)
+static void run_lane_job(struct job *job)
 {
-        struct lane *lane = (struct lane *)((char *)job - offsetof(struct lane, retire));
+        struct lane *lane = (struct lane *)((char *)job - offsetof(struct lane, work));
         struct logstore *ls = lane->ls;
         struct err err = ERR_INIT;
+        int rc = journal_is_open(lane->journal) ? journal_retire(lane->journal, &err) : journal_open(lane->journal, &err);
 
-        if (journal_retire(lane->journal, &err) < 0)
+        if (rc < 0)
                 store_partition_fail(ls->store, lane->dir, &err);
         sync_lock(ls);
-        lane->retiring = false;
+        lane->working = false;
         sync_unlock(ls);
 }
 
