@@ -70,9 +70,11 @@ const char *sasl_option(const struct conf *conf, const char *ident, const char *
 
 static int cb_getopt(void *context, const char *plugin, const char *option, const char **value_r, unsigned *len_r)
 {
-        const struct sasl_conn *c = context;
+        struct sasl_conn *c = context;
         const char *value = sasl_option(c ? c->conf : sasl_library.conf, c ? c->ident : NULL, plugin, option);
 
+        if (c && strcmp(option, "auxprop_plugin") == 0)
+                value = sasl_nobody_list(c, value);
         if (!value)
                 return SASL_FAIL;
         *value_r = value;
@@ -261,6 +263,7 @@ void sasl_callbacks_fill(struct sasl_conn *c)
         c->callbacks[n++] = (sasl_callback_t){ SASL_CB_GETOPT, CALLBACK(cb_getopt), c };
         c->callbacks[n++] = (sasl_callback_t){ SASL_CB_CANON_USER, CALLBACK(cb_canon_user), c };
         c->callbacks[n++] = (sasl_callback_t){ SASL_CB_PROXY_POLICY, CALLBACK(cb_proxy_policy), c };
+        c->callbacks[n++] = sasl_nobody_callback(c);
         if (c->no_password_check)
                 c->callbacks[n++] = (sasl_callback_t){ SASL_CB_SERVER_USERDB_CHECKPASS, CALLBACK(cb_checkpass), c };
         c->callbacks[n] = (sasl_callback_t){ SASL_CB_LIST_END, NULL, NULL };
@@ -294,8 +297,10 @@ int sasl_setup(struct conf_live *live, struct err *err)
         set_servername(sasl_library.conf);
         sasl_set_mutex(mutex_new, mutex_take, mutex_give, mutex_end);
         rc = sasl_server_init(callbacks, "cyrd");
-        if (rc == SASL_OK)
+        if (rc == SASL_OK) {
+                sasl_nobody_setup();
                 return 0;
+        }
         sasl_library.live = NULL;
         conf_unref(&sasl_library.conf);
         return err_set(err, ERR_UNAVAILABLE, "cyrus-sasl: %s", sasl_errstring(rc, NULL, NULL));

@@ -99,6 +99,7 @@ void sasl_conn_destroy(struct sasl_conn **cp)
         free(c->binding_name);
         free(c->local);
         free(c->domain);
+        free(c->auxprops);
         free((char *)c->ident);
         conf_unref(&c->conf);
         free(c);
@@ -290,20 +291,24 @@ static enum err_code code_of(int rc)
         }
 }
 
-static void fail(struct sasl_conn *c, int rc, struct sasl_step *step)
-{
-        step->outcome = SASL_OUT_FAILED;
-        if (c->refused.code != ERR_NONE)
-                err_copy(&step->err, &c->refused);
-        else
-                err_set(&step->err, code_of(rc), "%s: %s", sasl_errstring(rc, NULL, NULL), sasl_errdetail(c->conn));
-}
-
 static const char *property(struct sasl_conn *c, int which)
 {
         const void *value = NULL;
 
         return sasl_getprop(c->conn, which, &value) == SASL_OK ? value : NULL;
+}
+
+static void fail(struct sasl_conn *c, int rc, struct sasl_step *step)
+{
+        const char *who = property(c, SASL_AUTHUSER);
+
+        step->outcome = SASL_OUT_FAILED;
+        if (c->refused.code != ERR_NONE)
+                err_copy(&step->err, &c->refused);
+        else if (c->nobody && code_of(rc) == ERR_AUTH)
+                err_set(&step->err, ERR_AUTH, "user not found: %s", who ? who : "-");
+        else
+                err_set(&step->err, code_of(rc), "%s: %s", sasl_errstring(rc, NULL, NULL), sasl_errdetail(c->conn));
 }
 
 /* cyr_deny: is he kept out of this service? */

@@ -10,7 +10,7 @@
 #include "server/sasl.h"
 #include "util/fs.h"
 
-#define SASL_CALLBACKS_MAX 6
+#define SASL_CALLBACKS_MAX 7
 
 struct sasl_conn {
         sasl_conn_t *conn;
@@ -26,6 +26,8 @@ struct sasl_conn {
         char *local;                            /* "addr;port" that the client came to, NULL: not known */
         char *domain;                           /* virtdomains: on: of user ids without one; "" none; NULL: not looked up yet */
         struct err refused;                     /* why a callback said no: better than the library's own text */
+        bool nobody;                            /* no password of the user was found (sasl_nobody.c) */
+        char *auxprops;                         /* sasl_nobody_list()'s; NULL: not needed yet */
 };
 
 struct sasl_library {                           /* one for the process, after sasl_setup() */
@@ -47,6 +49,14 @@ bool sasl_asks_for_domain(const struct sasl_conn *c, struct span given);
 int sasl_canonical(struct sasl_conn *c, struct span given, char *buf, size_t size, struct err *err);
 
 void sasl_forget_mechanisms(void);               /* at the end: what sasl_mechanisms_for() keeps */
+
+/* ---- sasl_nobody.c: users without a password ---- */
+
+/* Once, when the library is set up. */
+void sasl_nobody_setup(void);
+/* The library's list of sources of properties, with ours at its end; `configured`: auxprop_plugin, NULL: not set. Lives as long as the connection. */
+const char *sasl_nobody_list(struct sasl_conn *c, const char *configured);
+sasl_callback_t sasl_nobody_callback(struct sasl_conn *c);
 
 /* ---- sasl_kept.c: passwords that were right ---- */
 

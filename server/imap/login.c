@@ -3,7 +3,7 @@
  * session one of a user's.
  *
  * A failed attempt is answered after failedloginpause, whoever the user was and whether there is one: neither the words nor the
- * time tell (RFC 9051 11.3). Only SCRAM's plug-in does, as everywhere: it has no challenge for a user without a password.
+ * time tell (RFC 9051 11.3), nor does SCRAM (server/sasl_nobody.c).
  */
 #include <stdio.h>
 #include <stdlib.h>
