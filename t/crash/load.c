@@ -1160,19 +1160,33 @@ static bool same_octets(const char *a, const char *b)
 /* A copy is refused when it may be older: the last process may have been killed before it wrote it, or when a new segment was there already. */
 static bool copy_stands_in(const char *path)
 {
-        char dir[4200], aside[4300];
+        char dir[4200];
         struct manifest manifest;
+        struct str segment = STR_INIT;
         struct err err = ERR_INIT;
-        bool does;
+        unsigned long long id;
+        const struct dirent *e;
+        bool does = true;
+        DIR *d;
 
         snprintf(dir, sizeof dir, "%s", path);
         *strrchr(dir, '/') = '\0';
-        snprintf(aside, sizeof aside, "%s.aside", path);
-        must(rename(path, aside) == 0);
-        does = manifest_read(&manifest, dir, strrchr(dir, '/') + 1, &err) == 0;
-        if (does)
-                manifest_deinit(&manifest);
-        must(rename(aside, path) == 0);
+        if (manifest_read(&manifest, dir, strrchr(dir, '/') + 1, &err) < 0)
+                return false;
+        d = opendir(dir);
+        while (d && (e = readdir(d)) != NULL)
+                does = does && (sscanf(e->d_name, "log.%16llx", &id) != 1 || id < manifest.next_id);
+        if (d)
+                closedir(d);
+        for (uint32_t i = 0; i < manifest.n; i++) {
+                const struct manifest_entry *entry = &manifest.entries[i];
+
+                str_clear(&segment);
+                mlog_segment_path(&segment, dir, entry->id);
+                does = does && (entry->kind == MLOG_RETIRED || entry->kind == MLOG_ADOPTED || access(segment.data, F_OK) == 0);
+        }
+        manifest_deinit(&manifest);
+        str_deinit(&segment);
         return does;
 }
 
