@@ -146,28 +146,72 @@ static void write_piece(struct recovery *r, const struct piece_head *head, const
                 leave_log(r, log, &err);
 }
 
-/* The group that begins at `at`: 1, 0 there is none, -1. */
-static int read_group(int fd, uint64_t at, uint32_t *crc, struct str *out, struct err *err)
+/* A lap's row of groups. */
+struct row {
+        int fd;
+        uint64_t at;                            /* where the next one begins */
+        uint32_t crc;                           /* the former one's */
+        uint64_t salt;                          /* … */
+        struct str group;
+};
+
+/* The next group: 1, 0 there is none, -1. */
+static int read_group(struct row *row, struct err *err)
 {
         struct err shorter = ERR_INIT;
         struct group_head head;
 
-        if (fs_pread_all(fd, &head, sizeof head, at, &shorter) < 0)
+        if (fs_pread_all(row->fd, &head, sizeof head, row->at, &shorter) < 0)
                 goto unread;
         if (head.magic != GROUP_MAGIC || head.len < sizeof head || head.len > GROUP_BYTES_MAX || head.len % 8 || head.pieces > JOURNAL_GROUP_MAX)
                 return 0;
-        str_clear(out);
-        if (fs_pread_all(fd, str_append_space(out, head.len), head.len, at, &shorter) < 0)
+        str_clear(&row->group);
+        if (fs_pread_all(row->fd, str_append_space(&row->group, head.len), head.len, row->at, &shorter) < 0)
                 goto unread;
-        if (crc32c(*crc, out->data + GROUP_SEALED, head.len - GROUP_SEALED) != head.crc)
+        if (crc32c(row->crc, row->group.data + GROUP_SEALED, head.len - GROUP_SEALED) != head.crc)
                 return 0;
-        *crc = head.crc;
+        row->crc = head.crc;
+        row->salt = head.salt;
+        row->at += head.len;
         return 1;
 unread:
         if (shorter.code == ERR_CORRUPT)
                 return 0;
         err_copy(err, &shorter);
         return -1;
+}
+
+/*
+ * What a power loss tears is the last group of a row: each was synced before the next one was written. So where one of the same lap (nobody
+ * else has its salt) comes behind the end, the end is none: what is there was acknowledged, and is damaged. Of a row that is damaged in its
+ * first group nothing is known. Returns 1, 0, or -1.
+ */
+static int goes_on(const struct row *row, struct err *err)
+{
+        enum { CHUNK = 1 << 20 };
+        size_t overlap = sizeof(struct group_head);
+        unsigned char *octets;
+        int found = 0;
+        ssize_t n;
+
+        if (row->at == 0)
+                return 0;
+        octets = xmalloc(CHUNK + overlap);
+        for (uint64_t at = row->at; !found; at += CHUNK) {
+                struct group_head head;
+
+                n = pread(row->fd, octets, CHUNK + overlap, (off_t)at);
+                if (n < 0)
+                        found = err_errno(err, errno, "read");
+                for (size_t i = 0; !found && n >= (ssize_t)sizeof head && i <= (size_t)n - sizeof head; i += 8) {
+                        memcpy(&head, octets + i, sizeof head);
+                        found = head.magic == GROUP_MAGIC && head.salt == row->salt && at + i > row->at;
+                }
+                if (n < (ssize_t)(CHUNK + overlap))
+                        break;
+        }
+        free(octets);
+        return found;
 }
 
 static void write_group(struct recovery *r, const struct str *group)
@@ -190,21 +234,21 @@ static void write_group(struct recovery *r, const struct str *group)
 /* -1: what the journal has is not known. */
 static int recover_file(struct recovery *r, const char *path, struct err *err)
 {
-        struct str group = STR_INIT;
-        uint64_t at = 0;
-        uint32_t crc = 0;
-        int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW), rc = 0;
+        struct row row = { .fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW), .group = STR_INIT };
+        int rc;
 
-        if (fd < 0)
+        if (row.fd < 0)
                 return errno == ENOENT ? 0 : err_errno(err, errno, "open %s", path);
-        while ((rc = read_group(fd, at, &crc, &group, err)) == 1) {
-                at += group.len;
-                write_group(r, &group);
-        }
+        while ((rc = read_group(&row, err)) == 1)
+                write_group(r, &row.group);
+        if (rc == 0)
+                rc = goes_on(&row, err);
+        if (rc > 0)
+                rc = err_set(err, ERR_CORRUPT, "damaged %llu octets from its beginning, before its end", (unsigned long long)row.at);
         if (rc < 0)
                 err_prefix(err, "%s cannot be read (to go on without the changes that only it has, move it away)", path);
-        close(fd);
-        str_deinit(&group);
+        close(row.fd);
+        str_deinit(&row.group);
         return rc;
 }
 

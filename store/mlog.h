@@ -300,5 +300,7 @@ int manifest_write(struct manifest *m, const char *dir, struct err *err);
 int manifest_write_lazily(struct manifest *m, const char *dir, struct err *err);
 int manifest_read(struct manifest *m, const char *dir, const char *uniqueid, struct err *err);
 int manifest_decode(struct manifest *m, const void *p, size_t len, const char *uniqueid, struct err *err);
+/* Are the segments in `dir` those that it lists, and older ones? A copy that does not fit is an older one, and does not stand in. */
+bool manifest_fits(const struct manifest *m, const char *dir);
 
 #endif

@@ -179,8 +179,7 @@ int manifest_decode(struct manifest *m, const void *p, size_t len, const char *u
         return 0;
 }
 
-/* Are the segments that are there those that it lists, and older ones? */
-static bool fits_directory(const struct manifest *m, const char *dir)
+bool manifest_fits(const struct manifest *m, const char *dir)
 {
         struct str path = STR_INIT;
         unsigned long long id;
@@ -224,7 +223,7 @@ int manifest_read(struct manifest *m, const char *dir, const char *uniqueid, str
                 return 0;
         if ((first.code == ERR_CORRUPT || first.code == ERR_IO || first.code == ERR_NOTFOUND) &&
             read_one(m, dir, MANIFEST_COPY, uniqueid, NULL) == 0) {
-                if (fits_directory(m, dir)) {
+                if (manifest_fits(m, dir)) {
                         log_event(LOG_ERROR, NULL, "manifest.copy", "uniqueid=%s reason=%s", uniqueid, log_quote_str(buf, first.text));
                         m->from_copy = true;
                         return 0;

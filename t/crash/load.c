@@ -1162,31 +1162,15 @@ static bool copy_stands_in(const char *path)
 {
         char dir[4200];
         struct manifest manifest;
-        struct str segment = STR_INIT;
         struct err err = ERR_INIT;
-        unsigned long long id;
-        const struct dirent *e;
-        bool does = true;
-        DIR *d;
+        bool does;
 
         snprintf(dir, sizeof dir, "%s", path);
         *strrchr(dir, '/') = '\0';
         if (manifest_read(&manifest, dir, strrchr(dir, '/') + 1, &err) < 0)
                 return false;
-        d = opendir(dir);
-        while (d && (e = readdir(d)) != NULL)
-                does = does && (sscanf(e->d_name, "log.%16llx", &id) != 1 || id < manifest.next_id);
-        if (d)
-                closedir(d);
-        for (uint32_t i = 0; i < manifest.n; i++) {
-                const struct manifest_entry *entry = &manifest.entries[i];
-
-                str_clear(&segment);
-                mlog_segment_path(&segment, dir, entry->id);
-                does = does && (entry->kind == MLOG_RETIRED || entry->kind == MLOG_ADOPTED || access(segment.data, F_OK) == 0);
-        }
+        does = manifest_fits(&manifest, dir);
         manifest_deinit(&manifest);
-        str_deinit(&segment);
         return does;
 }
 

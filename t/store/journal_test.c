@@ -179,6 +179,17 @@ Test(journal, recovery_may_be_repeated_and_leaves_what_was_written_since)
                 cr_expect_eq(sound(&logs[i]), logs[i].end, "log %u", i);
 }
 
+static void flip(const char *path, uint64_t at)
+{
+        int fd = open(path, O_RDWR);
+        unsigned char c;
+
+        cr_assert_eq(pread(fd, &c, 1, (off_t)at), 1);
+        c ^= 0x10;
+        cr_assert_eq(pwrite(fd, &c, 1, (off_t)at), 1);
+        close(fd);
+}
+
 /* Groups of 300, 301 … octets: cut or damaged anywhere in the third, the first two come back, and of the third all or nothing. */
 static void damaged_journal(bool cut)
 {
@@ -210,11 +221,7 @@ static void damaged_journal(bool cut)
                 if (cut) {
                         cr_assert_eq(ftruncate(fd, (off_t)at), 0);
                 } else {
-                        unsigned char c;
-
-                        cr_assert_eq(pread(fd, &c, 1, (off_t)at), 1);
-                        c ^= 0x10;
-                        cr_assert_eq(pwrite(fd, &c, 1, (off_t)at), 1);
+                        flip(path, at);
                 }
                 close(fd);
                 for (unsigned i = 0; i < 3; i++)
@@ -530,6 +537,33 @@ Test(journal, one_that_cannot_be_read_is_not_passed_over)
         lose(&logs[3], MLOG_SEGMENT_HEADER);                    /* the other lap is still there */
         recover();
         cr_expect_eq(sound(&logs[3]), logs[3].end);
+}
+
+/* A group that others follow was acknowledged: what it has is not passed over as if it were the end. */
+Test(journal, damaged_before_its_end_it_is_refused_with_the_place)
+{
+        uint64_t begin[4];
+        char path[100];
+
+        begin[0] = 0;
+        for (unsigned i = 0; i < 3; i++) {
+                cr_assert_eq(group(3, 400), 0);
+                begin[i + 1] = begin[i] + 32 + 3 * 64 + 400 + 2 * 408;
+        }
+        lap_path(path, sizeof path, 0);
+        for (uint64_t at = begin[1]; at < begin[2]; at += 13) {
+                flip(path, at);
+                cr_expect_eq(recover_in(dir), -1, "at %llu", (unsigned long long)at);
+                cr_expect_eq(why_not.code, ERR_CORRUPT);
+                cr_expect_not_null(strstr(why_not.text, path), "%s", why_not.text);
+                flip(path, at);
+        }
+        flip(path, begin[2]);                                   /* the last one may be torn */
+        for (unsigned i = 0; i < 3; i++)
+                lose(&logs[i], MLOG_SEGMENT_HEADER);
+        recover();
+        for (unsigned i = 0; i < 3; i++)
+                cr_expect_lt(sound(&logs[i]), logs[i].end);
 }
 
 /* ---- what was refused ---- */
