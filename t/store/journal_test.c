@@ -5,9 +5,11 @@
 #include <stdatomic.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 #include "store/journal.h"
 #include "store/mailbox_private.h"
+#include "store/relocation.h"
 #include "t/store/fake_store.h"
 
 #define LOGS 6
@@ -1098,3 +1100,97 @@ Test(journal_store, it_is_closed_while_moves_are_under_way, .timeout = 120)
                 stop_store();
         }
 }
+
+/* ---- a move to another partition links segments ---- */
+
+/* How many octets the file had when it was synced last. */
+static struct { pthread_mutex_t lock; ino_t ino; off_t size; } synced = { .lock = PTHREAD_MUTEX_INITIALIZER };
+int fdatasync(int fd)
+{
+        struct stat sb;
+
+        pthread_mutex_lock(&synced.lock);
+        if (fstat(fd, &sb) == 0 && sb.st_ino == synced.ino)
+                synced.size = sb.st_size;
+        pthread_mutex_unlock(&synced.lock);
+        return (int)syscall(SYS_fdatasync, fd);
+}
+
+/* Segments that are full are linked, not copied. What they have may be in the journal of the former partition only. */
+static void link_segment(bool load_anew)
+{
+        struct logstore_options options = { .sync_threads = 6, .journal_all = true, .journal_bytes = 8u << 20, .segment_bytes = 6u << 10,
+                                            .cold_mailboxes_max = 1 };
+        struct logstore_stats stats;
+        struct relocation *r;
+        struct err err = ERR_INIT;
+        struct str path = STR_INIT;
+        struct stat sb;
+        char there[80];
+        unsigned n = 0;
+        uint64_t first;
+
+        fake_store_init(&st, 0);
+        logstore_destroy(&st.ls);
+        cr_assert_eq(logstore_create(&st, &options, &st.ls, &err), 0, "%s", err.text);
+        for (unsigned i = 0; i < 4; i++) {
+                char id[25];
+
+                snprintf(id, sizeof id, "%024u", i);
+                boxes[i] = fake_create(&st, id);
+                cr_assert_not_null(boxes[i]);
+        }
+        first = boxes[0]->active->info.id;
+        mlog_segment_path(&path, boxes[0]->dir, first);
+        cr_assert_eq(stat(path.data, &sb), 0);
+        pthread_mutex_lock(&synced.lock);
+        synced.ino = sb.st_ino;
+        synced.size = 0;
+        pthread_mutex_unlock(&synced.lock);
+        for (bool rolled = false; !rolled; n++) {
+                cr_assert_lt(n, 500, "the log does not roll");
+                cr_assert(fake_append(&st, boxes[0], text, sizeof text - 1, 0, NULL, &err));
+                mailbox_lock(boxes[0]);
+                rolled = boxes[0]->active->info.id != first;
+                mailbox_unlock(boxes[0]);
+        }
+        cr_assert_eq(stat(path.data, &sb), 0);
+        if (load_anew) {
+                for (unsigned i = 0; i < 4; i++)
+                        mailbox_unref(&boxes[i]);
+                for (unsigned i = 0; i < 100; i++) {
+                        logstore_stats(st.ls, &stats);
+                        if (stats.open_mailboxes > 1)
+                                usleep(100000);
+                }
+                cr_assert_leq(stats.open_mailboxes, 1);
+                boxes[0] = fake_open(&st, "000000000000000000000000");
+        }
+
+        snprintf(there, sizeof there, "%s.other", st.dir);
+        cr_assert_eq(mkdir(there, 0700), 0);
+        cr_assert_eq(relocation_begin(boxes[0], there, &r, &err), 0, "%s", err.text);
+        cr_assert_eq(relocation_copy(r, NULL, NULL, &err), 0, "%s", err.text);
+        cr_assert_eq(relocation_join(r, NULL, NULL, &err), 0, "%s", err.text);
+        cr_assert_eq(relocation_decide(r, &err), 0, "%s", err.text);
+        relocation_finish(&r);
+        snprintf(st.moved_to, sizeof st.moved_to, "%s", there);
+        cr_assert(relocation_remove_old(&st, "000000000000000000000000", st.dir));
+
+        pthread_mutex_lock(&synced.lock);
+        cr_expect_eq(synced.size, sb.st_size);
+        pthread_mutex_unlock(&synced.lock);
+        str_clear(&path);
+        str_printf(&path, "%s/0/0/000000000000000000000000/log.%016llx", there, (unsigned long long)first);
+        cr_assert_eq(stat(path.data, &sb), 0);
+        cr_expect_eq(sb.st_ino, synced.ino, "it was copied");
+
+        for (unsigned i = 0; i < 4; i++)
+                mailbox_unref(&boxes[i]);
+        fs_remove_tree(there, NULL);
+        str_deinit(&path);
+        fake_store_deinit(&st);
+}
+
+Test(journal_store, a_segment_that_is_linked_is_synced, .timeout = 120) { link_segment(false); }
+Test(journal_store, a_segment_that_is_linked_is_synced_when_its_mailbox_was_loaded_anew, .timeout = 120) { link_segment(true); }
