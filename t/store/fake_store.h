@@ -23,6 +23,7 @@ struct store {
         char dir[64];                           /* the partition */
         bool failed, mailbox_failed;
         bool other_failed;                      /* any other partition */
+        char not_whole[MLOG_UNIQUEID_MAX];      /* what the journal has of this mailbox could not be written back; "": of none */
         char moved_to[80];                      /* every mailbox is there, says the list of mailboxes; "": it does not list them */
         struct sort_cache *sort_cache;          /* the test's, if it needs one */
         enum expunge_mode expunge_mode;
@@ -47,11 +48,8 @@ void store_partition_fail(struct store *store, const char *dir, const struct err
 
 int store_mailbox_is_whole(struct store *store, const char *dir, const char *uniqueid, struct err *err)
 {
-        (void)store;
         (void)dir;
-        (void)uniqueid;
-        (void)err;
-        return 0;
+        return strcmp(uniqueid, store->not_whole) == 0 ? err_set(err, ERR_IO, "mailbox %s is not whole", uniqueid) : 0;
 }
 
 const char *store_mailbox_partition_dir(struct store *store, const char *uniqueid)
