@@ -76,8 +76,8 @@ int journal_finish(struct journal *j, struct err *err);
  * a string for free(), and what the journal has is kept until a later start succeeds. Until then that mailbox must not be read or written:
  * its log ends before what was acknowledged.
  *
- * Returns 0; 1 with err: a sync failed, the partition may take no changes; -1: what the journal has is not known (ERR_IO; ERR_CORRUPT: it is
- * damaged before its end), the partition must not be used at all.
+ * Returns 0; 1 with err: a sync failed, the partition may take no changes; -1: what the journal has is not known (ERR_IO), the partition must not
+ * be used at all.
  */
 struct table;
 int journal_recover(const char *dir, struct table *left, struct err *err);

@@ -182,9 +182,9 @@ unread:
 }
 
 /*
- * What a power loss tears is the last group of a row: each was synced before the next one was written. So where one of the same lap (nobody
- * else has its salt) comes behind the end, the end is none: what is there was acknowledged, and is damaged. Of a row that is damaged in its
- * first group nothing is known. Returns 1, 0, or -1.
+ * Are there groups of the same lap (nobody else has its salt) behind the end? Each group was synced before the next one was written, so what
+ * a power loss tore is the last one; but also the first of a new lap, whose octets lie over a row that was given back: that one has an end then
+ * that is none, and nobody needs it any more. So it may be damage, and need not. Returns 1, 0, or -1.
  */
 static int goes_on(const struct row *row, struct err *err)
 {
@@ -243,13 +243,14 @@ static int recover_file(struct recovery *r, const char *path, struct err *err)
                 write_group(r, &row.group);
         if (rc == 0)
                 rc = goes_on(&row, err);
-        if (rc > 0)
-                rc = err_set(err, ERR_CORRUPT, "damaged %llu octets from its beginning, before its end", (unsigned long long)row.at);
+        if (rc > 0 && !r->writing)
+                log_event(LOG_WARN, NULL, "journal.row", "path=%s offset=%llu reason=\"groups follow one that is not whole: damage, if it is not an "
+                          "earlier lap that a power loss tore\" consequence=\"they are passed over\"", path, (unsigned long long)row.at);
         if (rc < 0)
                 err_prefix(err, "%s cannot be read (to go on without the changes that only it has, move it away)", path);
         close(row.fd);
         str_deinit(&row.group);
-        return rc;
+        return rc < 0 ? -1 : 0;
 }
 
 /* After a kill -9 all of it was there, but in the page cache only. */

@@ -462,25 +462,13 @@ static enum peeked arrival_state(struct mailbox *m, const uint8_t id[16], uint32
         return !note ? PEEK_ABSENT : note->move.outcome == MOVE_ABORTED ? PEEK_ABORTED : PEEK_ARRIVED;
 }
 
-/* What was read may be in the page cache only: on disk before anything is built on it. */
+/* What was read may be in the page cache only: on disk before anything is built on it. What comes behind the log's end was prepared, and has nothing. */
 static int sync_files(struct mailbox *m, struct err *err)
 {
         for (uint32_t i = 0; i < m->segs_n; i++) {
-                struct str path = STR_INIT;
-                int fd, rc = 0;
+                const struct segment *s = m->segs[i];
 
-                if (m->segs[i]->sealed || m->segs[i]->kind != MLOG_MAIN)
-                        continue;
-                mlog_segment_path(&path, m->dir, m->segs[i]->info.id);
-                fd = open(path.data, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
-                if (fd < 0) {
-                        rc = err_set(err, ERR_IO, "cannot open %s", path.data);
-                } else {
-                        rc = mailbox_guard(m, fs_datasync(fd, path.data, err), err);
-                        close(fd);
-                }
-                str_deinit(&path);
-                if (rc < 0)
+                if (!s->sealed && s->kind == MLOG_MAIN && s->info.id <= m->active->info.id && mailbox_sync_file(m, file_path(s->file), err) < 0)
                         return -1;
         }
         return 0;

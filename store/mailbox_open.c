@@ -920,6 +920,17 @@ static void drop_unused(struct mailbox *m)
         }
 }
 
+int mailbox_sync_file(struct mailbox *m, const char *path, struct err *err)
+{
+        int rc, fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+
+        if (fd < 0)
+                return errno == ENOENT ? 0 : err_errno(err, errno, "open %s", path);
+        rc = mailbox_guard(m, fs_datasync(fd, path, err), err);
+        close(fd);
+        return rc;
+}
+
 /* What was replayed may be in the page cache only: segments that no manifest calls sealed, up to the one that the log ends in. Those
  * before the index's position were on disk when that was written. */
 static int sync_replayed(struct mailbox *m, uint32_t last, struct err *err)
@@ -928,18 +939,10 @@ static int sync_replayed(struct mailbox *m, uint32_t last, struct err *err)
 
         for (uint32_t i = 0; i <= last; i++) {
                 struct segment *s = m->segs[i];
-                int rc, fd, at = manifest_find(&m->manifest, s->info.id);
+                int at = manifest_find(&m->manifest, s->info.id);
 
-                if (s->kind != MLOG_MAIN || s->info.id < from || at < 0 || m->manifest.entries[at].valid_len != MLOG_OPEN_END)
-                        continue;
-                fd = open(file_path(s->file), O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
-                if (fd < 0 && errno == ENOENT)          /* lost: there is nothing of it to sync, and it was reported */
-                        continue;
-                if (fd < 0)
-                        return err_errno(err, errno, "open %s", file_path(s->file));
-                rc = mailbox_guard(m, fs_datasync(fd, file_path(s->file), err), err);
-                close(fd);
-                if (rc < 0)
+                if (s->kind == MLOG_MAIN && s->info.id >= from && at >= 0 && m->manifest.entries[at].valid_len == MLOG_OPEN_END &&
+                    mailbox_sync_file(m, file_path(s->file), err) < 0)
                         return -1;
         }
         return 0;

@@ -344,6 +344,8 @@ struct mailbox *mailbox_alloc(struct store *store, struct logstore *ls, const st
 void mailbox_free(struct mailbox **m);
 /* Read manifest, index, log into `m` (empty, or emptied by mailbox_unload()). */
 int mailbox_load(struct mailbox *m, const struct mailbox_ident *ident, unsigned flags, struct check_report *report, struct err *err);
+/* Bring what is in the page cache of a segment to the disk; one that is not there has nothing. -1: as mailbox_guard(). */
+int mailbox_sync_file(struct mailbox *m, const char *path, struct err *err);
 void mailbox_unload(struct mailbox *m);
 struct segment *mailbox_segment(struct mailbox *m, uint64_t id);                /* NULL: none. Lock held */
 void mailbox_problem(struct mailbox *m, struct check_report *report, uint32_t uid, const char *fmt, ...)

@@ -639,9 +639,26 @@ static int stop_after(const char *call)
         return steps_left-- > 0 ? 0 : EIO;
 }
 
-/* not_whole: at the first restart the target is left, as its log cannot be written to (store/journal.h). */
-static void interrupt_moves(bool not_whole)
+/* A power loss may take the file of a segment that was prepared, and not its place in the manifest. */
+static void prepare_and_lose(const char *uniqueid)
 {
+        struct str path = STR_INIT;
+        struct manifest manifest;
+        struct err err = ERR_INIT;
+
+        mailbox_dir(&path, st.dir, uniqueid);
+        cr_assert_eq(manifest_read(&manifest, path.data, uniqueid, &err), 0, "%s", err.text);
+        *manifest_add(&manifest, manifest.n) = (struct manifest_entry){ .id = manifest.next_id++, .valid_len = MLOG_OPEN_END, .kind = MLOG_MAIN };
+        cr_assert_eq(manifest_write(&manifest, path.data, &err), 0, "%s", err.text);
+        manifest_deinit(&manifest);
+        str_deinit(&path);
+}
+
+enum target { TARGET_SOUND, TARGET_NOT_WHOLE, TARGET_PREPARED };
+/* TARGET_NOT_WHOLE: at the first restart the target is left, as its log cannot be written to (store/journal.h). */
+static void interrupt_moves(enum target target)
+{
+        bool not_whole = target == TARGET_NOT_WHOLE;
         bool waited = false;
 
         for (int steps = 0; steps < 8; steps++) {
@@ -652,8 +669,8 @@ static void interrupt_moves(bool not_whole)
                 struct waiter w;
                 struct err err = ERR_INIT;
 
-                snprintf(id, sizeof id, "aa%d%021d", not_whole, steps);
-                snprintf(id2, sizeof id2, "bb%d%021d", not_whole, steps);
+                snprintf(id, sizeof id, "aa%u%021d", (unsigned)target % 10, steps);
+                snprintf(id2, sizeof id2, "bb%u%021d", (unsigned)target % 10, steps);
                 a = fake_create(&st, id);
                 b = fake_create(&st, id2);
                 append(a, 0);
@@ -669,6 +686,8 @@ static void interrupt_moves(bool not_whole)
                 mailbox_unref(&a);
                 mailbox_unref(&b);
                 logstore_destroy(&st.ls);
+                if (target == TARGET_PREPARED)
+                        prepare_and_lose(id2);
                 st.epoch++;
                 fake_store_start(&st, 0);
                 if (not_whole) {
@@ -694,8 +713,9 @@ static void interrupt_moves(bool not_whole)
         cr_expect_eq(waited, not_whole);
 }
 
-Test(damage, an_interrupted_move_is_in_one_place_after_a_restart) { interrupt_moves(false); }
-Test(damage, an_interrupted_move_waits_while_its_target_is_left) { interrupt_moves(true); }
+Test(damage, an_interrupted_move_is_in_one_place_after_a_restart) { interrupt_moves(TARGET_SOUND); }
+Test(damage, an_interrupted_move_waits_while_its_target_is_left) { interrupt_moves(TARGET_NOT_WHOLE); }
+Test(damage, an_interrupted_move_to_one_with_a_prepared_segment_that_is_gone) { interrupt_moves(TARGET_PREPARED); }
 
 /* The same of a REPLACE, in one mailbox and between two: either the old message is there or the new one. */
 Test(damage, an_interrupted_replace_leaves_the_old_message_or_the_new_one)
