@@ -42,6 +42,41 @@ const char *__tsan_default_suppressions(void)
 #endif
 
 /*
+ * What recovery cannot write makes it panic, as if the files were damaged: who opens an environment has to know the one from the other.
+ * Files that cannot be read are not among it, those are damaged.
+ */
+static atomic_int refused;
+
+static void note_refusal(int why)
+{
+        if (why != ENOENT && why != EEXIST && why != EINTR)
+                atomic_store(&refused, why);
+}
+
+int db_refused(void)
+{
+        return atomic_load(&refused);
+}
+
+static ssize_t write_file(int fd, const void *octets, size_t len)
+{
+        ssize_t rc = fs_fails("db write") ? -1 : write(fd, octets, len);
+
+        if (rc < 0)
+                note_refusal(errno);
+        return rc;
+}
+
+static ssize_t pwrite_file(int fd, const void *octets, size_t len, off_t at)
+{
+        ssize_t rc = fs_fails("db write") ? -1 : pwrite(fd, octets, len, at);
+
+        if (rc < 0)
+                note_refusal(errno);
+        return rc;
+}
+
+/*
  * Berkeley DB reports a commit as done when its record was written and only the sync failed (log_put.c, __log_flush_commit). So every
  * sync goes through here, and a commit looks whether one has failed since the environment was opened. The hook is the process's, as
  * Berkeley DB has it: with several environments, one's failure fails them all, which errs on the safe side.
@@ -52,8 +87,10 @@ static int sync_fd(int fd)
 {
         int rc = fdatasync(fd) == 0 ? 0 : errno;        /* Berkeley DB wants the number itself */
 
-        if (rc != 0)
+        if (rc != 0) {
+                note_refusal(rc);
                 atomic_fetch_add(&failed_syncs, 1);
+        }
         return rc;
 }
 
@@ -80,8 +117,10 @@ static int open_file(const char *path, int flags, ...)
         va_start(ap, flags);
         mode = va_arg(ap, int);
         va_end(ap);
-        fd = open(path, flags | O_CLOEXEC, (mode_t)mode);
-        if (fd >= 0 && makes)
+        fd = fs_fails("db open") ? -1 : open(path, flags | O_CLOEXEC, (mode_t)mode);
+        if (fd < 0)
+                note_refusal(errno);
+        else if (makes)
                 sync_dir_of(path);
         return fd;
 }
@@ -245,6 +284,9 @@ int db_env_open(const struct db_env_options *options, struct db_env **env_r, str
                 return -1;
         }
         env->failed_syncs = atomic_load(&failed_syncs);
+        atomic_store(&refused, 0);
+        db_env_set_func_write(write_file);
+        db_env_set_func_pwrite(pwrite_file);
         db_env_set_func_fsync(sync_fd);
         db_env_set_func_open(open_file);
         db_env_set_func_rename(rename_file);

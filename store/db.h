@@ -34,6 +34,9 @@ struct db_env_options {
 
 /* Recover from the log and open. ERR_CORRUPT: not recoverable (the files are left as they are), ERR_IO, ERR_NOSPACE. */
 int db_env_open(const struct db_env_options *options, struct db_env **env_r, struct err *err);
+/* The errno of a call that the system refused since an environment was opened last (no space, no descriptors, no permission, a failed sync …), 0: none did.
+ * What fails then is not damaged, whatever Berkeley DB says: it can be recovered once there is what was missing. */
+int db_refused(void);
 /* Checkpoint and close; all tables must be closed before. */
 void db_env_close(struct db_env **env);
 /* No changes are taken any more; *why_r (may be NULL) is a text for the operator, valid while the environment is open. */

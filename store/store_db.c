@@ -30,6 +30,7 @@
 
 #define FORMAT_KEY SPAN("!format")
 #define FORMAT "1"
+#define ASIDE_PREFIX "db.damaged."
 #define COPY_MAX (8ull << 30)                   /* octets of a table or a log file */
 
 static void dump_path(struct store *store, const char *table, const char *suffix, struct str *path)
@@ -48,7 +49,37 @@ static int put_restored(struct db_txn *txn, void *table, struct err *err)
         return db_put(table, txn, DB_RESTORED_KEY, SPAN(""), err);
 }
 
-/* From the newest dump that is whole. None at all is fine: the table is a new one. */
+/* Was an environment of this store set aside? Appends its path. */
+static bool find_aside(struct store *store, struct str *path)
+{
+        DIR *d = opendir(store->configdir);
+        const struct dirent *e;
+        bool found = false;
+
+        while (d && !found && (e = readdir(d)) != NULL)
+                if (strncmp(e->d_name, ASIDE_PREFIX, sizeof ASIDE_PREFIX - 1) == 0) {
+                        str_printf(path, "%s/%s", store->configdir, e->d_name);
+                        found = true;
+                }
+        if (d)
+                closedir(d);
+        return found;
+}
+
+/* There is none. Fine, where the table is a new one, or has no dumps; but a store that had mailboxes does not begin again without them. */
+static int without_dump(struct store *store, const char *table, struct err *err)
+{
+        struct str aside = STR_INIT;
+        int rc = 0;
+
+        if (strcmp(table, "mailboxes.db") == 0 && find_aside(store, &aside))
+                rc = err_set(err, ERR_NOTFOUND, "the list of mailboxes is lost: its database could not be recovered, it is %s now, and there is no dump of it "
+                             "(to begin with no mailboxes, move that directory away)", aside.data);
+        str_deinit(&aside);
+        return rc;
+}
+
+/* From the newest dump that is whole. */
 static int restore(struct store *store, struct db *db, const char *table, struct err *err)
 {
         static const char *const suffixes[] = { "", ".1" };
@@ -76,7 +107,8 @@ static int restore(struct store *store, struct db *db, const char *table, struct
                         log_event(LOG_ERROR, NULL, "db.restore", "from=%s reason=\"%s\"", path.data, mine.text);
                 }
         }
-        rc = any && !done ? err_set(err, ERR_CORRUPT, "table %s is lost and none of its dumps is whole", table) : 0;
+        rc = !any ? without_dump(store, table, err)
+                  : done ? 0 : err_set(err, ERR_NOTFOUND, "table %s is lost and none of its dumps is whole", table);
 out:
         str_deinit(&path);
         return rc;
@@ -136,7 +168,7 @@ static int set_aside(struct store *store, const char *dir, struct str *aside_r, 
         str_clear(aside_r);
         for (int64_t now = clock_wall_s(); !aside_r->len || fs_exists(aside_r->data); now++) {
                 str_clear(aside_r);
-                str_printf(aside_r, "%s/db.damaged.%lld", store->configdir, (long long)now);
+                str_printf(aside_r, "%s/" ASIDE_PREFIX "%lld", store->configdir, (long long)now);
         }
         if (rename(dir, aside_r->data) < 0)
                 rc = err_errno(err, errno, "rename %s", dir);
@@ -352,6 +384,8 @@ static int open_from_backup(struct store *store, const char *dir, const char *fr
         bool from_backup;
         int rc = prepare_recovery(store, dir, fresh, err);
 
+        if (rc < 0)                                     /* where there is too little room, this is some of it */
+                fs_remove_tree(fresh, NULL);
         if (rc == 0)
                 rc = set_aside(store, dir, &aside, err);
         if (rc == 0)
@@ -392,6 +426,12 @@ static int open_from_dumps(struct store *store, const char *dir, struct err *err
         return rc;
 }
 
+/* Or is it whole, and only cannot be recovered now? */
+static bool is_damage(struct store *store, const struct err *err)
+{
+        return (err->code == ERR_CORRUPT || (store->env && db_env_failed(store->env, NULL))) && !db_refused();
+}
+
 /* What `dir` holds cannot be used. */
 static int recover(struct store *store, const char *dir, const char *fresh, bool from_backup, struct err *err)
 {
@@ -399,6 +439,11 @@ static int recover(struct store *store, const char *dir, const char *fresh, bool
 
         if (!from_backup && open_from_backup(store, dir, fresh, &mine) == 0)
                 return 0;
+        if (!from_backup && mine.code != ERR_NOTFOUND && !is_damage(store, &mine)) {
+                store_close_databases(store);
+                err_copy(err, &mine);
+                return err_prefix(err, "the databases come back from their copies and the log, at the next start");
+        }
         if (!from_backup)
                 log_event(LOG_ERROR, NULL, "db.backup", "reason=\"%s\" consequence=\"the tables come back from their dumps\"", mine.text);
         store_close_databases(store);
@@ -480,15 +525,15 @@ int store_open_databases(struct store *store, struct err *err)
         if (!store->readonly)
                 rc = find_dir(store, dir.data, fresh.data, err);
         if (rc == 0 && open_dir(store, dir.data, &from_backup, &mine) < 0) {
-                bool damaged = mine.code == ERR_CORRUPT || (store->env && db_env_failed(store->env, NULL));
+                bool damaged = is_damage(store, &mine);
 
                 log_event(LOG_ERROR, NULL, "db.open", "dir=%s reason=\"%s\"", dir.data, mine.text);
                 store_close_databases(store);
                 if (damaged && !store->readonly) {
                         rc = recover(store, dir.data, fresh.data, from_backup, err);
                 } else {
-                        err_copy(err, &mine);
-                        rc = -1;
+                        rc = db_refused() ? err_errno(err, db_refused(), "the databases in %s cannot be recovered now, and are left as they are", dir.data)
+                                          : (err_copy(err, &mine), -1);
                 }
         }
         if (rc == 0 && !store->readonly)

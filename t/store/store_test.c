@@ -1,8 +1,10 @@
 /* A store's life: whose files these are, one process at a time, epochs, recovery, dumps, partitions. */
 #include <criterion/criterion.h>
 #include <fcntl.h>
+#include <dirent.h>
 #include <ftw.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -330,6 +332,114 @@ Test(store, what_was_acknowledged_survives_kill)
         store_close(&s);
 }
 
+static void damage(const char *path)
+{
+        char full[300];
+
+        snprintf(full, sizeof full, "%s/%s", scratch_dir, path);
+        cr_assert(fs_exists(full), "%s", full);
+        put(path, "this is not a database, whatever it says it is, and it is long enough to be read as a page of one.........."
+                  ".........................................................................................................");
+}
+
+/* ---- a start that cannot write ---- */
+
+static atomic_int db_calls_left;
+static const char *db_call;
+static int db_error;
+static int refuse_db(const char *call)
+{
+        return strcmp(call, db_call) == 0 && atomic_fetch_sub(&db_calls_left, 1) <= 0 ? db_error : 0;
+}
+
+static bool is_aside(void)
+{
+        DIR *d;
+        struct dirent *e;
+        char path[200];
+        bool found = false;
+
+        snprintf(path, sizeof path, "%s/conf", scratch_dir);
+        d = opendir(path);
+        while (d && (e = readdir(d)) != NULL)
+                found = found || strncmp(e->d_name, "db.damaged", 10) == 0;
+        closedir(d);
+        return found;
+}
+
+static void create_and_die(unsigned from, unsigned n)
+{
+        int status;
+        pid_t pid = fork();
+
+        if (pid == 0) {
+                create_many(scratch_open(NULL), from, n);
+                _exit(0);                       /* nothing is closed */
+        }
+        waitpid(pid, &status, 0);
+        cr_assert_eq(status, 0);
+}
+
+/* Recovery from the log writes: Berkeley DB panics where it cannot, and nothing is damaged by that. */
+static void refuse_at_each_call(const char *call, int error, enum err_code code)
+{
+        bool started = false;
+        unsigned n = 40;
+
+        create_and_die(0, n);
+        db_call = call;
+        db_error = error;
+        for (int at = 0; !started; at += 1 + at / 2) {
+                struct store *s;
+
+                cr_assert_lt(at, 100000);
+                atomic_store(&db_calls_left, at);
+                err_clear(&err);
+                fs_fault = refuse_db;
+                s = scratch_try(NULL, false, &err);
+                fs_fault = NULL;
+                started = s != NULL;
+                if (started) {
+                        store_close(&s);
+                        cr_expect_gt(at, 3, "the fault does not come");
+                        break;
+                }
+                cr_expect_eq(err.code, code, "%s %d: %s", call, at, err.text);
+                cr_expect_not(is_aside(), "%s %d", call, at);
+                s = scratch_open(NULL);                         /* there is room again */
+                cr_assert_eq(mboxlist_count(store_mboxlist(s)), n + 1, "%s %d", call, at);
+                store_close(&s);
+                create_and_die(n++, 1);
+        }
+}
+
+Test(store, a_start_without_room_changes_nothing, .timeout = 300) { refuse_at_each_call("db write", ENOSPC, ERR_NOSPACE); }
+Test(store, a_start_on_a_disk_that_takes_nothing_changes_nothing, .timeout = 300) { refuse_at_each_call("db write", EIO, ERR_IO); }
+Test(store, a_start_without_descriptors_changes_nothing, .timeout = 300) { refuse_at_each_call("db open", EMFILE, ERR_IO); }
+
+/* Without dumps and copies a list that is lost is not taken for an empty one. */
+Test(store, mailboxes_that_are_lost_are_told_of)
+{
+        char path[300];
+        struct store *s = scratch_open(NULL);
+
+        create_many(s, 0, 5);
+        store_close(&s);
+        snprintf(path, sizeof path, "%s/conf/db.backup", scratch_dir);
+        fs_remove_tree(path, NULL);
+        damage("conf/db/mailboxes.db");
+        for (unsigned i = 0; i < 3; i++) {
+                cr_expect_null(scratch_try(NULL, false, &err));
+                cr_expect_not_null(strstr(err.text, "db.damaged."), "%s", err.text);
+        }
+        cr_expect(is_aside());
+        snprintf(path, sizeof path, "mv %s/conf/db.damaged.* %s/", scratch_dir, scratch_dir);
+        cr_expect_eq(system(path), 0, "there is one of it, however often it was tried");
+        s = scratch_open(NULL);                                 /* the operator wants to begin again */
+        cr_expect_eq(mboxlist_count(store_mboxlist(s)), 0);
+        store_close(&s);
+}
+
 static unsigned problems;
 
 static void count_problem(void *ctx, const char *text)
@@ -387,16 +497,6 @@ Test(store, killed_at_random_moments, .timeout = 180)        /* hundreds of sync
                         cr_assert_eq(err.code, ERR_NOTFOUND);
                 store_close(&s);
         }
-}
-
-static void damage(const char *path)
-{
-        char full[300];
-
-        snprintf(full, sizeof full, "%s/%s", scratch_dir, path);
-        cr_assert(fs_exists(full), "%s", full);
-        put(path, "this is not a database, whatever it says it is, and it is long enough to be read as a page of one.........."
-                  ".........................................................................................................");
 }
 
 Test(store, tables_come_back_from_dumps)
