@@ -76,6 +76,8 @@ int journal_finish(struct journal *j, struct err *err);
  * a string for free(), and what the journal has is kept until a later start succeeds. Until then that mailbox must not be read or written:
  * its log ends before what was acknowledged.
  *
+ * A group that is not whole although others follow is passed over with a warning, and its file is put away: `cyrd.journal.N.damaged`.
+ *
  * Returns 0; 1 with err: a sync failed, the partition may take no changes; -1: what the journal has is not known (ERR_IO), the partition must not
  * be used at all.
  */

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "store/journal_private.h"
@@ -31,6 +32,7 @@ struct recovery {
         bool sync_failed, writing;              /* writing: the second time */
         unsigned left_n;                        /* files that were left: their numbers are below */
         bool used[JOURNAL_LAPS];                /* there are groups in it */
+        bool damaged[JOURNAL_LAPS];             /* … and some of it is not whole: it is kept for whoever wants to look into it */
         uint64_t groups, pieces, brought_back;
 };
 struct found_log {
@@ -155,6 +157,12 @@ struct row {
         struct str group;
 };
 
+static bool is_head(const struct group_head *head)
+{
+        return head->magic == GROUP_MAGIC && head->len >= sizeof *head && head->len <= GROUP_BYTES_MAX && head->len % 8 == 0 &&
+               head->pieces <= JOURNAL_GROUP_MAX;
+}
+
 /* The next group: 1, 0 there is none, -1. */
 static int read_group(struct row *row, struct err *err)
 {
@@ -163,7 +171,7 @@ static int read_group(struct row *row, struct err *err)
 
         if (fs_pread_all(row->fd, &head, sizeof head, row->at, &shorter) < 0)
                 goto unread;
-        if (head.magic != GROUP_MAGIC || head.len < sizeof head || head.len > GROUP_BYTES_MAX || head.len % 8 || head.pieces > JOURNAL_GROUP_MAX)
+        if (!is_head(&head))
                 return 0;
         str_clear(&row->group);
         if (fs_pread_all(row->fd, str_append_space(&row->group, head.len), head.len, row->at, &shorter) < 0)
@@ -181,31 +189,51 @@ unread:
         return -1;
 }
 
-/*
- * Are there groups of the same lap (nobody else has its salt) behind the end? Each group was synced before the next one was written, so what
- * a power loss tore is the last one; but also the first of a new lap, whose octets lie over a row that was given back: that one has an end then
- * that is none, and nobody needs it any more. So it may be damage, and need not. Returns 1, 0, or -1.
- */
-static int goes_on(const struct row *row, struct err *err)
+/* Does a whole group follow the one with this head, which is not whole? Then the row goes on there: *row is at it. */
+static int follows(struct row *row, uint64_t at, const struct group_head *head, struct err *err)
 {
-        enum { CHUNK = 1 << 20 };
+        struct row next = { .fd = row->fd, .at = at + head->len, .crc = head->crc, .group = STR_INIT };
+        int rc = read_group(&next, err);
+
+        if (rc == 1 && next.salt == head->salt) {
+                row->at = at + head->len;
+                row->crc = head->crc;
+                row->salt = head->salt;
+        } else if (rc == 1) {
+                rc = 0;
+        }
+        str_deinit(&next.group);
+        return rc;
+}
+
+/*
+ * The end of the row, or only a group that is not whole? Each group was synced before the next one was written, so what a power loss tore is
+ * the last one – or the first of a new lap, whose octets lie over a row that was given back and need not be written again (it does no harm).
+ * Everything else is damage: what it has is lost, what follows is not. Nobody but a lap has its salt; of one that has no whole group before, the
+ * salt is that of two that follow one another.
+ */
+static int find_further(struct row *row, struct err *err)
+{
+        enum { CHUNK = 1 << 20, TRIES = 1000 };
         size_t overlap = sizeof(struct group_head);
-        unsigned char *octets;
+        unsigned char *octets = xmalloc(CHUNK + overlap);
+        uint64_t from = row->at;
+        unsigned tries = 0;
         int found = 0;
-        ssize_t n;
 
-        if (row->at == 0)
-                return 0;
-        octets = xmalloc(CHUNK + overlap);
-        for (uint64_t at = row->at; !found; at += CHUNK) {
-                struct group_head head;
+        for (uint64_t at = from; !found; at += CHUNK) {
+                ssize_t n = pread(row->fd, octets, CHUNK + overlap, (off_t)at);
 
-                n = pread(row->fd, octets, CHUNK + overlap, (off_t)at);
                 if (n < 0)
                         found = err_errno(err, errno, "read");
-                for (size_t i = 0; !found && n >= (ssize_t)sizeof head && i <= (size_t)n - sizeof head; i += 8) {
+                for (size_t i = 0; !found && n >= (ssize_t)overlap && i <= (size_t)n - overlap && tries < TRIES; i += 8) {
+                        struct group_head head;
+
                         memcpy(&head, octets + i, sizeof head);
-                        found = head.magic == GROUP_MAGIC && head.salt == row->salt && at + i > row->at;
+                        if (!is_head(&head) || (from > 0 && head.salt != row->salt))
+                                continue;
+                        tries++;
+                        found = follows(row, at + i, &head, err);
                 }
                 if (n < (ssize_t)(CHUNK + overlap))
                         break;
@@ -231,26 +259,41 @@ static void write_group(struct recovery *r, const struct str *group)
         }
 }
 
-/* -1: what the journal has is not known. */
-static int recover_file(struct recovery *r, const char *path, struct err *err)
+/* -1: what the journal has is not known. *damaged_r: a group of it is not whole, and others follow. */
+static int recover_file(struct recovery *r, const char *path, bool *damaged_r, struct err *err)
 {
-        struct row row = { .fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW), .group = STR_INIT };
+        struct row row = { .fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK), .group = STR_INIT };
+        struct stat st;
         int rc;
 
+        *damaged_r = false;
         if (row.fd < 0)
                 return errno == ENOENT ? 0 : err_errno(err, errno, "open %s", path);
-        while ((rc = read_group(&row, err)) == 1)
-                write_group(r, &row.group);
-        if (rc == 0)
-                rc = goes_on(&row, err);
-        if (rc > 0 && !r->writing)
-                log_event(LOG_WARN, NULL, "journal.row", "path=%s offset=%llu reason=\"groups follow one that is not whole: damage, if it is not an "
-                          "earlier lap that a power loss tore\" consequence=\"they are passed over\"", path, (unsigned long long)row.at);
+        if (fstat(row.fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+                close(row.fd);
+                return err_set(err, ERR_IO, "%s is no file", path);
+        }
+        do {
+                uint64_t end;
+
+                while ((rc = read_group(&row, err)) == 1)
+                        write_group(r, &row.group);
+                end = row.at;
+                if (rc == 0)
+                        rc = find_further(&row, err);
+                if (rc != 1)
+                        break;
+                if (!r->writing)
+                        log_event(LOG_WARN, NULL, "journal.row", "path=%s offset=%llu to=%llu reason=\"what is not whole, and others follow: damage, if it "
+                                  "is not the beginning of a lap that a power loss tore\" consequence=\"it is passed over\"", path,
+                                  (unsigned long long)end, (unsigned long long)row.at);
+                *damaged_r = true;
+        } while (rc == 1);
         if (rc < 0)
                 err_prefix(err, "%s cannot be read (to go on without the changes that only it has, move it away)", path);
         close(row.fd);
         str_deinit(&row.group);
-        return rc < 0 ? -1 : 0;
+        return rc;
 }
 
 /* After a kill -9 all of it was there, but in the page cache only. */
@@ -323,6 +366,17 @@ static void empty_lap(const char *path)
                 close(fd);
 }
 
+/* In place of what was put away before. */
+static void put_away(const char *path)
+{
+        struct str to = STR_INIT;
+
+        str_printf(&to, "%s.damaged", path);
+        if (rename(path, to.data) < 0)
+                log_event(LOG_WARN, NULL, "journal.rename", "path=%s errno=%d", path, errno);
+        str_deinit(&to);
+}
+
 static void remove_left(const char *path)
 {
         if (unlink(path) < 0 && errno != ENOENT)
@@ -362,10 +416,13 @@ static int each_file(struct recovery *r, int (*fn)(struct recovery *r, const cha
 static int read_file(struct recovery *r, const char *path, int lap, struct err *err)
 {
         uint64_t groups = r->groups;
-        int rc = recover_file(r, path, err);
+        bool damaged;
+        int rc = recover_file(r, path, &damaged, err);
 
-        if (lap >= 0)
+        if (lap >= 0) {
                 r->used[lap] = r->groups > groups;      /* counted when writing */
+                r->damaged[lap] = damaged;
+        }
         return rc;
 }
 
@@ -375,6 +432,8 @@ static int give_up(struct recovery *r, const char *path, int lap, struct err *er
         (void)err;
         if (lap < 0)
                 remove_left(path);
+        else if (r->damaged[lap])
+                put_away(path);
         else if (r->used[lap])
                 empty_lap(path);
         return 0;

@@ -9,6 +9,7 @@
 #include "store/mboxlist.h"
 #include "store/specialuse.h"
 #include "store/user.h"
+#include "util/array.h"
 
 static const char *type_name(enum mbtype t)
 {
@@ -287,6 +288,18 @@ int ctl_acl_get(struct ctl_call *call, struct err *err)
         return 0;
 }
 
+/* cyradm's words, each of which is letters of rights as well. */
+static const char *rights_of_word(const char *text)
+{
+        static const char *const words[][2] = { { "none", "" }, { "read", "lrs" }, { "post", "lrsp" }, { "append", "lrsip" },
+                                                { "write", "lrswipkxte" }, { "delete", "lrxte" }, { "all", "lrswipkxtea" } };
+
+        for (size_t i = 0; i < ARRAY_LEN(words); i++)
+                if (strcmp(text, words[i][0]) == 0)
+                        return words[i][1];
+        return text;
+}
+
 int ctl_acl_set(struct ctl_call *call, struct err *err)
 {
         char name[512];
@@ -302,7 +315,7 @@ int ctl_acl_set(struct ctl_call *call, struct err *err)
                 return err_set(err, ERR_SYNTAX, "an identifier and rights are wanted");
         if (*text == '+' || *text == '-')
                 mode = *text++ == '+' ? ACL_ADD : ACL_REMOVE;
-        if (acl_parse_rights(span_of(text), &rights, err) < 0)
+        if (acl_parse_rights(span_of(rights_of_word(text)), &rights, err) < 0)
                 return -1;
         return mboxlist_set_acl(store_mboxlist(call->store), name, id, mode, rights, err) < 0 ? ctl_fail(call, name, err) : 0;
 }

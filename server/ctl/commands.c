@@ -46,7 +46,7 @@ const struct ctl_command ctl_commands[] = {
         { "mailbox specialuse", "mailbox.specialuse", "mailbox [specialuse]", "", NULL, "set \\Sent, \\Trash …, or nothing" },
         { "acl get", "acl.get", "mailbox", "", "identifier=Identifier rights=Rights", "who may do what" },
         { "acl list", "acl.get", "mailbox", "", "identifier=Identifier rights=Rights", "the same" },
-        { "acl set", "acl.set", "mailbox identifier rights", "", NULL, "set (lrs), add (+lrs) or take away (-lrs) rights" },
+        { "acl set", "acl.set", "mailbox identifier rights", "", NULL, "set (lrs), add (+lrs) or take away (-lrs) rights; also cyradm's words: read, write, all …" },
         { "acl delete", "acl.set", "mailbox identifier", "", NULL, "take all rights of an identifier away" },
         { "metadata list", "metadata.list", "[mailbox]", "-u:=user", "entry=Entry value=Value",
           "all entries of METADATA of a mailbox, or of the server (-u: with this user's private ones)" },

@@ -128,17 +128,35 @@ int maildir_folder_parse(const char *directory, struct str *out, struct err *err
 struct reader {
         struct mailreader base;
         char *path;
+        int dir, subs[2];                       /* the folder's, cur/ and new/: open from the beginning, whatever their names mean later */
         char *keywords[KEYWORDS];
         char **files;                           /* "cur/…", sorted: the order in which they came, by convention */
         size_t n, at;
 };
 
-static void read_keywords(const char *path, char *keywords[KEYWORDS])
+/* Whose mail this is may put anything there: what is below the top is not looked for by way of links, and is read when it is a file. */
+static int open_file(int dir, const char *name, const char *path, struct stat *st_r, struct err *err)
 {
-        struct str file = STR_INIT, text = STR_INIT;
+        int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | O_NOFOLLOW);
 
-        str_printf(&file, "%s/%s", path, KEYWORDS_FILE);
-        if (fs_slurp(file.data, 1 << 20, &text, NULL) == 0)
+        if (fd < 0)
+                return errno == ELOOP ? err_set(err, ERR_IO, "%s: a symbolic link, which is not followed", path) : err_errno(err, errno, "%s", path);
+        if (fstat(fd, st_r) < 0 || !S_ISREG(st_r->st_mode)) {
+                close(fd);
+                return err_set(err, ERR_IO, "%s: no file", path);
+        }
+        return fd;
+}
+
+static void read_keywords(int dir, char *keywords[KEYWORDS])
+{
+        struct str text = STR_INIT;
+        struct err unread = ERR_INIT;
+        struct stat st;
+        int fd = open_file(dir, KEYWORDS_FILE, KEYWORDS_FILE, &st, &unread);
+
+        if (fd >= 0 && st.st_size <= 1 << 20 && fs_pread_all(fd, str_append_space(&text, (size_t)st.st_size), (size_t)st.st_size, 0, &unread) == 0) {
+                str_append_c(&text, '\0');
                 for (char *line = text.data, *end; *line; line = end + (*end != '\0')) {
                         char *name;
                         unsigned long i = strtoul(line, &name, 10);
@@ -149,21 +167,43 @@ static void read_keywords(const char *path, char *keywords[KEYWORDS])
                                 keywords[i] = xstrndup(name + 1, (size_t)(end - name - 1));
                         }
                 }
-        str_deinit(&file);
+        }
+        if (fd >= 0)
+                close(fd);
         str_deinit(&text);
 }
 
-static int add_files(struct reader *r, const char *sub, size_t *cap, struct err *err)
+static int open_sub(const struct reader *r, const char *sub, struct err *err)
+{
+        int fd = openat(r->dir, sub, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+
+        if (fd >= 0 || errno == ENOENT)
+                return fd;
+        if (errno == ENOTDIR || errno == ELOOP)
+                err_set(err, ERR_IO, "%s/%s: no directory, or a symbolic link, which is not followed", r->path, sub);
+        else
+                err_errno(err, errno, "%s/%s", r->path, sub);
+        return -2;
+}
+
+static int add_files(struct reader *r, const char *sub, int *sub_r, size_t *cap, struct err *err)
 {
         struct str p = STR_INIT;
         DIR *d;
-        int rc = 0;
+        int fd;
 
-        str_printf(&p, "%s/%s", r->path, sub);
-        d = opendir(p.data);
-        if (!d && errno != ENOENT)
-                rc = err_errno(err, errno, "%s", p.data);
-        for (struct dirent *e; d && (e = readdir(d)) != NULL;) {
+        *sub_r = open_sub(r, sub, err);
+        if (*sub_r < 0)
+                return *sub_r == -1 ? 0 : -1;
+        fd = fcntl(*sub_r, F_DUPFD_CLOEXEC, 0);
+        d = fd >= 0 ? fdopendir(fd) : NULL;
+        if (!d) {
+                err_errno(err, errno, "%s/%s", r->path, sub);
+                if (fd >= 0)
+                        close(fd);
+                return -1;
+        }
+        for (struct dirent *e; (e = readdir(d)) != NULL;) {
                 if (e->d_name[0] == '.')
                         continue;
                 if (r->n == *cap)
@@ -172,10 +212,9 @@ static int add_files(struct reader *r, const char *sub, size_t *cap, struct err 
                 str_printf(&p, "%s/%s", sub, e->d_name);
                 r->files[r->n++] = xstrdup(p.data);
         }
-        if (d)
-                closedir(d);
+        closedir(d);
         str_deinit(&p);
-        return rc;
+        return 0;
 }
 
 static int by_file(const void *a, const void *b)
@@ -207,14 +246,10 @@ static int reader_next(struct mailreader *base, struct mailfile *m, struct err *
                 return 0;
         str_printf(&path, "%s/%s", r->path, r->files[r->at]);
         m->where = arena_strndup(&m->arena, path.data, path.len);
-        fd = open(path.data, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-        if (fd < 0 || fstat(fd, &st) < 0)
-                err_errno(err, errno, "%s", path.data);
-        else if (!S_ISREG(st.st_mode))
-                err_set(err, ERR_IO, "%s: no file", path.data);
-        else if (st.st_size > MAILFILE_BYTES_MAX)
+        fd = open_file(r->subs[r->files[r->at][0] == 'n'], r->files[r->at] + 4, path.data, &st, err);
+        if (fd >= 0 && st.st_size > MAILFILE_BYTES_MAX) {
                 err_set(err, ERR_LIMIT, "%s: %lld octets are too many", path.data, (long long)st.st_size);
-        else {
+        } else if (fd >= 0) {
                 str_reserve(&m->octets, (size_t)st.st_size);
                 rc = fs_pread_all(fd, m->octets.data, (size_t)st.st_size, 0, err);
         }
@@ -241,20 +276,30 @@ static void reader_close(struct mailreader *base)
                 free(r->files[i]);
         for (int i = 0; i < KEYWORDS; i++)
                 free(r->keywords[i]);
+        for (int i = 0; i < 2; i++)
+                if (r->subs[i] >= 0)
+                        close(r->subs[i]);
+        if (r->dir >= 0)
+                close(r->dir);
         free(r->files);
         free(r->path);
         free(r);
 }
 
-int maildir_reader(const char *path, struct mailreader **reader_r, struct err *err)
+int maildir_reader(const char *path, bool is_top, struct mailreader **reader_r, struct err *err)
 {
         struct reader *r = xcalloc(1, sizeof *r);
         size_t cap = 0;
 
         r->base = (struct mailreader){ reader_next, reader_close };
         r->path = xstrdup(path);
-        read_keywords(path, r->keywords);
-        if (add_files(r, "cur", &cap, err) < 0 || add_files(r, "new", &cap, err) < 0) {
+        r->subs[0] = r->subs[1] = -1;
+        r->dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | (is_top ? 0 : O_NOFOLLOW));
+        if (r->dir < 0)
+                err_errno(err, errno, "%s", path);
+        else
+                read_keywords(r->dir, r->keywords);
+        if (r->dir < 0 || add_files(r, "cur", &r->subs[0], &cap, err) < 0 || add_files(r, "new", &r->subs[1], &cap, err) < 0) {
                 reader_close(&r->base);
                 return -1;
         }
@@ -435,6 +480,7 @@ int maildir_writer(const char *path, const char *name, uint32_t uidvalidity, str
         static const char *const subs[] = { "cur", "new", "tmp" };
         struct writer *w = xcalloc(1, sizeof *w);
         struct str p = STR_INIT;
+        int dir;
         int rc = 0;
 
         str_printf(&p, "%s", path);
@@ -456,7 +502,7 @@ int maildir_writer(const char *path, const char *name, uint32_t uidvalidity, str
 
                 str_clear(&p);
                 str_printf(&p, "%s/maildirfolder", w->path);
-                fd = open(p.data, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+                fd = open(p.data, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
                 if (fd >= 0)
                         close(fd);
         }
@@ -465,7 +511,11 @@ int maildir_writer(const char *path, const char *name, uint32_t uidvalidity, str
                 writer_close(&w->base);
                 return -1;
         }
-        read_keywords(w->path, w->keywords);
+        dir = open(w->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (dir >= 0) {
+                read_keywords(dir, w->keywords);
+                close(dir);
+        }
         while (w->keywords_n < KEYWORDS && w->keywords[w->keywords_n])
                 w->keywords_n++;
         look(w);

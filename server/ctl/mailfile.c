@@ -194,7 +194,9 @@ void mailtree_deinit(struct mailtree *tree)
 
 int mailreader_open(const struct mailfolder *folder, struct mailreader **reader_r, struct err *err)
 {
-        return folder->kind == MAILFOLDER_MAILDIR ? maildir_reader(folder->path, reader_r, err) : mbox_reader(folder->path, reader_r, err);
+        bool is_top = *folder->name == '\0';
+
+        return (folder->kind == MAILFOLDER_MAILDIR ? maildir_reader : mbox_reader)(folder->path, is_top, reader_r, err);
 }
 
 int mailreader_next(struct mailreader *reader, struct mailfile *message, struct err *err)

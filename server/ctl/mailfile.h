@@ -43,7 +43,7 @@ struct mailtree {
 };
 /*
  * What mail is below `path`: a Maildir with its folders (".Sent", ".Lists.c": Maildir++), a directory of such and of mbox files ("INBOX":
- * the top; "Lists", and those of its children in "Lists.sbd"), or one mbox file. Symbolic links to directories are not followed.
+ * the top; "Lists", and those of its children in "Lists.sbd"), or one mbox file. Below `path` symbolic links are not followed: whose mail it is may have made them.
  * ERR_NOTFOUND: no mail there; ERR_IO.
  */
 int mailtree_scan(const char *path, struct mailtree *tree_r, struct err *err);

@@ -18,7 +18,8 @@ struct mailwriter {
         unsigned flags_lost;
 };
 
-int maildir_reader(const char *path, struct mailreader **reader_r, struct err *err);
+/* is_top: the path is the one that the administrator named, which may be a symbolic link. */
+int maildir_reader(const char *path, bool is_top, struct mailreader **reader_r, struct err *err);
 int maildir_writer(const char *path, const char *name, uint32_t uidvalidity, struct mailwriter **writer_r, struct err *err);
 bool maildir_is(const char *path);
 uint64_t maildir_count(const char *path);
@@ -32,7 +33,7 @@ int maildir_folder_parse(const char *directory, struct str *out, struct err *err
 /* A part of a folder's name as one of a path and back: only its first octet, if it is a dot or '&', is written in modified UTF-7. */
 void mbox_part_name(struct span part, struct str *out);
 void mbox_part_parse(struct span file, struct str *out);
-int mbox_reader(const char *path, struct mailreader **reader_r, struct err *err);
+int mbox_reader(const char *path, bool is_top, struct mailreader **reader_r, struct err *err);
 int mbox_writer(const char *path, const char *name, struct mailwriter **writer_r, struct err *err);
 bool mbox_is(const char *path);
 uint64_t mbox_count(const char *path);          /* about how many messages */

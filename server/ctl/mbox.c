@@ -216,16 +216,18 @@ static void reader_close(struct mailreader *base)
         free(r);
 }
 
-int mbox_reader(const char *path, struct mailreader **reader_r, struct err *err)
+int mbox_reader(const char *path, bool is_top, struct mailreader **reader_r, struct err *err)
 {
         struct reader *r = xcalloc(1, sizeof *r);
-        int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-        struct stat st;
+        int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | (is_top ? 0 : O_NOFOLLOW));
+        struct stat st = { .st_size = 0 };
 
         r->base = (struct mailreader){ reader_next, reader_close };
         r->path = xstrdup(path);
         if (fd < 0 || fstat(fd, &st) < 0) {
                 err_errno(err, errno, "%s", path);
+        } else if (!S_ISREG(st.st_mode)) {
+                err_set(err, ERR_IO, "%s: no file", path);
         } else if (st.st_size > 0) {
                 void *map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
 
@@ -238,7 +240,7 @@ int mbox_reader(const char *path, struct mailreader **reader_r, struct err *err)
         }
         if (fd >= 0)
                 close(fd);
-        if (fd < 0 || (st.st_size > 0 && !r->map)) {
+        if (fd < 0 || !S_ISREG(st.st_mode) || (st.st_size > 0 && !r->map)) {
                 reader_close(&r->base);
                 return -1;
         }
@@ -255,7 +257,7 @@ uint64_t mbox_count(const char *path)
         uint64_t n = 0;
         bool empty = true;                      /* the line before */
 
-        if (mbox_reader(path, &base, &ignored) < 0)
+        if (mbox_reader(path, true, &base, &ignored) < 0)
                 return 0;
         r = (struct reader *)base;
         for (size_t at = 0, end; at < r->size; at = end) {

@@ -151,6 +151,31 @@ ok($odd{one}[1] =~ /:2,FRSab$/, 'flags of Status, X-Status and X-Keywords') or n
 is($odd{two}[0], "Subject: two\nContent-Length: 30\n\nFrom this is no new message\n12", 'Content-Length is believed where it fits');
 is($odd{three}[0], "Subject: three\n", 'a header alone');
 
+# A Maildir whose owner wants what only the administrator may read.
+spew("$dir/secret", "Subject: TOPSECRET\n\nx\n");
+make_path(map { ("$dir/$_/cur", "$dir/$_/new", "$dir/$_/tmp") } qw(theirs trap real));
+spew("$dir/trap/cur/1.host:2,", "Subject: mine\n\nx\n");
+symlink "$dir/secret", "$dir/trap/cur/2.host:2,S";
+run_cmd(['mkfifo', "$dir/trap/dovecot-keywords", "$dir/trap/cur/3.host:2,"]);
+($st, $out) = run_cmd(["$Interop::build/cyrctl", '-C', "$dir/imapd.conf", 'import', 'user/bob/trap', "$dir/trap"], timeout => 30);
+ok($out =~ /2\.host.*symbolic link/ && $out =~ /3\.host.*no file/, 'links and FIFOs of a Maildir are told of') or note_lines("$st $out");
+($st, $out) = $cyrd->ctl('export', 'user/bob/trap', "$dir/trapout");
+is(join(' ', map { slurp($_) =~ /Subject: (\w+)/ } glob "$dir/trapout/cur/*"), 'mine', '... and not followed');
+spew("$dir/theirs/cur/1.host:2,", "Subject: theirs\n\nx\n");
+rmdir "$dir/trap/new";
+symlink "$dir/theirs/cur", "$dir/trap/new";
+($st, $out) = $cyrd->ctl('import', 'user/bob/trap', "$dir/trap");
+ok($st ne '0' && $out =~ /trap\/new: no directory, or a symbolic link/, 'nor is one that is a directory') or note_lines("$st $out");
+spew("$dir/real/cur/1.host:2,", "Subject: real\n\nx\n");
+symlink "$dir/real", "$dir/named";
+is(($cyrd->ctl('import', 'user/bob/named', "$dir/named"))[0], '0', 'the one that the administrator names may be a link');
+# cyradm's words for rights.
+is(($cyrd->ctl('acl', 'set', 'user/bob', 'alice', 'read'))[0], '0', 'acl set read');
+ok(($cyrd->ctl('acl', 'get', 'user/bob'))[1] =~ /^alice\s+lrs\s*$/m, '... is lrs');
+is(($cyrd->ctl('acl', 'set', 'user/bob', 'alice', 'none'))[0], '0', 'acl set none');
+ok(($cyrd->ctl('acl', 'get', 'user/bob'))[1] !~ /alice/, '... is no entry');
+run_cmd(['rm', '-rf', "$dir/trapout"]);
+
 is(($cyrd->ctl('import', 'user/bob', "$dir/nosuch"))[0], '1', 'a path that is not there');
 is(($cyrd->ctl('import', 'user/bob', "$dir/imapd.conf"))[0], '1', 'a file that is no mail');
 is(($cyrd->ctl('export', 'user/nobody', "$dir/x"))[0], '1', 'a mailbox that is not there');

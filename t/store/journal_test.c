@@ -561,34 +561,73 @@ static void recover_and_listen(char *said, size_t size)
         close(fd);
 }
 
-Test(journal, damaged_before_its_end_it_is_told_with_the_place)
+/* Three groups of three logs, of which one is damaged from there on; all logs are lost. Returns the octets of the lap, -1: it was not put away. */
+static void damage_group(uint64_t at, unsigned len, char *said, size_t size, bool *put_away_r)
 {
-        uint64_t begin[4] = { 0 };
-        char path[100], said[1000], place[40];
+        char path[100], away[120];
+        struct stat sb;
 
-        for (unsigned i = 0; i < 3; i++) {
-                cr_assert_eq(group(3, 400), 0);
-                begin[i + 1] = begin[i] + 32 + 3 * 64 + 400 + 2 * 408;
+        journal_destroy(&j);
+        j = journal_create(dir, 64u << 10);
+        for (unsigned i = 0; i < LOGS; i++) {
+                lose(&logs[i], MLOG_SEGMENT_HEADER);
+                logs[i].end = MLOG_SEGMENT_HEADER;
+                logs[i].lap = 0;
         }
+        for (unsigned i = 0; i < 4; i++)
+                cr_assert_eq(group(3, 400), 0);
         lap_path(path, sizeof path, 0);
-        snprintf(place, sizeof place, "offset=%llu ", (unsigned long long)begin[1]);
-        recover_and_listen(said, sizeof said);                  /* empties it: made again below */
-        cr_expect_str_eq(said, "");
-        journal_destroy(&j);
-        j = journal_create(dir, 64u << 10);
-        for (unsigned i = 0; i < 3; i++)
-                cr_assert_eq(group(3, 400), 0);
-        flip(path, begin[1] + 100);
-        recover_and_listen(said, sizeof said);
-        cr_expect(strstr(said, "journal.row") && strstr(said, path) && strstr(said, place), "%s", said);
+        for (unsigned i = 0; i < len; i++)
+                flip(path, at + i);
+        for (unsigned i = 0; i < LOGS; i++)
+                lose(&logs[i], MLOG_SEGMENT_HEADER);
+        snprintf(away, sizeof away, "%s.damaged", path);
+        unlink(away);
+        recover_and_listen(said, size);
+        *put_away_r = stat(away, &sb) == 0;
+        cr_expect_eq(stat(path, &sb) == 0 && sb.st_size > 0, false, "it is neither empty nor put away");
+}
 
-        journal_destroy(&j);
-        j = journal_create(dir, 64u << 10);
-        for (unsigned i = 0; i < 3; i++)
-                cr_assert_eq(group(3, 400), 0);
-        flip(path, begin[2] + 100);                             /* the last one may be torn */
-        recover_and_listen(said, sizeof said);
+/* Octets [from, to) of what was written. */
+static bool has(const struct log *l, uint64_t from, uint64_t to)
+{
+        unsigned char c;
+
+        for (; from < to; from++)
+                if (pread(l->fd, &c, 1, (off_t)from) != 1 || c != octet(l, from))
+                        return false;
+        return true;
+}
+
+/* A group that others follow was acknowledged, and so were they. */
+Test(journal, what_follows_a_damaged_group_is_not_lost)
+{
+        enum { GROUP = 32 + 3 * 64 + 400 + 2 * 408 };
+        char said[2000], place[40];
+        bool away;
+
+        /* In its pieces; in the salt, so that its head is none; over all of it, and the next one's head cannot be checked. */
+        static const struct { unsigned at, len, lost; } ways[] = { { 100, 8, 1 }, { 16, 4, 2 }, { 0, GROUP, 2 } };
+
+        for (unsigned w = 0; w < 3; w++)
+                for (unsigned first = 0; first < 2; first++) {
+                        uint64_t each = 400;
+
+                        damage_group(first * GROUP + ways[w].at, ways[w].len, said, sizeof said, &away);
+                        snprintf(place, sizeof place, "offset=%u ", first * GROUP);
+                        cr_expect(strstr(said, "journal.row") && strstr(said, place), "way %u, group %u: %s", w, first, said);
+                        cr_expect(away, "way %u, group %u", w, first);
+                        for (unsigned i = 0; i < 3; i++, each = 400 + i) {
+                                uint64_t from = MLOG_SEGMENT_HEADER + first * each, to = from + ways[w].lost * each;
+
+                                cr_expect(has(&logs[i], MLOG_SEGMENT_HEADER, from), "way %u, group %u, log %u: before", w, first, i);
+                                cr_expect_not(has(&logs[i], from, from + each));
+                                cr_expect(has(&logs[i], to, logs[i].end), "way %u, group %u, log %u: behind", w, first, i);
+                        }
+                }
+        damage_group(3 * GROUP + 100, 8, said, sizeof said, &away);     /* the last one may be torn */
         cr_expect_str_eq(said, "");
+        cr_expect_not(away);
 }
 
 /* ---- what was refused ---- */
