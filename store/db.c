@@ -58,22 +58,21 @@ int db_refused(void)
         return atomic_load(&refused);
 }
 
+/* It takes less than all for a failure, and errno as it is then for the reason. With this hook it writes nothing in another way (os_rw.c). */
 static ssize_t write_file(int fd, const void *octets, size_t len)
 {
-        ssize_t rc = fs_fails("db write") ? -1 : write(fd, octets, len);
+        for (size_t done = 0; done < len;) {
+                ssize_t n = fs_fails("db write") ? -1 : write(fd, (const char *)octets + done, len - done);
 
-        if (rc < 0)
-                note_refusal(errno);
-        return rc;
-}
-
-static ssize_t pwrite_file(int fd, const void *octets, size_t len, off_t at)
-{
-        ssize_t rc = fs_fails("db write") ? -1 : pwrite(fd, octets, len, at);
-
-        if (rc < 0)
-                note_refusal(errno);
-        return rc;
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n < 0) {
+                        note_refusal(errno);
+                        return -1;
+                }
+                done += (size_t)n;
+        }
+        return (ssize_t)len;
 }
 
 /*
@@ -286,7 +285,6 @@ int db_env_open(const struct db_env_options *options, struct db_env **env_r, str
         env->failed_syncs = atomic_load(&failed_syncs);
         atomic_store(&refused, 0);
         db_env_set_func_write(write_file);
-        db_env_set_func_pwrite(pwrite_file);
         db_env_set_func_fsync(sync_fd);
         db_env_set_func_open(open_file);
         db_env_set_func_rename(rename_file);

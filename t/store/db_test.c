@@ -345,12 +345,23 @@ static void note_sync(int fd)
                 watched[i].synced = true;
 }
 
-static ssize_t noted_write(int fd, const void *buf, size_t len, off_t offset)
+static void note_write(void)
 {
         for (unsigned i = 0; watching && i < watched_n; i++)
                 written_early += !watched[i].synced;
         watching = false;
+}
+
+static ssize_t noted_write(int fd, const void *buf, size_t len, off_t offset)
+{
+        note_write();
         return syscall(SYS_pwrite64, fd, buf, len, offset);
+}
+
+ssize_t write(int fd, const void *buf, size_t len)
+{
+        note_write();
+        return syscall(SYS_write, fd, buf, len);
 }
 
 ssize_t pwrite(int fd, const void *buf, size_t len, off_t offset)               /* Berkeley DB's, too */
