@@ -269,11 +269,8 @@ static int recover_file(struct recovery *r, const char *path, bool *damaged_r, s
         *damaged_r = false;
         if (row.fd < 0)
                 return errno == ENOENT ? 0 : err_errno(err, errno, "open %s", path);
-        if (fstat(row.fd, &st) < 0 || !S_ISREG(st.st_mode)) {
-                close(row.fd);
-                return err_set(err, ERR_IO, "%s is no file", path);
-        }
-        do {
+        rc = fstat(row.fd, &st) < 0 || !S_ISREG(st.st_mode) ? err_set(err, ERR_IO, "it is no file") : 1;
+        while (rc == 1) {
                 uint64_t end;
 
                 while ((rc = read_group(&row, err)) == 1)
@@ -288,7 +285,7 @@ static int recover_file(struct recovery *r, const char *path, bool *damaged_r, s
                                   "is not the beginning of a lap that a power loss tore\" consequence=\"it is passed over\"", path,
                                   (unsigned long long)end, (unsigned long long)row.at);
                 *damaged_r = true;
-        } while (rc == 1);
+        }
         if (rc < 0)
                 err_prefix(err, "%s cannot be read (to go on without the changes that only it has, move it away)", path);
         close(row.fd);
