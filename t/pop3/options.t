@@ -50,6 +50,7 @@ p< +OK 2 /00000003[0-9a-f]{8}/
 p> TOP 1 0
 p< +OK ...
 p> QUIT
+p< disconnect
 
 == two in a row are allowed (poppollpadding), the third has to wait
 q< +OK ...
