@@ -214,15 +214,15 @@ static int follows(struct row *row, uint64_t at, const struct group_head *head, 
  */
 static int find_further(struct row *row, struct err *err)
 {
-        enum { CHUNK = 1 << 20, TRIES = 1000 };
+        enum { CHUNK = 1 << 16, TRIES = 1000 };
         size_t overlap = sizeof(struct group_head);
-        unsigned char *octets = xmalloc(CHUNK + overlap);
+        unsigned char octets[CHUNK + sizeof(struct group_head)];
         uint64_t from = row->at;
         unsigned tries = 0;
         int found = 0;
 
         for (uint64_t at = from; !found; at += CHUNK) {
-                ssize_t n = pread(row->fd, octets, CHUNK + overlap, (off_t)at);
+                ssize_t n = pread(row->fd, octets, sizeof octets, (off_t)at);
 
                 if (n < 0)
                         found = err_errno(err, errno, "read");
@@ -235,10 +235,9 @@ static int find_further(struct row *row, struct err *err)
                         tries++;
                         found = follows(row, at + i, &head, err);
                 }
-                if (n < (ssize_t)(CHUNK + overlap))
+                if (n < (ssize_t)sizeof octets)
                         break;
         }
-        free(octets);
         return found;
 }
 
