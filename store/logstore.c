@@ -746,10 +746,11 @@ static unsigned take_sync_locked(struct logstore *ls, struct mailbox **list, str
         return 0;
 }
 
-/* When there is something to retire and nobody is at it. */
-static void retire_locked(struct logstore *ls, struct lane *lane) REQUIRES(ls->sync_lock, sync_class);
-static void retire_locked(struct logstore *ls, struct lane *lane)
+/* A lap that was begun long ago is left, and what there is to retire is, when nobody is at it. Not while the lane is busy. */
+static void rest_locked(struct logstore *ls, struct lane *lane) REQUIRES(ls->sync_lock, sync_class);
+static void rest_locked(struct logstore *ls, struct lane *lane)
 {
+        journal_turn(lane->journal, JOURNAL_REST_MS);
         if (ls->stopping || lane->working || !journal_is_due(lane->journal))
                 return;
         lane->working = true;
@@ -762,14 +763,12 @@ static void done_sync_locked(struct logstore *ls, struct lane *lane, enum lane_w
 {
         if (!lane)
                 return;
-        if (how == LANE_ALONE)
+        if (how == LANE_ALONE) {
                 lane->alone--;
-        else
-                lane->busy = false;
-        if (how == LANE_GROUP) {
-                journal_turn(lane->journal, JOURNAL_REST_MS);
-                retire_locked(ls, lane);
+                return;
         }
+        lane->busy = false;
+        rest_locked(ls, lane);
 }
 
 static void run_lane_job(struct job *job)
@@ -941,12 +940,9 @@ static void checkpoint_old(struct logstore *ls) EXCLUDES(open_class)
 static void rest_journals(struct logstore *ls) EXCLUDES(sync_class)
 {
         sync_lock(ls);
-        for (struct lane *lane = ls->lanes; lane; lane = lane->next) {
-                if (lane->busy)
-                        continue;
-                journal_turn(lane->journal, JOURNAL_REST_MS);
-                retire_locked(ls, lane);
-        }
+        for (struct lane *lane = ls->lanes; lane; lane = lane->next)
+                if (!lane->busy)
+                        rest_locked(ls, lane);
         sync_unlock(ls);
 }
 

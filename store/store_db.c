@@ -532,8 +532,10 @@ int store_open_databases(struct store *store, struct err *err)
                 if (damaged && !store->readonly) {
                         rc = recover(store, dir.data, fresh.data, from_backup, err);
                 } else {
-                        rc = db_refused() ? err_errno(err, db_refused(), "the databases in %s cannot be recovered now, and are left as they are", dir.data)
-                                          : (err_copy(err, &mine), -1);
+                        rc = -1;
+                        err_copy(err, &mine);
+                        if (db_refused())
+                                err_errno(err, db_refused(), "the databases in %s cannot be recovered now, and are left as they are", dir.data);
                 }
         }
         if (rc == 0 && !store->readonly)
