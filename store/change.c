@@ -3,6 +3,17 @@
 
 #include "store/mailbox_private.h"
 
+/* A thread's, for the time of one call: who publishes is layers below who knows where the change comes from. */
+static _Thread_local unsigned thread_marks;
+
+unsigned change_mark(unsigned marks)
+{
+        unsigned was = thread_marks;
+
+        thread_marks = marks;
+        return was;
+}
+
 void change_subscribe(struct store *store, struct change_subscriber *s)
 {
         struct change_feed *feed = logstore_feed(store_logstore(store));
@@ -46,10 +57,16 @@ void change_publish(struct store *store, const struct change *change)
 {
         struct logstore *ls = store_logstore(store);
         struct change_feed *feed;
+        struct change marked;
 
         if (!ls)                                        /* names change before the log store is there, and after */
                 return;
         feed = logstore_feed(ls);
+        if (thread_marks && change->kind != CHANGE_MAILBOX) {
+                marked = *change;
+                marked.marks |= thread_marks;
+                change = &marked;
+        }
         mutex_lock(&feed->lock);
         for (struct change_subscriber *s = feed->first; s; s = s->next)
                 s->fn(s->ctx, change);

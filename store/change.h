@@ -16,6 +16,12 @@ struct mbentry;
 /* What was published in a mailbox: bits of struct change.what. */
 enum { CHANGE_ARRIVED = 1, CHANGE_EXPUNGED = 2, CHANGE_FLAGS = 4, CHANGE_ANNOTATED = 8 };       /* annotated: annotations of messages */
 
+/* Where a change comes from and who need not hear of it: bits of struct change.marks. */
+enum {
+        CHANGE_REPLICATED = 1,                  /* applied by replication: not for the replication log, unless sync_log_chain */
+        CHANGE_LOCAL = 2,                       /* … with LOCAL_…: not for MUPDATE */
+};
+
 enum change_kind { CHANGE_MAILBOX, CHANGE_NAME, CHANGE_SUBSCRIPTION, CHANGE_QUOTA, CHANGE_SEEN, CHANGE_ANNOTATION, CHANGE_SIEVE };
 
 struct change {
@@ -25,6 +31,8 @@ struct change {
         const char *uniqueid;
         const char *user;                       /* CHANGE_ANNOTATION: whose private one it is; NULL: everybody's. Its entry is `other`. */
         uint64_t modseq;
+        unsigned marks;                         /* CHANGE_REPLICATED …; filled in by change_publish() with the thread's, too. Of a mailbox whose changes
+                                                 * are told together: only when all of them have it */
         unsigned what;                          /* CHANGE_MAILBOX: CHANGE_ARRIVED …, 0: something else (its partition, its name) */
         /* CHANGE_NAME: borrowed for the call, NULL: there was, there is none. CHANGE_MAILBOX, CHANGE_ANNOTATION of a mailbox: `after` is its entry where
          * somebody wants it, NULL: not known. */
@@ -40,6 +48,9 @@ struct change_subscriber {
 };
 void change_subscribe(struct store *store, struct change_subscriber *s) EXCLUDES(change_class);
 void change_unsubscribe(struct store *store, struct change_subscriber *s) EXCLUDES(change_class);
+/* What this thread publishes from now on is marked so, until it is set again; returns what it was. Changes of mailboxes, which other threads
+ * publish, are not: for them store/replica*.c says it with the commit. */
+unsigned change_mark(unsigned marks);
 /* Entries of mailboxes that change are wanted, or not any more: counted. What looks them up for each commit else need not. */
 void change_want_entries(struct store *store, bool wanted);
 bool change_entries_wanted(struct store *store);
