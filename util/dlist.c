@@ -596,13 +596,16 @@ int dlist_parse(struct dlist_parser *p, struct span in, size_t *used_r, struct d
                 }
                 if (rc > 0)
                         return finish(p, true, item_r, err);
-                if (rc == 0 && p->octets > p->limits.octets)
-                        rc = err_set(err, ERR_LIMIT, "a line is longer than %" PRIu64, p->limits.octets);
                 if (rc < 0) {
                         /* An LF where it is out of place ends the line all the same: what follows is a new one. */
                         (void)finish(p, in.p[*used_r - 1] == '\n' && !p->had_octets, item_r, err);
                         *item_r = NULL;
                         return -1;
+                }
+                if (p->octets > p->limits.octets) {
+                        (void)finish(p, false, item_r, err);
+                        *item_r = NULL;
+                        return err_set(err, ERR_LIMIT, "a line is longer than %" PRIu64, p->limits.octets);
                 }
         }
         return 0;
