@@ -14,6 +14,16 @@ unsigned change_mark(unsigned marks)
         return was;
 }
 
+unsigned change_marks(void)
+{
+        return thread_marks;
+}
+
+static bool told_by_mailbox(const struct change *change)
+{
+        return change->kind == CHANGE_MAILBOX || change->kind == CHANGE_COPIED;
+}
+
 void change_subscribe(struct store *store, struct change_subscriber *s)
 {
         struct change_feed *feed = logstore_feed(store_logstore(store));
@@ -62,7 +72,7 @@ void change_publish(struct store *store, const struct change *change)
         if (!ls)                                        /* names change before the log store is there, and after */
                 return;
         feed = logstore_feed(ls);
-        if (thread_marks && change->kind != CHANGE_MAILBOX) {
+        if (thread_marks && !told_by_mailbox(change)) {
                 marked = *change;
                 marked.marks |= thread_marks;
                 change = &marked;

@@ -14,7 +14,8 @@ struct store;
 struct mbentry;
 
 /* What was published in a mailbox: bits of struct change.what. */
-enum { CHANGE_ARRIVED = 1, CHANGE_EXPUNGED = 2, CHANGE_FLAGS = 4, CHANGE_ANNOTATED = 8 };       /* annotated: annotations of messages */
+enum { CHANGE_ARRIVED = 1, CHANGE_EXPUNGED = 2, CHANGE_FLAGS = 4, CHANGE_ANNOTATED = 8,        /* annotated: annotations of messages */
+       CHANGE_QUIET = 16 };                     /* nothing a client sees: what is recent, POP3's last login */
 
 /* Where a change comes from and who need not hear of it: bits of struct change.marks. */
 enum {
@@ -22,12 +23,13 @@ enum {
         CHANGE_LOCAL = 2,                       /* … with LOCAL_…: not for MUPDATE */
 };
 
-enum change_kind { CHANGE_MAILBOX, CHANGE_NAME, CHANGE_SUBSCRIPTION, CHANGE_QUOTA, CHANGE_SEEN, CHANGE_ANNOTATION, CHANGE_SIEVE };
+/* CHANGE_COPIED: just before the CHANGE_MAILBOX of what messages were copied or moved to; CHANGE_SIEVE: scripts of the user `name`. */
+enum change_kind { CHANGE_MAILBOX, CHANGE_NAME, CHANGE_SUBSCRIPTION, CHANGE_QUOTA, CHANGE_SEEN, CHANGE_ANNOTATION, CHANGE_SIEVE, CHANGE_COPIED };
 
 struct change {
         enum change_kind kind;
         const char *name;                       /* internal mailbox name or user */
-        const char *other;                      /* rename: the former name; else NULL */
+        const char *other;                      /* rename: the former name; CHANGE_COPIED: the source; CHANGE_SUBSCRIPTION: the mailbox; else NULL */
         const char *uniqueid;
         const char *user;                       /* CHANGE_ANNOTATION: whose private one it is; NULL: everybody's. Its entry is `other`. */
         uint64_t modseq;
@@ -48,9 +50,10 @@ struct change_subscriber {
 };
 void change_subscribe(struct store *store, struct change_subscriber *s) EXCLUDES(change_class);
 void change_unsubscribe(struct store *store, struct change_subscriber *s) EXCLUDES(change_class);
-/* What this thread publishes from now on is marked so, until it is set again; returns what it was. Changes of mailboxes, which other threads
- * publish, are not: for them store/replica*.c says it with the commit. */
+/* What this thread publishes from now on is marked so, until it is set again; returns what it was. Commits of mailboxes, which other threads
+ * publish, keep the marks of the thread that wrote them. */
 unsigned change_mark(unsigned marks);
+unsigned change_marks(void);                    /* those of this thread */
 /* Entries of mailboxes that change are wanted, or not any more: counted. What looks them up for each commit else need not. */
 void change_want_entries(struct store *store, bool wanted);
 bool change_entries_wanted(struct store *store);

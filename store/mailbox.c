@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "store/change.h"
 #include "util/clock.h"
 #include "util/fs.h"
 #include "util/must.h"
@@ -136,6 +137,14 @@ uint32_t mailbox_options(struct mailbox *m)
         return options;
 }
 
+/* For those who follow all changes: clients are told of none of this. */
+static void tell_quietly(struct mailbox *m)
+{
+        store_mailbox_changed(m->store, &(struct change){ .kind = CHANGE_MAILBOX, .name = atomic_load(&m->name), .uniqueid = m->uniqueid,
+                                                          .modseq = mailbox_published_modseq(m), .what = CHANGE_QUIET,
+                                                          .marks = change_marks() });
+}
+
 /* Write the options as `change` makes them of what they are. */
 static int write_options(struct mailbox *m, void (*change)(struct mlog_options *o, const void *ctx), const void *ctx, struct commit *c,
                          struct err *err) EXCLUDES(mailbox_class)
@@ -157,6 +166,8 @@ static int write_options(struct mailbox *m, void (*change)(struct mlog_options *
         mailbox_unlock(m);
         mailbox_after(m);
         mlog_batch_deinit(&b);
+        if (rc == 0)
+                tell_quietly(m);
         return rc;
 }
 
@@ -213,6 +224,7 @@ uint64_t mailbox_published_modseq(struct mailbox *m)
 uint32_t mailbox_claim_recent(struct mailbox *m)
 {
         struct index_counters *c;
+        bool claimed = false;
         uint32_t was;
 
         mailbox_lock(m);
@@ -223,8 +235,11 @@ uint32_t mailbox_claim_recent(struct mailbox *m)
                 c->recent_time = clock_wall_s();
                 m->options_dirty = true;        /* goes with the next batch or checkpoint; after a crash they are recent once more */
                 index_touch(m->ix);
+                claimed = true;
         }
         mailbox_unlock(m);
+        if (claimed)
+                tell_quietly(m);
         return was;
 }
 

@@ -14,6 +14,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
@@ -76,6 +77,7 @@ void commit_queue_locked(struct mailbox *m, struct commit *from)
         *c = *from;
         c->end = m->end_mark;
         c->also = NULL;
+        c->marks |= change_marks();
         if (c->modseq > m->durable_modseq + UNSYNCED_MODSEQS_MAX)
                 c->hard = true;                         /* else the jump after a power loss could be too short */
         if (c->hard)
@@ -155,8 +157,10 @@ static bool publish_locked(struct mailbox *m, struct commit_list *done)
                 delta_add(&m->pending, &c->delta, -1);
                 show_locked(m, c);
                 news = news || c->modseq;
-                if (c->modseq)
+                if (c->modseq) {
                         m->published_what |= what_of(c);
+                        m->published_marks &= c->marks;
+                }
                 list_add(done, c);
         }
         tell_durable_locked(m, done);
@@ -170,7 +174,9 @@ void mailbox_notify(struct mailbox *m)
 
         mailbox_lock(m);
         change.what = m->published_what;
+        change.marks = m->published_marks == UINT_MAX ? change_marks() : m->published_marks;
         m->published_what = 0;
+        m->published_marks = UINT_MAX;
         mailbox_unlock(m);
         mutex_lock(&m->watch_lock);
         for (struct mailbox_watch *w = m->watches; w; w = w->next)
@@ -190,10 +196,20 @@ static void count_commit(struct logstore_counts *counts, const struct commit *c)
                 atomic_fetch_add_explicit(&counts->expunged, uidset_count(&c->expunged), memory_order_relaxed);
 }
 
+/* Who follows changes looks at both mailboxes together. */
+static void tell_copied(struct mailbox *m, const struct commit_list *done)
+{
+        for (const struct commit *c = done->head; c; c = c->next)
+                if (c->copied_from && !c->failed)
+                        change_publish(m->store, &(struct change){ .kind = CHANGE_COPIED, .name = atomic_load(&m->name), .other = c->copied_from,
+                                                                   .uniqueid = m->uniqueid, .modseq = c->modseq, .marks = c->marks });
+}
+
 void mailbox_complete(struct mailbox *m, struct commit_list *done, bool notify)
 {
         struct commit *c;
 
+        tell_copied(m, done);
         if (notify)
                 mailbox_notify(m);
         while ((c = list_pop(done)) != NULL) {
@@ -206,6 +222,7 @@ void mailbox_complete(struct mailbox *m, struct commit_list *done, bool notify)
                 else if (c->waiter)
                         waiter_done(c->waiter, err);
                 uidset_deinit(&c->expunged);
+                free(c->copied_from);
                 free(c);
         }
 }
@@ -470,6 +487,8 @@ int mailbox_write_locked(struct mailbox *m, struct mlog_batch *b, uint64_t modse
 failed:
         quota_report(m);                                /* what was reserved for this is free again */
         uidset_deinit(&c->expunged);
+        free(c->copied_from);
+        c->copied_from = NULL;
         return -1;
 }
 

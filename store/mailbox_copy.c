@@ -584,6 +584,8 @@ int carry_commit(struct carry *t, struct commit *c, struct err *err)
                 rc = quota_use(m, QUOTA_ANNOTATION, t->annot_values, !t->mask.ignore_quota && (t->staged || !t->in_both), err);
         if (rc == 0 && t->within)
                 uidset_copy(&c->expunged, &t->uids);
+        if (rc == 0 && t->from != m && !t->staged)
+                c->copied_from = xstrdup(atomic_load(&t->from->name));
         if (rc == 0)
                 rc = mailbox_write_locked(m, &t->batch, c->modseq, c->first_uid, c, err);
         if (rc == 0)

@@ -109,6 +109,8 @@ struct commit {
         void *ctx;
         struct err err;                         /* on the way to the waiter */
         bool failed;
+        unsigned marks;                         /* for the change feed; the writing thread's are added */
+        char *copied_from;                      /* name of the mailbox that the messages are from, of another one; owned, NULL */
         /* Called while the batch is applied, for what an ADOPT record brings; NULL: nothing. Not kept. */
         int (*also)(struct mailbox *m, void *also_ctx, uint64_t seq, struct err *err);
         void *also_ctx;
@@ -226,6 +228,7 @@ struct mailbox {
         struct view *view;                      /* published */
         bool view_stale;                        /* only its modseq is behind published_modseq */
         unsigned published_what GUARDED_BY(mailbox_class);      /* CHANGE_… since the change feed was told last */
+        unsigned published_marks GUARDED_BY(mailbox_class);     /* … those that all of it have; UINT_MAX: nothing was published */
         uint64_t published_modseq;
         uint32_t published_uidnext;
         ARRAY(struct private_change) private_changes;   /* ascending by modseq, then uid */
