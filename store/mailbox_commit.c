@@ -14,7 +14,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
@@ -159,7 +158,7 @@ static bool publish_locked(struct mailbox *m, struct commit_list *done)
                 news = news || c->modseq;
                 if (c->modseq) {
                         m->published_what |= what_of(c);
-                        m->published_marks &= c->marks;
+                        m->published_lacks |= ~c->marks;
                 }
                 list_add(done, c);
         }
@@ -174,9 +173,8 @@ void mailbox_notify(struct mailbox *m)
 
         mailbox_lock(m);
         change.what = m->published_what;
-        change.marks = m->published_marks == UINT_MAX ? change_marks() : m->published_marks;
-        m->published_what = 0;
-        m->published_marks = UINT_MAX;
+        change.marks = m->published_lacks ? ~m->published_lacks : change_marks();
+        m->published_what = m->published_lacks = 0;
         mailbox_unlock(m);
         mutex_lock(&m->watch_lock);
         for (struct mailbox_watch *w = m->watches; w; w = w->next)

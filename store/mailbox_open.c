@@ -14,7 +14,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -123,7 +122,6 @@ struct mailbox *mailbox_alloc(struct store *store, struct logstore *ls, const st
         cond_init(&m->synced);
         cond_init(&m->placed);
         uidset_init(&m->moving);
-        m->published_marks = UINT_MAX;
         m->blobs = table_create();
         m->blob_pins = table_create();
         m->epoch = store_epoch(store);

@@ -228,7 +228,7 @@ struct mailbox {
         struct view *view;                      /* published */
         bool view_stale;                        /* only its modseq is behind published_modseq */
         unsigned published_what GUARDED_BY(mailbox_class);      /* CHANGE_… since the change feed was told last */
-        unsigned published_marks GUARDED_BY(mailbox_class);     /* … those that all of it have; UINT_MAX: nothing was published */
+        unsigned published_lacks GUARDED_BY(mailbox_class);     /* … marks that some of it does not have (there are never all); 0: nothing was */
         uint64_t published_modseq;
         uint32_t published_uidnext;
         ARRAY(struct private_change) private_changes;   /* ascending by modseq, then uid */
