@@ -20,6 +20,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "store/lock_order.h"
 #include "store/store.h"
 #include "util/arena.h"
 #include "util/conf.h"
@@ -72,7 +73,7 @@ struct sync_log;
 struct sync_log_options {
         struct store *store;
         struct conf *conf;                      /* a reference is taken */
-        bool threads;                           /* false (tools): lines are written when the log is closed, and when the queue is full */
+        bool threads;                           /* false (tools): lines are written when the log is closed */
         /* Lines were written to this channel's log; from the log's thread, short. May be NULL. */
         void (*written)(void *ctx, const char *channel);
         void *ctx;
