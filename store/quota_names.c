@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "store/change.h"
 #include "store/quota_private.h"
 #include "util/log.h"
 #include "util/must.h"
@@ -377,9 +378,33 @@ static void rebind(struct mboxlist *ml, struct quota_move *move)
         mailbox_unref(&m);
 }
 
+/* The names of roots that are renamed or removed, former and new ones, each with its NUL. */
+static void list_roots(struct quotas *q, const struct quota_names *qn, struct str *names)
+{
+        struct str name = STR_INIT;
+
+        quota_lock(q);
+        for (size_t i = 0; i < qn->renamed.n; i++) {
+                str_append(names, qn->renamed.v[i]->name, strlen(qn->renamed.v[i]->name) + 1);
+                renamed_root(qn, qn->renamed.v[i], &name);
+                str_append(names, name.data, name.len + 1);
+        }
+        for (size_t i = 0; i < qn->removed.n; i++)
+                str_append(names, qn->removed.v[i]->name, strlen(qn->removed.v[i]->name) + 1);
+        quota_unlock(q);
+        str_deinit(&name);
+}
+
+static void tell_roots(struct store *store, const struct str *names)
+{
+        for (size_t at = 0; at < names->len; at += strlen(names->data + at) + 1)
+                change_publish(store, &(struct change){ .kind = CHANGE_QUOTA, .name = names->data + at });
+}
+
 void quota_names_finish(struct mboxlist *ml, struct quota_names *qn, bool done)
 {
         struct quotas *q = ml->store->quotas;
+        struct str roots = STR_INIT;
 
         if (!qn->moves.n && !qn->setting) {
                 forget(qn);
@@ -388,8 +413,10 @@ void quota_names_finish(struct mboxlist *ml, struct quota_names *qn, bool done)
         for (size_t i = 0; done && i < qn->moves.n; i++)
                 if (qn->moves.v[i].former && qn->moves.v[i].from != qn->moves.v[i].to)
                         rebind(ml, &qn->moves.v[i]);
-        if (done)
+        if (done) {
+                list_roots(q, qn, &roots);
                 settle_books(q, qn);
+        }
         quota_lock(q);
         for (size_t i = 0; !done && i < qn->moves.n; i++)
                 if (qn->moves.v[i].to && qn->moves.v[i].from != qn->moves.v[i].to)
@@ -401,6 +428,8 @@ void quota_names_finish(struct mboxlist *ml, struct quota_names *qn, bool done)
         if (done && qn->unsure)
                 quotas_settle_later(ml->store);
         forget(qn);
+        tell_roots(ml->store, &roots);
+        str_deinit(&roots);
 }
 
 /* ---- a mailbox comes into memory ---- */
