@@ -1,6 +1,7 @@
 /* annot_user - see annot_user.h */
 #include "store/annot_user.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,7 @@
 #include "util/must.h"
 
 struct annot_users {
+        atomic_uint_fast64_t generation;
         struct mutex refreshing;                /* taken before `lock` */
         struct mutex lock;                      /* a leaf; covers the tables */
         struct table *by_name;                  /* user id → key, which this table owns */
@@ -64,6 +66,7 @@ void annot_users_set(struct annot_users *u, const char *userid, const char *key)
         const char *owner;
         char *former;
 
+        atomic_fetch_add(&u->generation, 1);
         mutex_lock(&u->lock);
         former = table_set(u->by_name, span_of(userid), key ? xstrdup(key) : NULL);
         owner = former ? table_find(u->by_key, span_of(former)) : NULL;
@@ -73,6 +76,13 @@ void annot_users_set(struct annot_users *u, const char *userid, const char *key)
                 free(table_set(u->by_key, span_of(key), xstrdup(userid)));
         mutex_unlock(&u->lock);
         free(former);
+}
+
+uint64_t annot_users_generation(struct store *store)
+{
+        struct annot_users *u = store_annot_users(store);
+
+        return u ? atomic_load(&u->generation) + 1 : 1;
 }
 
 bool annot_user_key(struct store *store, const char *userid, char key[ANNOT_USER_KEY_MAX])

@@ -24,6 +24,9 @@ bool annot_user_key(struct store *store, const char *userid, char key[ANNOT_USER
 /* Who that is now, in the arena; NULL: nobody any more. */
 const char *annot_user_name(struct store *store, const char *key, struct arena *arena);
 
+/* Another number, never 0, whenever a user has got, lost or changed his key. */
+uint64_t annot_users_generation(struct store *store);
+
 /* ---- the table ---- */
 
 struct annot_users *annot_users_create_empty(void);

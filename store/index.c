@@ -406,6 +406,7 @@ static int writable(struct index *ix, size_t i, uint32_t need, struct err *err)
                 index_extent_unref(&extent);
                 ix->dirty_blocks++;
         }
+        b->sums.known = false;
         ix->dirty = ix->blocks_changed = true;
         return 1;
 }
@@ -779,4 +780,34 @@ uint32_t index_live_blocks(struct index *ix, struct index_block_range **ranges_r
         }
         *ranges_r = ranges;
         return n;
+}
+
+/* ---- for replication ---- */
+
+uint32_t index_blocks_above(struct index *ix, uint64_t modseq, struct index_block_part **parts_r)
+{
+        struct index_block_part *parts = xcalloc(ix->blocks.n ? ix->blocks.n : 1, sizeof *parts);
+        uint32_t n = 0;
+
+        for (size_t i = 0; i < ix->blocks.n; i++) {
+                struct index_block *b = ix->blocks.v[i];
+
+                if (!modseq || b->sum.modseq_max > modseq)
+                        parts[n++] = (struct index_block_part){ index_block_ref(b), b->sum.records, b->sum.first_uid, b->sum.last_uid };
+        }
+        *parts_r = parts;
+        return n;
+}
+
+struct index_sums *index_block_sums(struct index_block *b)
+{
+        return &b->sums;
+}
+
+void index_forget_sums(struct index *ix, uint32_t uid)
+{
+        size_t i = block_at(ix, uid);
+
+        if (i < ix->blocks.n && ix->blocks.v[i]->sum.first_uid <= uid)
+                ix->blocks.v[i]->sums.known = false;
 }

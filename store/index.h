@@ -192,6 +192,30 @@ void index_snapshot_finish(struct index *ix, struct index_snapshot **snap, bool 
 /* The three in a row, for tools and tests. */
 int index_checkpoint(struct index *ix, struct err *err);
 
+/*
+ * ---- sums over the records of a block, for replication ----
+ * What they are of is the caller's business. They are kept with the version of a block, and forgotten when that changes.
+ */
+struct index_sums {
+        bool known;
+        uint32_t basic, annot;
+        uint64_t of;                            /* the caller's: what else they depend on, 0: nothing */
+};
+struct index_block;
+struct index_block_part {                       /* a version of a block, of which records are wanted */
+        struct index_block *block;              /* with a reference */
+        uint32_t records, first_uid, last_uid;
+};
+/* All blocks with a record of a higher modseq (0: all), in order, as they are now: what is changed later is changed in other versions. The caller
+ * owns the array, free(), and the references. */
+uint32_t index_blocks_above(struct index *ix, uint64_t modseq, struct index_block_part **parts_r);
+/* The records of this version, `records` of them. Any thread. ERR_CORRUPT, ERR_IO, ERR_NOMEM: this version is lost; index_put() and others, which
+ * look at the index as it is now, may repair that. */
+int index_block_records(struct index_block *b, struct index_rec *recs, struct err *err) EXCLUDES(index_class);
+/* With the lock: */
+struct index_sums *index_block_sums(struct index_block *b);
+void index_forget_sums(struct index *ix, uint32_t uid);                 /* of the block with this UID */
+
 /* ---- blocks, for store/view.c ---- */
 
 struct index_block;

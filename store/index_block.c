@@ -284,3 +284,21 @@ out:
         index_extent_unref(&extent);
         return ret;
 }
+
+int index_block_records(struct index_block *b, struct index_rec *recs, struct err *err)
+{
+        struct index_extent *extent = NULL;
+        int ret = 0;
+
+        mutex_lock(&b->shared->lock);
+        if (b->recs)
+                memcpy(recs, b->recs, b->sum.records * sizeof *recs);
+        else
+                extent = index_extent_ref(b->extent);
+        mutex_unlock(&b->shared->lock);
+        if (extent) {
+                ret = index_block_read(b, extent, recs, err);
+                index_extent_unref(&extent);
+        }
+        return ret;
+}

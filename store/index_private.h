@@ -78,6 +78,7 @@ struct index_block {
         struct index_extent *extent;            /* NULL: not written in this version, or being written */
         bool recent;                            /* touched since the eviction's hand came by; with the mailbox's lock */
         bool passed;                            /* read once since it is only in the file, and not kept; with the mailbox's lock */
+        struct index_sums sums;                 /* of its records: index.h; with the mailbox's lock */
         uint64_t serial;                        /* of what it holds while `recs` is NULL: never given twice; with the mailbox's lock */
 };
 

@@ -50,6 +50,7 @@ enum {                                          /* system flags, as on disk */
         MSG_EXPUNGED    = 1u << 16,             /* a tombstone: kept until cyr_expire; in no new view */
         MSG_BLOB        = 1u << 17,             /* the octets are in a file of their own */
         MSG_UNLINKED    = 1u << 18,             /* a tombstone whose octets are not kept: nothing brings it back */
+        MSG_OWN_THRID   = 1u << 19,             /* replicated without a thread id: the one that it has is this store's alone */
 };
 
 /* Keyword ids are 0..n-1 in the order of first use in this mailbox; names keep their first spelling, compare case-insensitively.

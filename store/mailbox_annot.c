@@ -402,6 +402,9 @@ void annots_apply(struct mailbox *m, uint32_t uid, uint64_t seq, uint64_t modseq
                 return;
         }
         put_row(t, row);
+        t->version++;
+        if (uid)
+                index_forget_sums(m->ix, uid);
         if (mostly_removed(t) || share_wants_rewrite(row->share))
                 m->compact_wanted = true;
 }
@@ -781,6 +784,46 @@ static uint32_t name_users(struct store *store, struct arena *arena, struct anno
         }
         if (kept)
                 qsort(list, kept, sizeof *list, by_name);
+        return kept;
+}
+
+uint32_t annots_of_range_locked(struct mailbox *m, uint32_t first, uint32_t last, struct arena *arena, struct annot_of **list_r)
+{
+        struct place p, begin = lower_bound(&m->annots, first, "", "");
+        const struct annot_row *row;
+        uint32_t n = 0, cap = 0;
+
+        for (p = begin; (row = row_at(&m->annots, p)) && row->uid <= last; p = next_place(&m->annots, p))
+                cap += !is_removed(row);
+        *list_r = cap ? ARENA_ARRAY(arena, struct annot_of, cap) : NULL;
+        for (p = begin; n < cap && (row = row_at(&m->annots, p)); p = next_place(&m->annots, p))
+                if (!is_removed(row))
+                        (*list_r)[n++] = (struct annot_of){ row->uid, { arena_strdup(arena, row->entry), arena_strdup(arena, row->user),
+                                                                        arena_span(arena, value_of(row)), row->modseq } };
+        return n;
+}
+
+static int by_uid_and_name(const void *a, const void *b)
+{
+        const struct annot_of *x = a, *y = b;
+
+        return x->uid != y->uid ? (x->uid < y->uid ? -1 : 1) : annot_compare(&x->annot, &y->annot);
+}
+
+uint32_t annots_name_users(struct store *store, struct arena *arena, struct annot_of *list, uint32_t n)
+{
+        uint32_t kept = 0;
+
+        for (uint32_t i = 0; i < n; i++) {
+                const char *name = *list[i].annot.user ? annot_user_name(store, list[i].annot.user, arena) : "";
+
+                if (!name)
+                        continue;
+                list[kept] = list[i];
+                list[kept++].annot.user = name;
+        }
+        if (kept > 1)
+                qsort(list, kept, sizeof *list, by_uid_and_name);
         return kept;
 }
 

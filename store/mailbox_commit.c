@@ -89,18 +89,30 @@ static void show_locked(struct mailbox *m, struct commit *c) REQUIRES(m->lock, m
 {
         struct view *old = m->view;
 
-        if (c->modseq > m->published_modseq) {
+        if (c->modseq > m->published_modseq || (c->sets_modseq && c->modseq != m->published_modseq)) {
                 m->published_modseq = c->modseq;
                 m->view_stale = true;
         }
+        if (c->uidnext && c->uidnext != m->published_uidnext) {
+                m->published_uidnext = c->uidnext;
+                m->view = view_append(old, NULL, 0, m->published_uidnext, m->published_modseq);
+                view_unref(&old);
+                m->view_stale = false;
+                old = m->view;
+        }
         if (c->count) {
-                uint32_t *uids = xmalloc((size_t)c->count * sizeof *uids);
+                uint32_t *uids = c->uids;
 
-                for (uint32_t i = 0; i < c->count; i++)
-                        uids[i] = c->first_uid + i;
-                m->published_uidnext = c->first_uid + c->count;
+                if (!uids) {
+                        uids = xmalloc((size_t)c->count * sizeof *uids);
+                        for (uint32_t i = 0; i < c->count; i++)
+                                uids[i] = c->first_uid + i;
+                }
+                if (!c->uidnext)
+                        m->published_uidnext = uids[c->count - 1] + 1;
                 m->view = view_append(old, uids, c->count, m->published_uidnext, m->published_modseq);
-                free(uids);
+                if (uids != c->uids)
+                        free(uids);
                 view_unref(&old);
                 m->view_stale = false;
         }
@@ -221,6 +233,7 @@ void mailbox_complete(struct mailbox *m, struct commit_list *done, bool notify)
                         waiter_done(c->waiter, err);
                 uidset_deinit(&c->expunged);
                 free(c->copied_from);
+                free(c->uids);
                 free(c);
         }
 }
@@ -487,6 +500,8 @@ failed:
         uidset_deinit(&c->expunged);
         free(c->copied_from);
         c->copied_from = NULL;
+        free(c->uids);
+        c->uids = NULL;
         return -1;
 }
 
@@ -948,7 +963,7 @@ void mailbox_fail_locked(struct mailbox *m, const struct err *why, bool partitio
                         err_copy(&c->err, why);
                 c->failed = true;
                 c->hard = c->held = false;
-                c->count = 0;
+                c->count = c->uidnext = 0;
                 c->modseq = 0;
                 uidset_clear(&c->expunged);
                 memset(&c->delta, 0, sizeof c->delta);

@@ -12,6 +12,7 @@
 
 #include <stdatomic.h>
 
+#include "store/annot.h"
 #include "store/index.h"
 #include "store/lock_order.h"
 #include "store/logstore.h"
@@ -102,6 +103,10 @@ struct commit {
                                                  * flags, their annotations, something of the mailbox */
         uint64_t modseq;                        /* 0: shows nothing */
         uint32_t first_uid, count;              /* appended */
+        /* Replication, whose numbers are given (replica.h). */
+        uint32_t *uids;                         /* those that were appended, `count` of them, ascending; NULL: first_uid … Owned */
+        uint32_t uidnext;                       /* 0: it follows from what was appended */
+        bool sets_modseq;                       /* the mailbox's highest is `modseq` now, even if it was higher */
         struct uidset expunged;
         struct totals_delta delta;
         struct waiter *waiter;                  /* may be NULL */
@@ -166,6 +171,7 @@ struct annot_tab {
         uint64_t of_messages;                   /* those of messages that have a value */
         uint64_t values;                        /* octets of the values alone: what a quota counts */
         uint64_t floor;                         /* records with a lower local sequence number are void */
+        uint64_t version;                       /* another number when one of a message has changed */
         bool changed;                           /* chunks, floor: since the last checkpoint */
         bool unsettled;                         /* all of the log was read, perhaps not in its order */
 };
@@ -495,13 +501,21 @@ void mailbox_not_moving_locked(struct mailbox *m, const struct uidset *uids) REQ
 
 /* ---- mailbox_annot.c: as mailbox_state.c, whose part it is ---- */
 
-struct annot;
 void annots_forget(struct mailbox *m);
 void annots_apply(struct mailbox *m, uint32_t uid, uint64_t seq, uint64_t modseq, const struct mlog_annotation *a);
 void annots_purge(struct mailbox *m, const struct uidset *uids);
 int annots_settle(struct mailbox *m, struct err *err);  /* at the end of loading */
 void annots_save(struct mailbox *m);
 int annots_load(struct mailbox *m, struct err *err);
+/* Those that have a value of messages first … last (0: of the mailbox), users as in the log, in order; copied. */
+struct annot_of {
+        uint32_t uid;
+        struct annot annot;
+};
+uint32_t annots_of_range_locked(struct mailbox *m, uint32_t first, uint32_t last, struct arena *arena, struct annot_of **list_r)
+        REQUIRES(m->lock, mailbox_class);
+/* Keys become user ids, those of nobody any more go; by uid, entry, user. Returns how many are left. */
+uint32_t annots_name_users(struct store *store, struct arena *arena, struct annot_of *list, uint32_t n);
 /* Lay down a record; returns where its struct mlog_annotation is in `part`. value.p NULL: none any more. */
 size_t annots_add_record(struct mlog_batch *b, struct str *part, uint32_t uid, const char *entry, const char *user, struct span value,
                          uint64_t modseq);

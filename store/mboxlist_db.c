@@ -363,6 +363,44 @@ int mboxlist_remembered(struct mboxlist *ml, const char *name, uint32_t *uidvali
         return rc < 0 ? -1 : 0;
 }
 
+int mboxlist_tombstone(struct mboxlist *ml, const char *name, const struct mbentry **e_r, struct err *err)
+{
+        struct str key = STR_INIT, value = STR_INIT;
+        int rc = ml->db ? db_get(ml->db, NULL, name_key(name, &key), &value, err) : 0;
+
+        *e_r = NULL;
+        if (rc > 0 && mbentry_parse(span_of(name), str_span(&value), e_r, err) < 0)
+                rc = -1;
+        else if (rc > 0 && (*e_r)->type != MBTYPE_DELETED)
+                mbentry_unref(e_r);
+        str_deinit(&key);
+        str_deinit(&value);
+        return rc < 0 ? -1 : *e_r != NULL;
+}
+
+int mboxlist_each_tombstone(struct mboxlist *ml, bool (*fn)(void *ctx, const struct mbentry *e), void *ctx, struct err *err)
+{
+        struct db_cursor *cursor;
+        struct span key, value;
+        bool more = true;
+        int rc;
+
+        if (!ml->db)
+                return 0;
+        if (db_cursor_open(ml->db, NULL, SPAN("N"), &cursor, err) < 0)
+                return -1;
+        while (more && (rc = db_cursor_next(cursor, &key, &value, err)) > 0) {
+                const struct mbentry *e;
+
+                if (mbentry_parse((struct span){ key.p + 1, key.len - 1 }, value, &e, NULL) < 0)
+                        continue;
+                more = e->type != MBTYPE_DELETED || fn(ctx, e);
+                mbentry_unref(&e);
+        }
+        db_cursor_close(&cursor);
+        return more && rc < 0 ? -1 : 0;
+}
+
 struct names_commit {
         struct mboxlist *ml;
         struct name_changes *changes;

@@ -106,6 +106,9 @@ int mboxlist_set_partition(struct mboxlist *ml, const struct mbentry *e, const c
 int mboxlist_commit(struct mboxlist *ml, struct name_changes *changes, struct err *err) REQUIRES(names_class);
 /* What is remembered of a name that is not there (its uidvalidity), 0: nothing. -1 with err. */
 int mboxlist_remembered(struct mboxlist *ml, const char *name, uint32_t *uidvalidity_r, struct err *err);
+/* The tombstone of a name that is not there: 1 with a reference, 0, -1. All of them, until fn returns false; entries are borrowed. */
+int mboxlist_tombstone(struct mboxlist *ml, const char *name, const struct mbentry **e_r, struct err *err);
+int mboxlist_each_tombstone(struct mboxlist *ml, bool (*fn)(void *ctx, const struct mbentry *e), void *ctx, struct err *err);
 void mboxlist_new_uniqueid(char id[25]);
 /* Later ones will be above this one. */
 void mboxlist_note_uidvalidity(struct mboxlist *ml, uint32_t v);

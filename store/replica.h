@@ -96,7 +96,7 @@ struct replica_record {
         uint8_t guid[GUID_SIZE];
         const struct annot *annots;             /* the real ones by entry, user (basethrid is one of them); without the three virtual ones */
         uint32_t annots_n;
-        struct stage *stage;                    /* to be appended: its octets, borrowed; NULL: there are none. As read: NULL */
+        struct stage *stage;                    /* struct replica_fix only: its octets, borrowed. As read: NULL */
 };
 #define REPLICA_THRID "/vendor/cmu/cyrus-imapd/thrid"
 #define REPLICA_SAVEDATE "/vendor/cmu/cyrus-imapd/savedate"
@@ -119,6 +119,8 @@ size_t replica_user_mailboxes(struct store *store, const char *userid, bool dele
 const char *replica_find_uniqueid(struct store *store, const char *uniqueid, struct arena *arena);
 /* What is remembered of a name that is gone. false: nothing, or it exists. */
 bool replica_tombstone(struct store *store, const char *name, struct arena *arena, struct replica_values *values_r, struct err *err);
+/* All tombstones (of users whose INBOX is gone, say), one pass through the table, until fn returns false. The values are borrowed. */
+int replica_each_tombstone(struct store *store, bool (*fn)(void *ctx, const struct replica_values *values), void *ctx, struct err *err);
 
 /*
  * The values of a mailbox by name, of one moment at which all that was written is on disk and shown. CRCs are kept for each block of the index:
@@ -140,6 +142,8 @@ int replica_reader_open(struct store *store, const char *name, uint64_t since, b
  * between). Returns how many, 0 at the end, -1. */
 #define REPLICA_SLICE 256
 int replica_reader_next(struct replica_reader *reader, uint32_t max, struct arena *arena, struct replica_record *records_r, struct err *err);
+/* Begin again with the first record of the same moment. */
+void replica_reader_rewind(struct replica_reader *reader);
 struct mailbox *replica_reader_mailbox(struct replica_reader *reader);         /* borrowed */
 void replica_reader_close(struct replica_reader **reader);
 
@@ -166,7 +170,8 @@ int replica_stage_message(struct mailbox *mbox, uint32_t uid, const uint8_t guid
  * the rest – records, messages, values, annotations – one batch of the log. A mailbox that is not there is made.
  *   values       all but what `has` says is not given; crcs when REPLICA_HAS_CRC…: 0 is not compared. MBTYPE_INTERMEDIATE, MBTYPE_DELETED: only the
  *                list's entry is written, of name, unique id and modseqs. /specialuse of the owner becomes the mailbox's special use
- *   records      ascending by UID; one that is to be appended has a stage, or is expunged and unlinked (without a stage it becomes that)
+ *   records      ascending by UID. Those that are to be appended are asked for by GUID: first all with has(), then one after the other with
+ *                message(), each of which is let go of when it is written. An expunged one that there is not is stored as unlinked
  *   since_…      since_modseq 0: not given
  * Returns REPLICA_OK; REPLICA_MOVED, CHANGED, CHECKSUM of steps 2 to 7; CHECKSUM of step 11, with all of it applied; BAD: records out of order, a
  * live one above LAST_UID without octets of its GUID, impossible names, ids, ACLs, annotations. With all others nothing was changed.
@@ -179,6 +184,11 @@ struct replica_apply {
         struct replica_crcs since_crcs;
         bool force;
         bool local;                             /* LOCAL_MAILBOX: MUPDATE is not told */
+        /* Called by the calling thread, no lock held. has: are these octets there? message: a finished stage, with a reference. Its failing after
+         * has() said yes is REPLICA_FAILED, with nothing applied. NULL: nothing is there. */
+        bool (*has)(void *ctx, const uint8_t guid[GUID_SIZE]);
+        int (*message)(void *ctx, const uint8_t guid[GUID_SIZE], struct stage **stage_r, struct err *err);
+        void *ctx;
 };
 enum replica_code replica_apply(struct store *store, const struct replica_apply *apply, struct err *err);
 
