@@ -17,6 +17,16 @@
 /* The library's lists of plug-ins are walked when a connection is made and ended; its own locks cover only part of that. */
 static struct mutex making = MUTEX_INIT;
 
+void sasl_making_lock(void) NO_TSA
+{
+        mutex_lock(&making);
+}
+
+void sasl_making_unlock(void) NO_TSA
+{
+        mutex_unlock(&making);
+}
+
 /* ---- life ----------------------------------------------------------------------------------------------------------------- */
 
 static unsigned layer_bits(const struct conf *conf, const char *ident, const char *option)

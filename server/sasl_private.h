@@ -37,6 +37,9 @@ struct sasl_library {                           /* one for the process, after sa
 };
 extern struct sasl_library sasl_library;
 
+/* While connections of either side are made and ended: sasl_conn.c's own lock, for saslc.c. A leaf. */
+void sasl_making_lock(void);
+void sasl_making_unlock(void);
 void sasl_callbacks_fill(struct sasl_conn *c);
 /* sasl_xxx of imapd.conf for a plug-in (may be NULL), with the service's own value first. NULL: not set. */
 const char *sasl_option(const struct conf *conf, const char *ident, const char *plugin, const char *option);

@@ -10,6 +10,7 @@
  */
 #include "server/control/ops.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -30,7 +31,8 @@
 struct control {
         struct session *s;
         struct offload job;
-        bool running;
+        pthread_t thread;                       /* of an operation that is CTL_LONG */
+        bool running, own_thread;
         const struct ctl_op *op;
         json_t *request;
         struct ctl_call call;
@@ -103,6 +105,38 @@ static void run_op(void *arg)
         c->rc = c->op->fn(&c->call, &c->err);
 }
 
+/* ---- threads for operations that may take hours: the few that all share would be taken for as long ---- */
+
+#define LONG_MAX 32u                            /* at a time */
+#define LONG_STACK ((size_t)1024 * 1024)
+static atomic_uint long_ones;
+
+static void *run_long_op(void *arg)
+{
+        struct control *c = arg;
+
+        run_op(c);
+        atomic_fetch_sub(&long_ones, 1);
+        waiter_done(&c->job.waiter, NULL);
+        return NULL;
+}
+
+/* On a thread of its own. -1: there can be none now. */
+static int begin_long_op(struct control *c)
+{
+        if (atomic_fetch_add(&long_ones, 1) >= LONG_MAX) {
+                atomic_fetch_sub(&long_ones, 1);
+                return -1;
+        }
+        session_waiter(c->s, &c->job.waiter);
+        c->own_thread = thread_start(&c->thread, "operation", LONG_STACK, run_long_op, c) == 0;
+        if (!c->own_thread) {
+                session_waiter_cancel(c->s, &c->job.waiter);
+                atomic_fetch_sub(&long_ones, 1);
+        }
+        return c->own_thread ? 0 : -1;
+}
+
 static void reply(struct control *c, json_t *object)
 {
         char *text = json_dumps(object, JSON_COMPACT);
@@ -151,6 +185,9 @@ static void finish(struct control *c)
         char quoted[LOG_QUOTE_MAX];
 
         take_buffer(c, true);
+        if (c->own_thread)
+                must(pthread_join(c->thread, NULL) == 0);       /* it has said that it is done: there is nothing left to wait for */
+        c->own_thread = false;
         if (c->cancelled && c->rc == 0 && !(c->op->flags & CTL_QUICK))         /* something is missing: that is not "ok" */
                 c->rc = err_set(&c->err, ERR_CANCELLED, "cut short: the reply was not read in time, or the server is going down");
         if (c->rc == 0)
@@ -203,6 +240,13 @@ static void begin(struct control *c, struct span line)
         c->cancelled = false;                   /* no job runs: nobody else looks at it */
         c->running = true;
         session_set_status(c->s, NULL, c->op->name);
+        if (c->op->flags & CTL_LONG && begin_long_op(c) == 0)
+                return;
+        if (c->op->flags & CTL_LONG) {
+                c->rc = err_set(&c->err, ERR_BUSY, "too many long operations run already");
+                finish(c);
+                return;
+        }
         session_offload(c->s, &c->job, c->op->flags & CTL_QUICK ? OFFLOAD_DISK : OFFLOAD_CONTROL, run_op, c);
 }
 

@@ -8,6 +8,7 @@
 #include "store/mailname.h"
 #include "store/user.h"
 #include "util/array.h"
+#include "util/must.h"
 
 static const struct ctl_op ops[] = {            /* sorted, for bsearch() */
         { "acl.get", ctl_acl_get, CTL_READS },
@@ -73,9 +74,29 @@ const struct ctl_op *ctl_op_table(size_t *n_r)
         return ops;
 }
 
+/* Of layers above; set before threads start. */
+#define ADDED_MAX 4
+static struct { const struct ctl_op *ops; size_t n; } added[ADDED_MAX];
+
+void ctl_ops_add(const struct ctl_op *more, size_t n)
+{
+        size_t i = 0;
+
+        while (i < ADDED_MAX && added[i].ops)
+                i++;
+        must(i < ADDED_MAX);
+        added[i].ops = more;
+        added[i].n = n;
+}
+
 const struct ctl_op *ctl_op_find(const char *name)
 {
-        return bsearch(name, ops, ARRAY_LEN(ops), sizeof ops[0], compare_op);
+        const struct ctl_op *op = bsearch(name, ops, ARRAY_LEN(ops), sizeof ops[0], compare_op);
+
+        for (size_t i = 0; !op && i < ADDED_MAX && added[i].ops; i++)
+                for (size_t k = 0; !op && k < added[i].n; k++)
+                        op = strcmp(added[i].ops[k].name, name) == 0 ? &added[i].ops[k] : NULL;
+        return op;
 }
 
 const char *ctl_arg(struct ctl_call *call, const char *key)

@@ -41,6 +41,7 @@ enum {
         CTL_READS        = 1u << 2,             /* changes nothing: not in the audit trail */
         CTL_QUIET        = 1u << 3,             /* one of very many: not in the audit trail when it went well */
         CTL_QUICK        = 1u << 4,             /* takes no time, and must not wait for those that do */
+        CTL_LONG         = 1u << 5,             /* may take hours: in the daemon it gets a thread of its own, for as long as it runs */
 };
 
 struct ctl_op {
@@ -50,7 +51,10 @@ struct ctl_op {
 };
 /* NULL: no such operation. */
 const struct ctl_op *ctl_op_find(const char *name);
-/* All of them, sorted by name. */
+/* Operations of layers above us: found as those of the table are, but in none but the process that added them. main.c only, before threads start;
+ * `ops` stays where it is. */
+void ctl_ops_add(const struct ctl_op *ops, size_t n);
+/* All of the table, sorted by name. */
 const struct ctl_op *ctl_op_table(size_t *n_r);
 
 /* ---- for the operations' files ---- */
