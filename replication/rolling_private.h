@@ -30,6 +30,7 @@ void item_text(const struct item *item, struct str *out);
 
 struct work {
         ARRAY(struct item *) lists[SYNC_KINDS];
+        size_t heads[SYNC_KINDS], later_head;   /* what is before them has been handed over */
         struct table *known;                    /* text → item */
         ARRAY(struct item *) later;             /* what the replica hung up at, or what is looked at closely: after all the rest */
         char *deleted_prefix;                   /* copied */
@@ -107,6 +108,7 @@ struct rolling {
         uint64_t heard_octets;                  /* received, when it was last looked */
         int64_t shutdown_looked_ms;
         struct table *compared_users;           /* of this pass */
+        struct work rest;                       /* what comes behind the last mailbox; `known` NULL: not there yet */
         uint64_t state_saved_ms;
         bool incomplete;                        /* rolling_run(): something was not done */
 
@@ -117,7 +119,7 @@ struct rolling {
         bool ended;
         struct quarantine quarantine;
         struct compare_state compare;
-        bool compare_again;                     /* rolling_compare() */
+        bool compare_again;                     /* from the beginning, please */
         struct rolling_status status;           /* its strings: */
         char peer[200], error[ERR_TEXT_MAX];
         uint64_t asked_ms;                      /* when the replica was asked what it has not answered; 0: nothing */
@@ -140,8 +142,8 @@ void rolling_set_error(struct rolling *r, const char *text) EXCLUDES(rolling_cla
 
 /* ---- rolling_run.c ---- */
 
-/* All of it; what cannot be done is in quarantine then. False: stopped in the middle of it. */
-bool rolling_do(struct rolling *r, struct work *w) EXCLUDES(rolling_class);
+/* At most `max` items of it, in order; what cannot be done is in quarantine then. False: stopped in the middle of it. */
+bool rolling_do(struct rolling *r, struct work *w, unsigned max) EXCLUDES(rolling_class);
 /* What is due of the quarantine: one item. Nothing due: next_r says when (Unix seconds). False: stopped. */
 bool rolling_retry_due(struct rolling *r, int64_t *next_r) EXCLUDES(rolling_class);
 /* One step of comparing everything: one user, or some shared mailboxes. False: stopped. */
