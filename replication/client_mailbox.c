@@ -393,7 +393,10 @@ static enum client_result ask_again(struct client *c, const char *name, const ch
         return r;
 }
 
-/* A replica that says "checksum": section 10.3, step 7. */
+/*
+ * A replica that says "checksum": section 10.3, step 7. With -O that is one repeat and no more: to send what is older than the replica's, so as to overwrite it,
+ * would end a real one ("assertion failed: record->modseq >= oldrecord.modseq").
+ */
 static enum client_result after_checksum(struct client *c, const char *name, const char *uniqueid, struct err *err)
 {
         struct folders f;

@@ -61,6 +61,14 @@ static void show_traffic(struct sync_client *s, bool sent, json_t *text)
         fflush(stderr);
 }
 
+/* An error may name its mailbox already. */
+static void show_failure(const char *item, const char *error)
+{
+        bool named = strncmp(error, item, strlen(item)) == 0;
+
+        fprintf(stderr, "sync_client: %s%s%s\n", named ? "" : item, named ? "" : ": ", error);
+}
+
 static void show_row(void *ctx, json_t *row)
 {
         struct sync_client *s = ctx;
@@ -76,7 +84,7 @@ static void show_row(void *ctx, json_t *row)
         else if ((text = json_object_get(row, "notice")))
                 fprintf(stderr, "sync_client: %s\n", json_string_value(text));
         else if (json_object_get(row, "error"))
-                fprintf(stderr, "sync_client: %s: %s\n", tool_str(row, "item"), tool_str(row, "error"));
+                show_failure(tool_str(row, "item"), tool_str(row, "error"));
         fflush(stdout);
 }
 
