@@ -2,7 +2,6 @@
 #include "replication/rolling_private.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -555,7 +554,6 @@ static void rolling_free(struct rolling *r)
         free((char *)(uintptr_t)r->options.client.host);
         free((char *)(uintptr_t)r->options.client.partition);
         free((char *)(uintptr_t)r->options.shutdown_file);
-        free((char *)(uintptr_t)r->options.file);
         free(r->state_path);
         free(r->configdir);
         free(r->channel);
@@ -574,7 +572,6 @@ static struct rolling *rolling_create(const struct rolling_options *o)
         r->options.client.host = copy(o->client.host);
         r->options.client.partition = copy(o->client.partition);
         r->options.shutdown_file = copy(o->shutdown_file);
-        r->options.file = copy(o->file);
         r->configdir = xstrdup(store_configdir(o->store));
         sync_log_path(r->configdir, r->channel, "state", &path);
         r->state_path = str_take(&path);
@@ -684,28 +681,18 @@ int rolling_start(const struct rolling_options *options, struct err *err)
 int rolling_run(const struct rolling_options *options, bool (*stop)(void *ctx), void *ctx, struct err *err)
 {
         struct rolling *r;
-        int fd = -1, rc = 0;
+        int rc = 0;
 
-        if (options->file) {
-                fd = strcmp(options->file, "-") == 0 ? dup(0) : open(options->file, O_RDONLY | O_CLOEXEC);
-                if (fd < 0)
-                        return err_errno(err, errno, "%s", options->file);
-        }
-        if (begin(options, &r, err) < 0) {
-                if (fd >= 0)
-                        close(fd);
+        if (begin(options, &r, err) < 0)
                 return -1;
-        }
         r->outer_stop = stop;
         r->outer_ctx = ctx;
-        if (fd >= 0)
-                rc = run_file(r, fd) ? 0 : -1;
+        if (options->fd > 0)
+                rc = run_file(r, options->fd) ? 0 : -1;
         else
                 while ((rc = run_log(r)) > 0 && has_log(r))     /* log-run, and then what has come since */
                         if (rolling_stopping(r))
                                 break;
-        if (fd >= 0)
-                close(fd);
         rolling_disconnect(r, NULL);
         if (rc < 0 || r->incomplete)
                 rc = err_set(err, rolling_stopping(r) ? ERR_CANCELLED : ERR_UNAVAILABLE, "%s", r->error[0] ? r->error : "not everything was done");

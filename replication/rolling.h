@@ -64,7 +64,7 @@ struct rolling_options {
         int64_t reconnect_s;                    /* -t: a connection is closed and made anew after so long; 0: 600 */
         const char *shutdown_file;              /* -F; NULL: sync_shutdown_file. Copied */
         bool once;                              /* -1: rolling_run() of what there is, then the end */
-        const char *file;                       /* -f: that file once, and it stays; "-": standard input. With `once` */
+        int fd;                                 /* -f: with `once`, this file, which stays, instead of the log; 0: none. Borrowed */
 };
 
 /* Begin a channel. ERR_EXISTS: it runs already. ERR_CONFIG: no sync_host. ERR_IO: no thread. */

@@ -17,6 +17,12 @@
 #include "util/clock.h"
 
 static struct { _Alignas(64) _Atomic uint64_t n; } counters[METRICS];
+static void (*added)(struct str *out);          /* of layers above; set before threads start */
+
+void metrics_add(void (*text)(struct str *out))
+{
+        added = text;
+}
 
 void metric_add(enum metric m, uint64_t n)
 {
@@ -83,19 +89,19 @@ void metrics_look(struct metrics_now *now)
 
 /* ---- Prometheus ------------------------------------------------------------------------------------------------------------ */
 
-static void head(struct str *out, const char *name, const char *type, const char *help)
+void metrics_head(struct str *out, const char *name, const char *type, const char *help)
 {
         str_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
 
 static void one(struct str *out, const char *name, const char *type, const char *help, uint64_t value)
 {
-        head(out, name, type, help);
+        metrics_head(out, name, type, help);
         str_printf(out, "%s %" PRIu64 "\n", name, value);
 }
 
 /* A label's value: backslash, quote and line end are escaped. */
-static void label(struct str *out, const char *name, const char *value)
+void metrics_label(struct str *out, const char *name, const char *value)
 {
         str_printf(out, "%s=\"", name);
         for (; *value; value++)
@@ -115,9 +121,9 @@ static void service_row(void *ctx, const char *name, const char *protocol, unsig
         struct row *row = ctx;
 
         str_printf(row->out, "%s{", row->name);
-        label(row->out, "service", name);
+        metrics_label(row->out, "service", name);
         str_append_c(row->out, ',');
-        label(row->out, "protocol", protocol);
+        metrics_label(row->out, "protocol", protocol);
         str_printf(row->out, "} %" PRIu64 "\n", row->total ? total : (uint64_t)connections);
 }
 
@@ -128,13 +134,13 @@ static void partition_row(void *ctx, const char *name, const char *dir, bool rea
         (void)dir;
         (void)why;
         str_printf(row->out, "%s{", row->name);
-        label(row->out, "partition", name);
+        metrics_label(row->out, "partition", name);
         str_printf(row->out, "} %d\n", readonly);
 }
 
 static void by_protocol(struct str *out, const char *name, const char *help, enum metric imap, enum metric pop3, enum metric lmtp)
 {
-        head(out, name, "counter", help);
+        metrics_head(out, name, "counter", help);
         str_printf(out, "%s{protocol=\"imap\"} %" PRIu64 "\n%s{protocol=\"pop3\"} %" PRIu64 "\n%s{protocol=\"lmtp\"} %" PRIu64 "\n", name,
                    metric_get(imap), name, metric_get(pop3), name, metric_get(lmtp));
 }
@@ -143,19 +149,19 @@ static void engine_text(struct str *out, const struct metrics_now *now)
 {
         struct row row = { out, NULL, false };
 
-        head(out, "cyrd_sessions", "gauge", "Sessions, by what they do now.");
+        metrics_head(out, "cyrd_sessions", "gauge", "Sessions, by what they do now.");
         str_printf(out, "cyrd_sessions{state=\"parked\"} %" PRIu64 "\ncyrd_sessions{state=\"queued\"} %" PRIu64
                    "\ncyrd_sessions{state=\"running\"} %" PRIu64 "\n", now->engine.parked, now->engine.queued, now->engine.running);
-        head(out, row.name = "cyrd_connections", "gauge", "Connections of a service now.");
+        metrics_head(out, row.name = "cyrd_connections", "gauge", "Connections of a service now.");
         engine_each_service(service_row, &row);
         row.total = true;
-        head(out, row.name = "cyrd_connections_total", "counter", "Connections of a service so far.");
+        metrics_head(out, row.name = "cyrd_connections_total", "counter", "Connections of a service so far.");
         engine_each_service(service_row, &row);
         one(out, "cyrd_connections_refused_total", "counter", "Connections turned away by a limit.", now->engine.refused_total);
         one(out, "cyrd_workers", "gauge", "Threads that run sessions.", now->engine.workers);
         one(out, "cyrd_workers_busy", "gauge", "Of these, running one now.", now->engine.workers_busy);
         one(out, "cyrd_dispatches_total", "counter", "How often a session was put on the run queue.", now->engine.wakes_total);
-        head(out, "cyrd_queue_length", "gauge", "Who waits for a thread: sessions to be run, calls that may block.");
+        metrics_head(out, "cyrd_queue_length", "gauge", "Who waits for a thread: sessions to be run, calls that may block.");
         str_printf(out, "cyrd_queue_length{queue=\"run\"} %" PRIu64 "\n", now->engine.run_queue);
         for (int q = 0; q < OFFLOAD_QUEUES; q++) {
                 static const char *const names[OFFLOAD_QUEUES] = { "database", "password", "disk", "control", "callout" };
@@ -192,7 +198,7 @@ static void store_text(struct str *out, const struct metrics_now *now)
         one(out, "cyrd_syncs_total", "counter", "Syncs of mailbox logs, and of journals for several of them.", s->syncs);
         one(out, "cyrd_journal_syncs_total", "counter", "Syncs of partitions' journals.", s->journal_groups);
         one(out, "cyrd_journal_mailboxes_total", "counter", "Mailboxes that shared the syncs of journals.", s->journal_shared);
-        head(out, "cyrd_sync_seconds", "histogram", "How long a sync of a mailbox's log takes.");
+        metrics_head(out, "cyrd_sync_seconds", "histogram", "How long a sync of a mailbox's log takes.");
         for (int i = 0; i < LOGSTORE_SYNC_BUCKETS; i++) {
                 sum += s->sync_buckets[i];
                 if (logstore_sync_bucket_us[i])
@@ -204,7 +210,7 @@ static void store_text(struct str *out, const struct metrics_now *now)
         one(out, "cyrd_checkpoints_total", "counter", "Checkpoints of mailbox indexes.", s->checkpoints);
         one(out, "cyrd_compactions_total", "counter", "Compactions of mailbox logs.", s->compactions);
         one(out, "cyrd_partitions_readonly", "gauge", "Partitions that take no changes after a failure.", now->partitions_readonly);
-        head(out, row.name, "gauge", "1: the partition takes no changes after a failure.");
+        metrics_head(out, row.name, "gauge", "1: the partition takes no changes after a failure.");
         if (engine_store())
                 store_each_partition(engine_store(), partition_row, &row);
 }
@@ -214,13 +220,15 @@ void metrics_text(struct str *out)
         struct metrics_now now;
 
         metrics_look(&now);
-        head(out, "cyrd_build_info", "gauge", "What runs.");
+        metrics_head(out, "cyrd_build_info", "gauge", "What runs.");
         str_printf(out, "cyrd_build_info{version=\"%s\"} 1\n", CYRD_VERSION);
         one(out, "cyrd_uptime_seconds", "gauge", "Since the start.", now.uptime_s);
         engine_text(out, &now);
         store_text(out, &now);
+        if (added)
+                added(out);
         one(out, "process_resident_memory_bytes", "gauge", "Resident memory.", now.rss);
-        head(out, "process_cpu_seconds_total", "counter", "Processor time, user and system.");
+        metrics_head(out, "process_cpu_seconds_total", "counter", "Processor time, user and system.");
         str_printf(out, "process_cpu_seconds_total %.3f\n", now.cpu_s);
 }
 

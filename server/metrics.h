@@ -39,6 +39,12 @@ struct metrics_now {
 };
 void metrics_look(struct metrics_now *now_r);
 
+/* Metrics of layers above: `text` appends theirs when somebody asks; from any thread. main.c only, before threads start; once. */
+void metrics_add(void (*text)(struct str *out));
+/* … for them: "# HELP", "# TYPE"; a label (name="value"), escaped. */
+void metrics_head(struct str *out, const char *name, const char *type, const char *help);
+void metrics_label(struct str *out, const char *name, const char *value);
+
 /* Prometheus text format 0.0.4, appended. The engine is running. */
 void metrics_text(struct str *out);
 /* A page in HTML, without users' names or addresses, appended. The engine is running. */

@@ -20,6 +20,24 @@
 
 #define WAITING_MS 1000
 
+static const struct ctl_store_hooks *hooks;     /* set once, by main() */
+
+void ctl_client_set_hooks(const struct ctl_store_hooks *given)
+{
+        hooks = given;
+}
+
+static void close_store(struct store **store)
+{
+        if (*store && hooks)
+                hooks->closing();
+        if (*store) {
+                store_close(store);
+                if (hooks)
+                        hooks->closed();
+        }
+}
+
 /* 0 with a descriptor; -1 and *absent_r true when nobody listens there. */
 static int connect_daemon(const char *path, int *fd_r, bool *absent_r, struct err *err)
 {
@@ -201,6 +219,10 @@ static int open_store(struct ctl_client *client, struct store **store_r, struct 
         rc = store_open(&options, store_r, err);
         if (rc < 0 && err->code == ERR_BUSY)            /* its daemon has another control_socket, is starting, or is none of ours */
                 err_prefix(err, "nobody listens on %s, but the store is in use", socket_path(client));
+        if (rc == 0 && hooks && hooks->opened(*store_r, client->conf, err) < 0) {
+                store_close(store_r);
+                rc = -1;
+        }
         return rc;
 }
 
@@ -212,8 +234,7 @@ static int call_local(struct ctl_client *client, const struct ctl_op *op, json_t
 
         if (rc == 0)
                 rc = op->fn(&call, err);
-        if (call.store)
-                store_close(&call.store);
+        close_store(&call.store);
         json_decref(args);
         return rc;
 }
@@ -264,8 +285,7 @@ static void child_main(struct ctl_client *client, int fd)
                 child_answer(fd, op ? op->fn(&call, &err) : err_set(&err, ERR_UNAVAILABLE, "the daemon is not running"), &err);
                 json_decref(request);
         }
-        if (call.store)
-                store_close(&call.store);
+        close_store(&call.store);
         free(line);
         _exit(0);
 }

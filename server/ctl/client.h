@@ -13,6 +13,8 @@
 #include "util/conf.h"
 #include "util/err.h"
 
+struct store;
+
 struct ctl_client {
         struct conf *conf;
         const char *config;                     /* -C; NULL: the usual imapd.conf */
@@ -28,6 +30,14 @@ struct ctl_client {
         int fd;                                 /* 0: not open */
         pid_t child;                            /* 0: at the other end is the daemon */
 };
+
+/* What layers above do about a store that is opened here, in this process: main() sets it, before anything else. All may be NULL. */
+struct ctl_store_hooks {
+        int (*opened)(struct store *store, struct conf *conf, struct err *err);
+        void (*closing)(void);
+        void (*closed)(void);
+};
+void ctl_client_set_hooks(const struct ctl_store_hooks *hooks);
 
 /* Returns 0, or -1 with err; err.code is the operation's own, ERR_UNAVAILABLE when the daemon is wanted but not there. `args` is
  * taken over. */

@@ -2,6 +2,7 @@
 #include "replication/rolling.h"
 
 #include <criterion/criterion.h>
+#include <fcntl.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
@@ -231,7 +232,7 @@ Test(rolling, a_file_is_done_and_stays)
         snprintf(path, sizeof path, "%s/file", dir);
         cr_assert_eq(fs_replace(path, "MAILBOX user.file\n", 18, 0600, &err), 0);
         o.once = true;
-        o.file = path;
+        o.fd = open(path, O_RDONLY);
         cr_expect_eq(rolling_run(&o, NULL, NULL, &err), 0, "%s", err.text);
         expect_said("MAILBOXES user.file\n");
         cr_expect(fs_exists(path));
