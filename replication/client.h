@@ -3,16 +3,16 @@
  *
  * A client is used by one thread at a time, which may block in every function here for as long as the peer takes: sync_timeout (30 minutes) without
  * an octet ends the connection. So it is never a worker of the server, nor one of the threads for blocking calls: rolling replication has a thread
- * for each channel, sync_client's work inside the daemon one for each call. Any number of clients may be open at once, to the same replica too; two that
- * are at the same user of the same replica wait for each other (client_options.no_wait: they do not).
+ * for each channel, sync_client's work inside the daemon one for each call. Any number of clients may be open at once, to the same replica too; two
+ * that are at the same user of the same replica wait for each other (client_options.no_wait: they do not).
  *
  * Every function that talks says by its result how things stand:
  *   CLIENT_OK       done; the replica has it
- *   CLIENT_FAILED   this item failed, err says why (a replica's answer by its code: client_reply_code()); the connection is as good as before, the next
- *                   item may be tried. The caller decides what to promote or to put into quarantine
+ *   CLIENT_FAILED   this item failed, err says why (a replica's answer by its code: client_reply_code()); the connection is as good as
+ *                   before, the next item may be tried. The caller decides what to promote or to put into quarantine
  *   CLIENT_PUT_OFF  somebody else is at it (IMAP_MAILBOX_LOCKED, or no_wait): again later; the connection is good
- *   CLIENT_LOST     the connection is gone, or said something that is none of the protocol; what was being done may or may not have been applied (it is done
- *                   again safely). Only client_close() may follow
+ *   CLIENT_LOST     the connection is gone, or said something that is none of the protocol; what was being done may or may not have
+ *                   been applied (it is done again safely). Only client_close() may follow
  *   CLIENT_BYE      the replica has said BYE: it shuts down in order, try again soon. Only client_close() may follow
  *   CLIENT_STOPPED  client_options.stop said so. Only client_close() may follow
  */
@@ -48,14 +48,16 @@ struct client_options {
         bool (*stop)(void *ctx);                /* asked four times a second while it waits, and between steps */
         void (*action)(void *ctx, const char *line);            /* -v: "USER ann", "MAILBOX user.ann" …, and what else an administrator may want to
                                                                  * know ("no tombstone for deleted mailbox …"); a single line without its end */
-        void (*traffic)(void *ctx, bool sent, const void *p, size_t len);       /* -v -v: octets of the protocol as they come and go, but for passwords */
+        /* -v -v: octets of the protocol as they come and go, but for passwords. */
+        void (*traffic)(void *ctx, bool sent, const void *p, size_t len);
         void *ctx;
 };
 
 /*
  * Connect, log in, compress, agree on capabilities. Blocks, for the connection itself 30 s at most. Returns 0 with the client, or -1 with err:
- * ERR_CONFIG (no sync_host, unknown port, no such mechanism can be used), ERR_UNAVAILABLE (nobody there, name unknown, said BYE; try again later), ERR_AUTH (log-in
- * refused, or the log-in is no admin's there), ERR_UNSUPPORTED (need_compress; STARTTLS was refused), ERR_TIMEOUT, ERR_CANCELLED (stop).
+ * ERR_CONFIG (no sync_host, unknown port, no such mechanism can be used), ERR_UNAVAILABLE (nobody there, name unknown, said BYE; try again later),
+ * ERR_AUTH (log-in refused, or the log-in is no admin's there), ERR_UNSUPPORTED (need_compress; STARTTLS was refused), ERR_TIMEOUT, ERR_CANCELLED
+ * (stop).
  */
 int client_open(const struct client_options *options, struct client **client_r, struct err *err);
 /* EXIT or LOGOUT when the connection is good, without waiting for long. */
@@ -85,13 +87,14 @@ enum client_result client_restart(struct client *c, struct err *err);
  * Names of mailboxes are internal, users external (as on the wire and in the log).
  */
 
-/* Everything of a user: mailboxes, renames, deletions with a tombstone, quota, subscriptions, Sieve, seen. ERR_NOTFOUND (CLIENT_FAILED): no INBOX here. */
+/* Everything of a user: mailboxes, renames, deletions with a tombstone, quota, subscriptions, Sieve, seen. ERR_NOTFOUND (CLIENT_FAILED): no INBOX
+ * here. */
 enum client_result client_sync_user(struct client *c, const char *userid, struct err *err);
 
 /*
- * A set of mailboxes, renames among them (former names that are given, and are known to the replica, are followed); nothing is deleted. The group of one
- * user belongs into one call. The first failure is what is returned, but the others are tried all the same unless the connection is gone. A name that is not
- * there (any more) is passed over.
+ * A set of mailboxes, renames among them (former names that are given, and are known to the replica, are followed); nothing is deleted. The group
+ * of one user belongs into one call. The first failure is what is returned, but the others are tried all the same unless the connection is gone. A
+ * name that is not there (any more) is passed over.
  */
 enum client_result client_sync_mailboxes(struct client *c, const char *const *names, size_t n, struct err *err);
 

@@ -191,7 +191,8 @@ static enum client_result read_item(struct client *c, struct dlist_parser *p, co
 }
 
 /* An untagged line, its "* " taken. */
-static enum client_result read_untagged(struct client *c, struct dlist_parser *p, const struct client_reply *reply, struct err *wrong, struct err *err)
+static enum client_result read_untagged(struct client *c, struct dlist_parser *p, const struct client_reply *reply, struct err *wrong,
+                                        struct err *err)
 {
         static const char *const skipped[] = { "OK", "NO", "BAD", "PREAUTH", "CAPABILITY", "FLAGS", NULL };
         char word[64];

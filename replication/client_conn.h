@@ -1,6 +1,6 @@
 /*
- * client_conn - a connection to a replica, below the protocol: a socket, TLS, DEFLATE, and time. One thread. Everything blocks; while it waits it asks
- * `stop` four times a second, and gives up `timeout_s` after the last octet in either direction. After -1 only client_conn_close() may follow:
+ * client_conn - a connection to a replica, below the protocol: a socket, TLS, DEFLATE, and time. One thread. Everything blocks; while it waits it
+ * asks `stop` four times a second, and gives up `timeout_s` after the last octet in either direction. After -1 only client_conn_close() may follow:
  * ERR_CLOSED (the peer hung up), ERR_TIMEOUT, ERR_CANCELLED (stop), ERR_IO.
  */
 #ifndef REPLICATION_CLIENT_CONN_H

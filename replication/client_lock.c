@@ -1,6 +1,6 @@
 /*
- * client_lock - who is at which user of which replica: two at once would each find what the other has just changed (IMAP_SYNC_CHANGED). In this process only;
- * a store has one. Waiting asks `stop` as the connection does.
+ * client_lock - who is at which user of which replica: two at once would each find what the other has just changed (IMAP_SYNC_CHANGED). In this
+ * process only; a store has one. Waiting asks `stop` as the connection does.
  */
 #include "replication/client_private.h"
 

@@ -1,7 +1,7 @@
 /*
- * client_mailbox - one mailbox brought up to date on the replica (csync 10.3): octets of what is new there, then APPLY MAILBOX with the records that changed
- * since the replica's highest modseq. All of it is read from one moment of ours (store/replica.h, reader), so what happens meanwhile makes no difference: it
- * is the next run's.
+ * client_mailbox - one mailbox brought up to date on the replica (csync 10.3): octets of what is new there, then APPLY MAILBOX with the records
+ * that changed since the replica's highest modseq. All of it is read from one moment of ours (store/replica.h, reader), so what happens meanwhile
+ * makes no difference: it is the next run's.
  */
 #include "replication/client_private.h"
 
@@ -325,8 +325,8 @@ static enum client_result apply(struct client *c, const struct replica_values *v
 }
 
 /* One try, from one moment. *stale_r: it has to be made again, from another. */
-static enum client_result try_update(struct client *c, const char *name, const struct folder *folder, bool with_since, bool from_scratch, bool *stale_r,
-                                     struct arena *arena, struct err *err)
+static enum client_result try_update(struct client *c, const char *name, const struct folder *folder, bool with_since, bool from_scratch,
+                                     bool *stale_r, struct arena *arena, struct err *err)
 {
         struct replica_reader *reader = NULL;
         struct replica_values v;
@@ -394,8 +394,8 @@ static enum client_result ask_again(struct client *c, const char *name, const ch
 }
 
 /*
- * A replica that says "checksum": section 10.3, step 7. With -O that is one repeat and no more: to send what is older than the replica's, so as to overwrite it,
- * would end a real one ("assertion failed: record->modseq >= oldrecord.modseq").
+ * A replica that says "checksum": section 10.3, step 7. With -O that is one repeat and no more: to send what is older than the replica's, so as to
+ * overwrite it, would end a real one ("assertion failed: record->modseq >= oldrecord.modseq").
  */
 static enum client_result after_checksum(struct client *c, const char *name, const char *uniqueid, struct err *err)
 {

@@ -1,6 +1,6 @@
 /*
- * client_main - sync_client: Cyrus's flags, given to the operations "sync.client" (once, in the foreground) and "sync.roll" (rolling). The running daemon does the
- * work, on a thread of its own there; without one this process opens the store.
+ * client_main - sync_client: Cyrus's flags, given to the operations "sync.client" (once, in the foreground) and "sync.roll" (rolling). The running
+ * daemon does the work, on a thread of its own there; without one this process opens the store.
  */
 #include <getopt.h>
 #include <limits.h>
@@ -184,9 +184,11 @@ static int take_words(struct sync_client *s, int argc, char **argv)
         static const struct option longs[] = {
                 { "all-users", no_argument, NULL, 'A' }, { "user", no_argument, NULL, 'u' }, { "mailbox", no_argument, NULL, 'm' },
                 { "meta", no_argument, NULL, 's' }, { "rolling", no_argument, NULL, 'r' }, { "foreground-rolling", no_argument, NULL, 'R' },
-                { "rolling-once", no_argument, NULL, '1' }, { "input-file", required_argument, NULL, 'f' }, { "server", required_argument, NULL, 'S' },
+                { "rolling-once", no_argument, NULL, '1' }, { "input-file", required_argument, NULL, 'f' },
+                { "server", required_argument, NULL, 'S' },
                 { "channel", required_argument, NULL, 'n' }, { "partition", required_argument, NULL, 'p' }, { "verbose", no_argument, NULL, 'v' },
-                { "no-copyback", no_argument, NULL, 'O' }, { "local-only", no_argument, NULL, 'L' }, { "require-compression", no_argument, NULL, 'z' },
+                { "no-copyback", no_argument, NULL, 'O' }, { "local-only", no_argument, NULL, 'L' },
+                { "require-compression", no_argument, NULL, 'z' },
                 { "connect-once", no_argument, NULL, 'o' }, { "delay", required_argument, NULL, 'd' }, { "timeout", required_argument, NULL, 't' },
                 { "shutdown-file", required_argument, NULL, 'F' }, { "stage-to-archive", no_argument, NULL, 'a' }, { NULL, 0, NULL, 0 },
         };
@@ -218,7 +220,7 @@ static int sync_now(struct sync_client *s, struct err *err)
         json_object_set_new(s->args, "verbose", json_integer(s->verbose));
         if (s->config)
                 json_object_set_new(s->args, "config", json_string(conf_path(s->t.conf)));
-        progress_init(&s->progress, s->verbose == 0);
+        progress_init(&s->progress, s->verbose == 0 && isatty(STDERR_FILENO));
         rc = ctl_client_call(&client, "sync.client", json_incref(s->args), err);
         progress_clear(&s->progress);
         if (s->verbose > 1)

@@ -1,4 +1,7 @@
-/* client_meta - what is not a mailbox's: quota roots, subscriptions, seen states, annotations, Sieve scripts (csync 10.1 steps 10 to 13, 10.5, 10.6). */
+/*
+ * client_meta - what is not a mailbox's: quota roots, subscriptions, seen states, annotations, Sieve scripts (csync 10.1 steps 10 to 13, 10.5,
+ * 10.6).
+ */
 #include "replication/client_private.h"
 
 #include <stdlib.h>

@@ -1,11 +1,12 @@
 /*
- * client_op - what sync_client asks for, as an operation (server/control/ops.h): in the daemon when it runs, for it has the store, else in the program itself.
+ * client_op - what sync_client asks for, as an operation (server/control/ops.h): in the daemon when it runs, for it has the store, else in the
+ * program itself.
  *
- * Arguments: "mode" ("user", "mailbox", "meta", "all"), "names" (of users, or of mailboxes as an administrator writes them; with "all" one, the beginning of
- * user ids), "channel", "host", "partition", "no_copyback", "local_only", "need_compress", "no_wait", "connect_once", "log", "verbose" (0 to 2), "config"
- * (an imapd.conf whose options count instead of the daemon's).
- * Rows: {"action": …} with verbose 1, {"sent"|"received": …} with 2 (each character is an octet); {"item": …, "result": …, "error": …} of each that failed;
- * {"notice": …} of what an administrator who waits should know.
+ * Arguments: "mode" ("user", "mailbox", "meta", "all"), "names" (of users, or of mailboxes as an administrator writes them; with "all" one, the
+ * beginning of user ids), "channel", "host", "partition", "no_copyback", "local_only", "need_compress", "no_wait", "connect_once", "log", "verbose"
+ * (0 to 2), "config" (an imapd.conf whose options count instead of the daemon's).
+ * Rows: {"action": …} with verbose 1, {"sent"|"received": …} with 2 (each character is an octet); {"item": …, "result": …, "error": …} of each that
+ * failed; {"notice": …} of what an administrator who waits should know.
  */
 #include "replication/client_op.h"
 

@@ -1,8 +1,10 @@
 /*
- * client_open - from sync_host to a connection that commands can be sent over: which flavour is spoken, TLS, log-in, DEFLATE (csync sections 1.1 to 1.3).
+ * client_open - from sync_host to a connection that commands can be sent over: which flavour is spoken, TLS, log-in, DEFLATE (csync sections 1.1 to
+ * 1.3).
  *
  * Who answers is seen from the first line: a sync server's banner lists capabilities one a line and ends with "* OK … sync server …", an IMAP server
- * greets with "* OK". So sync_try_imap decides only which port is tried first when no port is given; with a port, whoever is there is talked to in his flavour.
+ * greets with "* OK". So sync_try_imap decides only which port is tried first when no port is given; with a port, whoever is there is talked to in
+ * his flavour.
  */
 #include "replication/client_private.h"
 

@@ -67,8 +67,8 @@ void client_begin(struct client *c, const char *verb);
 enum client_result client_spill(struct client *c, struct err *err);
 /* Octets of a file, behind dlist_write_file(). */
 enum client_result client_octets(struct client *c, const struct extent *extent, struct err *err);
-/* Something of ours failed in the middle of a command (err says what): if nothing of it is sent yet it is dropped, CLIENT_FAILED; else the connection has to
- * end, CLIENT_LOST. */
+/* Something of ours failed in the middle of a command (err says what): if nothing of it is sent yet it is dropped, CLIENT_FAILED; else the
+ * connection has to end, CLIENT_LOST. */
 enum client_result client_abandon(struct client *c, struct err *err);
 
 struct client_reply {                           /* all may be NULL */

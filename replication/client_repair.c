@@ -1,12 +1,14 @@
 /*
- * client_repair - the full update after a checksum failure (csync 10.4): all records of the replica beside ours, and what section 11 makes of the differences.
+ * client_repair - the full update after a checksum failure (csync 10.4): all records of the replica beside ours, and what section 11 makes of the
+ * differences.
  *
- * The replica's records are compared as they come (both sides ascend by UID), so only differences are kept. Then, in this order: what is to be copied back is
- * fetched and put into our mailbox together with all other changes to it, durably (store/replica.h, repair); then the replica is told to expunge what has
- * a new UID now; then the caller sends the result as any update.
+ * The replica's records are compared as they come (both sides ascend by UID), so only differences are kept. Then, in this order: what is to be
+ * copied back is fetched and put into our mailbox together with all other changes to it, durably (store/replica.h, repair); then the replica is
+ * told to expunge what has a new UID now; then the caller sends the result as any update.
  *
- * Stopped between the first two, the replica still has, under its old UID, a message that we have copied back. The next time round it would be copied once more:
- * so a message of the replica's that we have under a UID unknown to it, of the same GUID, internal date and save date, counts as copied back.
+ * Stopped between the first two, the replica still has, under its old UID, a message that we have copied back. The next time round it would be
+ * copied once more: so a message of the replica's that we have under a UID unknown to it, of the same GUID, internal date and save date, counts as
+ * copied back.
  */
 #include "replication/client_private.h"
 

@@ -1,5 +1,6 @@
 /*
- * client_sync - the order of work for a user (csync 10.1) and for a set of mailboxes (10.2): what the replica has, renames and deletions, then each mailbox.
+ * client_sync - the order of work for a user (csync 10.1) and for a set of mailboxes (10.2): what the replica has, renames and deletions, then each
+ * mailbox.
  */
 #include "replication/client_private.h"
 
@@ -37,7 +38,8 @@ struct rename {
         bool done;
 };
 
-static enum client_result send_rename(struct client *c, const char *from, const char *to, const char *partition, uint32_t uidvalidity, struct err *err)
+static enum client_result send_rename(struct client *c, const char *from, const char *to, const char *partition, uint32_t uidvalidity,
+                                      struct err *err)
 {
         char key[32];
 
@@ -167,6 +169,14 @@ static const struct folder *counterpart(const struct folders *f, const struct re
         return folder;
 }
 
+/* To say "this is a name without a mailbox" of one that is a mailbox there would be its end: the replica writes down what it is told. */
+static bool would_bury(const struct folders *f, const struct replica_values *ours)
+{
+        const struct folder *there = folders_by_name(f, ours->name);
+
+        return ours->type == MBTYPE_INTERMEDIATE && there && there->v.type == MBTYPE_NORMAL;
+}
+
 static void update_mailboxes(struct client *c, const char *const *names, size_t n, const struct folders *f, struct outcome *o)
 {
         struct arena arena = ARENA_INIT;
@@ -177,7 +187,11 @@ static void update_mailboxes(struct client *c, const char *const *names, size_t 
                 struct replica_values ours;
 
                 err_clear(&err);
-                if (replica_entry(c->store, names[i], &arena, &ours))
+                if (!replica_entry(c->store, names[i], &arena, &ours))
+                        ;
+                else if (would_bury(f, &ours))
+                        client_say(c, "a mailbox there and none here: %s", names[i]);
+                else
                         go = keep_going(o, client_update_mailbox(c, names[i], counterpart(f, &ours), &err), &err);
                 arena_reset(&arena);
         }

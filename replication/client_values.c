@@ -171,7 +171,8 @@ int client_record_parse(const struct dlist *kv, struct arena *arena, struct repl
         *rec = (struct replica_record){ .uid = 0 };
         if (!dlist_u32(kv, "UID", &rec->uid) || rec->uid == 0 || !dlist_u64(kv, "MODSEQ", UINT64_MAX, &rec->modseq) ||
             !dlist_date(kv, "LAST_UPDATED", &rec->last_updated) || !dlist_list(kv, "FLAGS", &flags) ||
-            !dlist_date(kv, "INTERNALDATE", &rec->internaldate) || !dlist_u64(kv, "SIZE", UINT64_MAX, &rec->size) || !dlist_guid(kv, "GUID", rec->guid))
+            !dlist_date(kv, "INTERNALDATE", &rec->internaldate) || !dlist_u64(kv, "SIZE", UINT64_MAX, &rec->size) ||
+            !dlist_guid(kv, "GUID", rec->guid))
                 return err_set(err, ERR_SYNTAX, "a record without a proper UID, MODSEQ, LAST_UPDATED, FLAGS, INTERNALDATE, SIZE or GUID");
         if (take_flags(flags, arena, rec, err) < 0)
                 return -1;

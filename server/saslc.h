@@ -1,6 +1,6 @@
 /*
- * saslc - authentication through cyrus-sasl, client side: for what logs in at another server (a replica). Blocks (plug-ins may look names up), so it is for
- * threads of their own. One thread at a time for each connection; making and ending them is serialised here, with the server's.
+ * saslc - authentication through cyrus-sasl, client side: for what logs in at another server (a replica). Blocks (plug-ins may look names up), so
+ * it is for threads of their own. One thread at a time for each connection; making and ending them is serialised here, with the server's.
  */
 #ifndef SERVER_SASLC_H
 #define SERVER_SASLC_H
@@ -24,8 +24,8 @@ int saslc_create(const struct saslc_params *params, struct saslc **c_r, struct e
 void saslc_destroy(struct saslc **c);
 
 /*
- * Begin with the best of `mechs` (names with blanks between) that is possible here. *mech_r is valid as long as the connection; the initial response is
- * appended to `out` when there is one (*has_out_r; it may be empty). ERR_CONFIG: none of them can be used; the text says why. ERR_AUTH.
+ * Begin with the best of `mechs` (names with blanks between) that is possible here. *mech_r is valid as long as the connection; the initial
+ * response is appended to `out` when there is one (*has_out_r; it may be empty). ERR_CONFIG: none of them can be used; the text says why. ERR_AUTH.
  */
 int saslc_start(struct saslc *c, const char *mechs, const char **mech_r, struct str *out, bool *has_out_r, struct err *err);
 /* The server's challenge, decoded; the response is appended. ERR_AUTH: what the server said is not right (it does not know the password itself). */
