@@ -406,7 +406,9 @@ static uint64_t interval_ms(struct rolling *r)
         if (r->options.interval_ms >= 0)
                 return (uint64_t)r->options.interval_ms;
         conf = conf_live_get(r->options.live);
-        s = conf_duration_s(conf, r->channel[0] ? r->channel : NULL, "sync_repeat_interval");
+        /* Not the default: waiting a second makes nothing better where one is woken by what happens. */
+        s = conf_is_set(conf, r->channel[0] ? r->channel : NULL, "sync_repeat_interval") ?
+            conf_duration_s(conf, r->channel[0] ? r->channel : NULL, "sync_repeat_interval") : 0;
         conf_unref(&conf);
         return s > 0 ? (uint64_t)s * 1000 : 0;
 }

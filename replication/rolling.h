@@ -1,22 +1,22 @@
 /*
  * rolling - rolling replication: what the log for replicas (sync_log.h) says is told to a replica as it happens. reference: csync, section 12.
  *
- * One thread a channel. It is woken when the log is written; between the beginnings of two runs lies sync_repeat_interval (-d) at least, if that is set. A run
- * takes the log (`log` becomes `log-run`), drops what is there twice, and does the rest in Cyrus's order: groups of mailboxes by owner, QUOTA, ANNOTATION, SEEN, SUB,
- * UNMAILBOX, META, USER, UNUSER; what fails is promoted (a mailbox or META to USER, SEEN and SUB to META).
+ * One thread a channel. It is woken when the log is written; between the beginnings of two runs lies sync_repeat_interval (-d) at least, if that is
+ * set. A run takes the log (`log` becomes `log-run`), drops what is there twice, and does the rest in Cyrus's order: groups of mailboxes by owner,
+ * QUOTA, ANNOTATION, SEEN, SUB, UNMAILBOX, META, USER, UNUSER; what fails is promoted (a mailbox or META to USER, SEEN and SUB to META).
  *
- * What fails then, and what the replica has hung up at three times in a row (each time having answered NOOP before), is *quarantined*: noted with its reason, left
- * out of runs, tried again after 15 s, 30 s … one hour. Where a group or a user fails, it is halved until the mailboxes are found that are to blame; so everything else goes
- * on. Somebody else being at it (IMAP_MAILBOX_LOCKED) is no failure: tried again after two seconds.
+ * What fails then, and what the replica has hung up at three times in a row (each time having answered NOOP before), is *quarantined*: noted with
+ * its reason, left out of runs, tried again after 15 s, 30 s … one hour. Where a group or a user fails, it is halved until the mailboxes are found
+ * that are to blame; so everything else goes on. Somebody else being at it (IMAP_MAILBOX_LOCKED) is no failure: tried again after two seconds.
  *
- * RESYNC in the log, a channel that has never run, or a state that cannot be read: every user, every shared mailbox, all that is remembered as deleted, is compared, a
- * few at a time, behind what the log says.
+ * RESYNC in the log, a channel that has never run, or a state that cannot be read: every user, every shared mailbox, all that is remembered as
+ * deleted, is compared, a few at a time, behind what the log says.
  *
- * {configdirectory}/sync/[<channel>/]state (JSON) holds the quarantine and where comparing is; it is written before log-run is removed. So whatever stops us, nothing is
- * lost: log-run is done again.
+ * {configdirectory}/sync/[<channel>/]state (JSON) holds the quarantine and where comparing is; it is written before log-run is removed. So whatever
+ * stops us, nothing is lost: log-run is done again.
  *
- * With nothing to do the replica is asked every five seconds whether it is there, and has five to answer. A connection that cannot be made is tried again after 1, 2, 4 …
- * seconds, sync_reconnect_maxwait at most.
+ * With nothing to do the replica is asked every five seconds whether it is there, and has five to answer. A connection that cannot be made is tried
+ * again after 1, 2, 4 … seconds, sync_reconnect_maxwait at most.
  *
  * Any thread may call what follows; nothing of it blocks but where it says so.
  */
@@ -60,7 +60,7 @@ struct rolling_options {
         const struct rolling_peer *peer;
         struct client_options client;           /* what the command line said: channel, host, partition, no_copyback …, action, traffic. Strings are copied;
                                                  * store, conf and stop are filled in here */
-        int64_t interval_ms;                    /* -d: least time between the beginnings of runs; -1: sync_repeat_interval */
+        int64_t interval_ms;                    /* -d: least time between the beginnings of runs; -1: sync_repeat_interval, if that is set, else none */
         int64_t reconnect_s;                    /* -t: a connection is closed and made anew after so long; 0: 600 */
         const char *shutdown_file;              /* -F; NULL: sync_shutdown_file. Copied */
         bool once;                              /* -1: rolling_run() of what there is, then the end */

@@ -1,9 +1,9 @@
 /*
  * rolling_run - doing what there is to do, and finding out what is to blame when something fails; see rolling.h
  *
- * A group or a user that fails is not one culprit. The client tries every mailbox of a set and tells of the first that failed, so a set is halved until it
- * is one. The replica hanging up says even less: it may be shutting down. An item is blamed when it was hung up at three times in a row, each time right after
- * the replica had answered a NOOP; what was hung up at waits until everything else is done.
+ * A group or a user that fails is not one culprit. The client tries every mailbox of a set and tells of the first that failed, so a set is halved
+ * until it is one. The replica hanging up says even less: it may be shutting down. An item is blamed when it was hung up at three times in a row,
+ * each time right after the replica had answered a NOOP; what was hung up at waits until everything else is done.
  */
 #include <inttypes.h>
 #include <limits.h>

@@ -222,11 +222,11 @@ static int op_retry(struct ctl_call *call, struct err *err)
 }
 
 /* How far the channels are that somebody waits for. */
-struct progress { const char *channel; uint64_t events; bool comparing, waiting; char error[ERR_TEXT_MAX]; uint64_t compared, total; unsigned n; };
+struct outlook { const char *channel; uint64_t events; bool comparing, waiting; char error[ERR_TEXT_MAX]; uint64_t compared, total; unsigned n; };
 
 static void look_at(void *ctx, const struct rolling_status *s)
 {
-        struct progress *p = ctx;
+        struct outlook *p = ctx;
 
         if (p->channel && strcmp(p->channel, s->channel) != 0)
                 return;
@@ -252,7 +252,7 @@ static int wait_until_done(struct ctl_call *call, const char *channel, int64_t m
         uint64_t deadline = clock_mono_ms() + (uint64_t)most_s * 1000, down_since = 0;
 
         for (;;) {
-                struct progress p = { .channel = channel };
+                struct outlook p = { .channel = channel };
                 uint64_t now = clock_mono_ms();
 
                 rolling_each(look_at, &p);
@@ -407,7 +407,7 @@ static void only_bad(struct verify *v)
 
 static bool replicates(const char *channel)
 {
-        struct progress p = { .channel = channel ? channel : "" };
+        struct outlook p = { .channel = channel ? channel : "" };
 
         rolling_each(look_at, &p);
         return p.n > 0;
@@ -458,7 +458,7 @@ static bool call_stopped(void *ctx)
 
 static bool has_ended(const char *channel)
 {
-        struct progress p = { .channel = channel ? channel : "" };
+        struct outlook p = { .channel = channel ? channel : "" };
 
         rolling_each(look_at, &p);
         return p.n == 0 || strcmp(p.error, "it has ended") == 0;
@@ -550,7 +550,7 @@ const struct ctl_op *source_ops(size_t *n_r)
 
 /* ---- metrics ---------------------------------------------------------------------------------------------------------------- */
 
-struct metric { struct str *out; const char *name; uint64_t (*value)(const struct rolling_status *s); };
+struct metric_rows { struct str *out; const char *name; uint64_t (*value)(const struct rolling_status *s); };
 
 static uint64_t of_events(const struct rolling_status *s) { return s->events; }
 static uint64_t of_connected(const struct rolling_status *s) { return s->connected; }
@@ -565,7 +565,7 @@ static uint64_t of_received(const struct rolling_status *s) { return s->bytes_re
 
 static void metric_row(void *ctx, const struct rolling_status *s)
 {
-        struct metric *m = ctx;
+        struct metric_rows *m = ctx;
 
         str_printf(m->out, "%s{", m->name);
         metrics_label(m->out, "channel", shown(s->channel));
@@ -577,7 +577,7 @@ static void metric_row(void *ctx, const struct rolling_status *s)
 
 static void lag_rows(void *ctx, const struct rolling_status *s)
 {
-        struct metric *m = ctx;
+        struct metric_rows *m = ctx;
         uint64_t sum = 0;
 
         for (int i = 0; i < ROLLING_LAG_BUCKETS; i++) {
@@ -611,11 +611,11 @@ static void metrics(struct str *out)
                 { "cyrd_replication_sent_bytes_total", "counter", "Octets sent to the replica, before compression.", of_sent },
                 { "cyrd_replication_received_bytes_total", "counter", "Octets received from the replica, before compression.", of_received },
         };
-        struct metric delay = { out, "cyrd_replication_delay_seconds", NULL };
+        struct metric_rows delay = { out, "cyrd_replication_delay_seconds", NULL };
         struct sync_log_stats log = { 0 };
 
         for (size_t i = 0; i < ARRAY_LEN(table); i++) {
-                struct metric m = { out, table[i].name, table[i].value };
+                struct metric_rows m = { out, table[i].name, table[i].value };
 
                 metrics_head(out, table[i].name, table[i].type, table[i].help);
                 rolling_each(metric_row, &m);

@@ -1,6 +1,6 @@
 /*
- * source - this store as what is replicated: puts the log for replicas (sync_log.h) and rolling replication (rolling.h) into the daemon and the programs, with
- * cyrctl's operations sync.…, and metrics. For server/main.c and server/ctl/main.c only.
+ * source - this store as what is replicated: puts the log for replicas (sync_log.h) and rolling replication (rolling.h) into the daemon and the
+ * programs, with cyrctl's operations sync.…, and metrics. For server/main.c and server/ctl/main.c only.
  */
 #ifndef REPLICATION_SOURCE_H
 #define REPLICATION_SOURCE_H

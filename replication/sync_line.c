@@ -1,8 +1,8 @@
 /*
  * sync_line - lines of the log for replicas, and their files; see sync_log.h
  *
- * A line is words with one blank between; a word with a blank, a tab or a parenthesis, and an empty one, is in double quotes. '\', '"', '{' and '}' have a
- * backslash in front, which puts the word in quotes, too. Reading takes a backslash inside and outside of quotes.
+ * A line is words with one blank between; a word with a blank, a tab or a parenthesis, and an empty one, is in double quotes. '\', '"', '{' and '}'
+ * have a backslash in front, which puts the word in quotes, too. Reading takes a backslash inside and outside of quotes.
  */
 #include "replication/sync_log_private.h"
 

@@ -2,11 +2,11 @@
  * sync_log - the log for replicas, written from the store's change feed; see sync_log.h
  *
  * Two halves. Publishers (under the feed's lock) put entries into a queue of bounded size: a table of what is there, and an array in their order; one
- * small copy each. The writer takes the whole queue, makes lines of it – the name of a mailbox is looked up then, by unique id, so that a rename between a
- * commit and its line cannot leave a line with a name that nobody has – and appends them to each channel's file.
+ * small copy each. The writer takes the whole queue, makes lines of it – the name of a mailbox is looked up then, by unique id, so that a rename
+ * between a commit and its line cannot leave a line with a name that nobody has – and appends them to each channel's file.
  *
- * A channel's file stays open and is compared with its name each time (who reads it renames it). While it is the same file its lines are known, and none is
- * written twice. That the file is held open also keeps its inode number from being used again.
+ * A channel's file stays open and is compared with its name each time (who reads it renames it). While it is the same file its lines are known, and
+ * none is written twice. That the file is held open also keeps its inode number from being used again.
  */
 #include "replication/sync_log_private.h"
 

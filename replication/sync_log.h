@@ -1,16 +1,18 @@
 /*
  * sync_log - what has changed and is still to be told to replicas, in Cyrus's files and format. reference: csync, section 12.
  *
- * {configdirectory}/sync/log, or sync/<channel>/log for each of sync_log_channels, has a line for each change: a word and one or two arguments, one blank
- * between. Who appends opens the file, locks it (fcntl), looks whether it is still the one of that name, writes, unlocks. Who reads renames `log` to `log-run`, locks
- * that once (a writer may be in the middle of it), reads, does what it says, removes it. So Cyrus's own programs can be either.
+ * {configdirectory}/sync/log, or sync/<channel>/log for each of sync_log_channels, has a line for each change: a word and one or two arguments, one
+ * blank between. Who appends opens the file, locks it (fcntl), looks whether it is still the one of that name, writes, unlocks. Who reads renames
+ * `log` to `log-run`, locks that once (a writer may be in the middle of it), reads, does what it says, removes it. So Cyrus's own programs can be
+ * either.
  *
- * Lines come from the store's change feed. What publishes a change only puts a line into a bounded queue in memory, where one that is there already is
- * not put again; a thread of the log's own writes. It does not write what is already in the present file either, so the file is bounded by what there is to change,
- * not by how often that changes. Nothing is synced while the daemon runs: what a kill or a power loss takes away, and what was changed while nobody logged, is
- * found by comparing. {configdirectory}/sync/complete says that nothing of the kind has happened: it is written when the log was closed and synced, and
- * removed when it is opened; it names the channels. A channel that is not in it gets the line RESYNC: compare everything. A queue that overflows is replaced by that
- * line, too: nothing is lost. (RESYNC is ours. Cyrus's sync_client reports it as unknown and goes on.)
+ * Lines come from the store's change feed. What publishes a change only puts a line into a bounded queue in memory, where one that is there already
+ * is not put again; a thread of the log's own writes. It does not write what is already in the present file either, so the file is bounded by what
+ * there is to change, not by how often that changes. Nothing is synced while the daemon runs: what a kill or a power loss takes away, and what was
+ * changed while nobody logged, is found by comparing. {configdirectory}/sync/complete says that nothing of the kind has happened: it is written when
+ * the log was closed and synced, and removed when it is opened; it names the channels. A channel that is not in it gets the line RESYNC: compare
+ * everything. A queue that overflows is replaced by that line, too: nothing is lost. (RESYNC is ours. Cyrus's sync_client reports it as unknown and
+ * goes on.)
  *
  * One log in a process; any thread may call.
  */
@@ -57,8 +59,8 @@ void sync_log_path(const char *configdir, const char *channel, const char *file,
 /* Append these lines, durably if `sync`. Directories are made. ERR_IO, ERR_NOSPACE. Blocks. */
 int sync_log_append(const char *configdir, const char *channel, struct span lines, bool sync, struct err *err);
 /*
- * Take what is there to do: `log` becomes `log-run`, unless there is one (left by a stop): that comes first. Returns 1 with log-run's descriptor (locked once
- * and unlocked: nobody writes there any more), 0: there is nothing, -1 with err. When it is done: sync_log_done().
+ * Take what is there to do: `log` becomes `log-run`, unless there is one (left by a stop): that comes first. Returns 1 with log-run's descriptor
+ * (locked once and unlocked: nobody writes there any more), 0: there is nothing, -1 with err. When it is done: sync_log_done().
  */
 int sync_log_take(const char *configdir, const char *channel, int *fd_r, struct err *err);
 int sync_log_done(const char *configdir, const char *channel, struct err *err);

@@ -89,6 +89,14 @@ void ctl_ops_add(const struct ctl_op *more, size_t n)
         added[i].n = n;
 }
 
+const struct ctl_op *ctl_ops_added(size_t i, size_t *n_r)
+{
+        if (i >= ADDED_MAX || !added[i].ops)
+                return NULL;
+        *n_r = added[i].n;
+        return added[i].ops;
+}
+
 const struct ctl_op *ctl_op_find(const char *name)
 {
         const struct ctl_op *op = bsearch(name, ops, ARRAY_LEN(ops), sizeof ops[0], compare_op);

@@ -54,6 +54,8 @@ const struct ctl_op *ctl_op_find(const char *name);
 /* Operations of layers above us: found as those of the table are, but in none but the process that added them. main.c only, before threads start;
  * `ops` stays where it is. */
 void ctl_ops_add(const struct ctl_op *ops, size_t n);
+/* The i-th lot of them, NULL: there are fewer. */
+const struct ctl_op *ctl_ops_added(size_t i, size_t *n_r);
 /* All of the table, sorted by name. */
 const struct ctl_op *ctl_op_table(size_t *n_r);
 

@@ -15,6 +15,7 @@
 #define QUOTA_COLUMNS "root=Root resource=Resource used=Used limit=Limit percent=%"
 #define EXPUNGED_COLUMNS "uid=UID octets=Octets received@=Received expunged@=Expunged from=From subject=Subject"
 #define MOVED_COLUMNS "mailbox=Mailbox from=From to=To octets=Octets"
+#define SYNC_COLUMNS "channel=Channel state=State peer=Replica lag_s=Lag events=Events quarantined=Quarantined error=Problem"
 #define ENTRY_COLUMNS "mailbox=Mailbox type=Type partition=Partition specialuse=Use acl=ACL"
 
 const struct ctl_command ctl_commands[] = {
@@ -79,6 +80,15 @@ const struct ctl_command ctl_commands[] = {
         { "purge", "message.purge", "[pattern]", "-d:=days -s:=octets -f=users -n=dry -o=only_deleted -k=keep_flagged -r=received",
           "mailbox=Mailbox messages=Messages octets=Octets expunged=Expunged expunged_octets=Octets problem=Problem",
           "expunge messages older than so many days (by Date; -r: by arrival) or larger (-s 10M); -f: users' too, -o: those \\Deleted, -k: not those \\Flagged" },
+        { "sync", "sync.status", "", "-n:=channel", SYNC_COLUMNS, "how replication stands, a line a channel (-n: this one)" },
+        { "sync status", "sync.status", "", "-n:=channel", SYNC_COLUMNS, "the same" },
+        { "sync now", "sync.now", "", "-n:=channel -c=compare", NULL,
+          "replicate what has changed without waiting, and wait until that is done (-c: compare everything with the replica, too)" },
+        { "sync quarantine", "sync.quarantine", "", "-n:=channel",
+          "channel=Channel item=Item since@=Since tries=Tries next@=Next reason=Reason", "what fails, and is left out until it works" },
+        { "sync retry", "sync.retry", "[item]", "-n:=channel", "retried=Retried", "try that again now: one item as sync quarantine has it, or all" },
+        { "sync verify", "sync.verify", "[user]", "-n:=channel -S:=host", "user=User mailbox=Mailbox differs=Differs compared=Compared result=Result",
+          "compare all values and checksums with the replica (of one user; -S: of this host), and tell each difference" },
         { "df", "df", "", "", "partition=Partition kib=KiB used_kib=Used available_kib=Available percent=% directory=Directory error=Error",
           "the room in the partitions" },
         { "import", "import", "mailbox path", "-n=dry", NULL,

@@ -27,6 +27,13 @@ static const struct { const char *words, *more; } details[] = {
         { "expire",
           "Times may also be written 12h, 30m. The entry is\n.IR /vendor/cmu/cyrus\\-imapd/expire ;\nsee\n.BR cyr_expire (8).\n"
           "Of one user, or of the mailboxes whose names begin so; \\fB\\-t\\fR: keywords that no message has are forgotten.\n" },
+        { "sync",
+          "Lag is the age in seconds of the oldest change that the replica has not, events how many changes wait. What is in quarantine does not count.\n"
+          "The states are connecting, waiting (until it is tried again to connect), idle, busy, comparing (everything), ended, and not started.\n" },
+        { "sync now", "It ends with an error when the replica cannot be reached, or after 300 seconds without an end.\n" },
+        { "sync retry", "An item is two or three words, so it has to be quoted.\n" },
+        { "sync verify",
+          "What differs at first is looked at again when the changes under way have arrived. Nothing is changed; exit status 1: there are differences.\n" },
         { "expunged", "All, or those of a set like 1:5,7.\n" },
         { "purge",
           "Users' mailboxes are left alone without \\fB\\-f\\fR. \\fB\\-n\\fR: nothing is expunged, only counted.\n" },

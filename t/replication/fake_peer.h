@@ -1,6 +1,6 @@
 /*
- * fake_peer - a replica for tests of rolling replication: it notes what it is asked, and fails, hangs up, is locked, says nothing as it is told to. The
- * including program links none of client.h's functions.
+ * fake_peer - a replica for tests of rolling replication: it notes what it is asked, and fails, hangs up, is locked, says nothing as it is told to.
+ * The including program links none of client.h's functions.
  */
 #ifndef T_REPLICATION_FAKE_PEER_H
 #define T_REPLICATION_FAKE_PEER_H
