@@ -82,6 +82,8 @@ int mailbox_annotate_messages(struct mailbox *mbox, const struct uidset *uids, c
 
 /* The shared ones and this user's, in order, in the arena. */
 int server_annots(struct store *store, const char *user, struct arena *arena, struct annot **list_r, uint32_t *n_r, struct err *err);
+/* Everybody's. */
+int server_annots_all(struct store *store, struct arena *arena, struct annot **list_r, uint32_t *n_r, struct err *err);
 /* All of them or none; durable when it returns. Blocks. ERR_LIMIT: too many of one user's, or too large together. */
 int server_annotate(struct store *store, const struct annot *set, uint32_t n, struct err *err);
 

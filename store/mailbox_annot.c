@@ -1035,6 +1035,48 @@ int annots_plan_locked(struct mailbox *m, uint32_t uid, const struct annot *set,
         return quota_use(m, QUOTA_ANNOTATION, plan->values, true, err);         /* what is not written is given back by quota_report() */
 }
 
+int annots_replace_locked(struct mailbox *m, uint32_t uid, const struct annot *set, uint32_t n, uint64_t modseq, struct annot_plan *plan,
+                          struct mlog_batch *b, uint32_t *written_r, struct err *err)
+{
+        struct place p = lower_bound(&m->annots, uid, "", "");
+        const struct annot_row *row;
+        uint32_t i = 0;
+
+        *written_r = 0;
+        plan->values = 0;
+        if (annots_check_new(set, n, err) < 0)
+                return -1;
+        for (;;) {
+                struct span gone = { NULL, 0 };
+                int c;
+
+                row = row_at(&m->annots, p);
+                if (row && row->uid != uid)
+                        row = NULL;
+                if (!row && i == n)
+                        break;
+                c = !row ? 1 : i == n ? -1 : compare_key(row, uid, set[i].entry, set[i].user);
+                if (c < 0 && !is_removed(row)) {
+                        annots_add_record(b, &b->body, uid, row->entry, row->user, gone, modseq);
+                        annot_grows(&plan->growths, row->user, -(int64_t)row_bytes(row));
+                        plan->values -= (int64_t)row->value_len;
+                        ++*written_r;
+                } else if (c >= 0 && !is_same(c == 0 ? row : NULL, set[i].value)) {
+                        bool there = c == 0 && !is_removed(row);
+
+                        annots_add_record(b, &b->body, uid, set[i].entry, set[i].user, set[i].value, set[i].modseq ? set[i].modseq : modseq);
+                        annot_grows(&plan->growths, set[i].user, (int64_t)annot_bytes(&set[i]) - (int64_t)(there ? row_bytes(row) : 0));
+                        plan->values += (int64_t)set[i].value.len - (there ? (int64_t)row->value_len : 0);
+                        ++*written_r;
+                }
+                if (c <= 0)
+                        p = next_place(&m->annots, p);
+                if (c >= 0)
+                        i++;
+        }
+        return quota_use(m, QUOTA_ANNOTATION, plan->values, false, err);
+}
+
 uint64_t annot_bytes(const struct annot *a)
 {
         return ROW_BYTES + (uint64_t)strlen(a->entry) + strlen(a->user) + a->value.len;

@@ -6,6 +6,7 @@
 
 #include "store/annot.h"
 #include "store/mailbox_private.h"
+#include "store/replica.h"
 #include "util/clock.h"
 #include "util/must.h"
 
@@ -113,6 +114,47 @@ static int take_annot_room_locked(struct mailbox *m, const struct annots_added *
         if (annots_room_locked(m, &added->growths, err) < 0)
                 return -1;
         return added->values ? quota_use(m, QUOTA_ANNOTATION, added->values, enforce, err) : 0;
+}
+
+/* ---- a message whose numbers are given ---- */
+
+static void set_modseq_at(struct mlog_batch *b, size_t front_at, uint64_t modseq)
+{
+        ((struct mlog_header *)(void *)(b->body.data + front_at - sizeof(struct mlog_header)))->modseq = modseq;
+}
+
+int append_lay_down_given(struct mlog_batch *b, const struct replica_record *rec, const struct annot *keyed, uint32_t keyed_n, struct stage *stage,
+                          uint32_t blob_number, size_t *at_r, struct new_annots *annots, struct err *err)
+{
+        struct append_item item = { .stage = stage, .flags = rec->flags, .internaldate = rec->internaldate, .savedate = rec->savedate };
+        struct mlog_message stub = { .sentdate = INT64_MIN, .size = rec->size }, *f;
+
+        if (stage) {
+                if (add_message(b, &item, blob_number, rec->last_updated, at_r, err) < 0)
+                        return -1;
+        } else {
+                memcpy(stub.guid, rec->guid, sizeof stub.guid);
+                *at_r = b->body.len + sizeof(struct mlog_header);
+                mlog_batch_add(b, &b->body, MLOG_MESSAGE, &stub, sizeof stub, NULL, 0, NULL, 0, 0);
+        }
+        set_modseq_at(b, *at_r, rec->modseq);
+        f = (struct mlog_message *)(void *)(b->body.data + *at_r);
+        f->uid = rec->uid;
+        f->flags |= (rec->flags & MSG_EXPUNGED) | (stage ? 0u : MSG_EXPUNGED | MSG_UNLINKED) | (rec->thrid ? 0u : MSG_OWN_THRID);
+        f->flags |= rec->flags & MSG_SYSTEM_FLAGS;
+        f->createdmodseq = rec->createdmodseq ? rec->createdmodseq : MLOG_NO_CREATEDMODSEQ;
+        f->internaldate = rec->internaldate;
+        f->savedate = rec->savedate;
+        if (rec->thrid)
+                f->thrid = rec->thrid;
+        for (uint32_t i = 0; i < keyed_n; i++) {
+                size_t at = annots_add_record(b, &b->body, rec->uid, keyed[i].entry, keyed[i].user, keyed[i].value,
+                                              keyed[i].modseq ? keyed[i].modseq : rec->modseq);
+
+                set_modseq_at(b, at, rec->modseq);
+                *ARRAY_PUSH(&annots->list) = (struct new_annot){ at, 0 };
+        }
+        return 0;
 }
 
 /* ---- appending ---- */

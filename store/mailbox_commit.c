@@ -459,6 +459,7 @@ int mailbox_write_locked(struct mailbox *m, struct mlog_batch *b, uint64_t modse
         struct segment *seg;
         uint64_t end, seq = m->seq;
         uint32_t prev_crc;
+        bool quiet = state_is_quiet(m);
 
         mutex_assert_held(&m->lock);
         if (mailbox_writable_locked(m, err) < 0)
@@ -490,7 +491,7 @@ int mailbox_write_locked(struct mailbox *m, struct mlog_batch *b, uint64_t modse
         note_position(m);
         c->delta = state_totals(m);
         delta_add(&c->delta, &before, -1);
-        if (logstore_options(m->ls)->sync_all)
+        if (logstore_options(m->ls)->sync_all || (quiet && !state_is_quiet(m)))
                 c->hard = true;
         commit_queue_locked(m, c);
         quota_report(m);

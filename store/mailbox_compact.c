@@ -297,6 +297,10 @@ static int keep_record(struct compaction *c, struct segment *s, const struct mlo
                 for (uint32_t i = 0; i < f->n; i++)
                         uidset_add(&c->states, ((const struct mlog_state_entry *)(f + 1))[i].uid);
                 return 0;
+        case MLOG_DETAILS:
+                for (uint32_t i = 0; i < f->n; i++)
+                        uidset_add(&c->states, ((const struct mlog_details_entry *)(f + 1))[i].uid);
+                return 0;
         case MLOG_EXPUNGE:
                 note_uids(&c->states, (const void *)r->front);
                 return 0;
@@ -322,6 +326,7 @@ static int keep_record(struct compaction *c, struct segment *s, const struct mlo
         case MLOG_FORGET:
         case MLOG_OPTIONS:
         case MLOG_COUNTERS:
+        case MLOG_VALUES:                               /* the mailbox's, as they are now, come last */
         case MLOG_ADOPT:
         case MLOG_TYPE_MAX:
                 return 0;
@@ -351,7 +356,7 @@ static int keep_states(struct compaction *c, struct err *err)
 {
         struct mailbox *m = c->m;
         struct uidset_iter it = uidset_iter(&c->states);
-        ARRAY(struct mlog_state_entry) entries = ARRAY_INIT;
+        ARRAY(struct mlog_details_entry) entries = ARRAY_INIT;
         bool more = true;
         uint32_t uid;
         int rc = 0;
@@ -364,8 +369,9 @@ static int keep_states(struct compaction *c, struct err *err)
 
                         rc = index_find(m->ix, uid, &rec, err);
                         if (rc == 1 && !is_victim(c, rec.segment))
-                                *ARRAY_PUSH(&entries) = (struct mlog_state_entry){ .uid = uid, .flags = rec.flags & ~(uint32_t)MSG_BLOB,
-                                        .kwset = rec.kwset, .modseq = rec.modseq, .last_updated = rec.last_updated };
+                                *ARRAY_PUSH(&entries) = (struct mlog_details_entry){ .uid = uid, .flags = rec.flags & ~(uint32_t)MSG_BLOB,
+                                        .kwset = rec.kwset, .modseq = rec.modseq, .createdmodseq = rec.createdmodseq, .thrid = rec.thrid,
+                                        .last_updated = rec.last_updated, .internaldate = rec.internaldate, .savedate = rec.savedate };
                 }
                 mailbox_unlock(m);
                 if (rc > 0)
@@ -373,7 +379,7 @@ static int keep_states(struct compaction *c, struct err *err)
                 if (rc == 0 && entries.n) {
                         struct mlog_flags f = { .n = (uint32_t)entries.n };
 
-                        mlog_batch_add(&c->batch, &c->batch.body, MLOG_STATE, &f, sizeof f, entries.v, entries.n * sizeof *entries.v, NULL, 0, 0);
+                        mlog_batch_add(&c->batch, &c->batch.body, MLOG_DETAILS, &f, sizeof f, entries.v, entries.n * sizeof *entries.v, NULL, 0, 0);
                         if (c->batch.body.len >= BATCH_BYTES_MAX)
                                 rc = flush(c, err);
                 }
@@ -403,6 +409,20 @@ static int keep_annotations(struct compaction *c, struct err *err)
         if (rc == 0 && c->annots.floor)
                 annots_add_floor(c->annots.floor, &c->batch, &c->batch.body);
         return rc;
+}
+
+/* Behind all that could raise them (mailbox_state.c). */
+static void keep_values(struct compaction *c) EXCLUDES(mailbox_class)
+{
+        struct mlog_values v = { .how = 0 };
+        size_t at = c->batch.body.len;
+
+        mailbox_lock(c->m);
+        state_counters(c->m, &v.counters);
+        v.how = state_is_quiet(c->m) ? MLOG_QUIET : 0;
+        mailbox_unlock(c->m);
+        mlog_batch_add(&c->batch, &c->batch.body, MLOG_VALUES, &v, sizeof v, NULL, 0, NULL, 0, 0);
+        set_modseq(c, at, v.counters.highestmodseq);
 }
 
 static int write_out(struct compaction *c, struct err *err)
@@ -435,6 +455,7 @@ static int write_out(struct compaction *c, struct err *err)
                 mlog_batch_add(&c->batch, &c->batch.body, MLOG_PURGE, &u, sizeof u, c->purged.ranges, c->purged.n * sizeof *c->purged.ranges,
                                NULL, 0, 0);
         }
+        keep_values(c);
         if (flush(c, err) < 0 || segment_settle(m, c->out, false, err) < 0)
                 return -1;
         c->out->sealed = true;

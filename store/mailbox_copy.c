@@ -326,7 +326,7 @@ static int map_all_locked(struct carry *t, struct kwneed *need, struct mlog_batc
 
 /* ---- built aside ---- */
 
-static int side_begin(struct carry *t, struct err *err)
+int carry_side_begin(struct carry *t, struct err *err)
 {
         struct mailbox *m = t->to;
 
@@ -363,7 +363,7 @@ static int side_keywords(struct carry *t, struct err *err)
 }
 
 /* What has been gathered goes into the side segment. */
-static int side_flush(struct carry *t, struct err *err)
+int carry_side_flush(struct carry *t, struct err *err)
 {
         struct segment *s = t->side;
         struct mlog_pen pen = { .segment = &s->info, .offset = s->end, .seq = t->side_seq, .time = clock_wall_s(), .epoch = t->to->epoch,
@@ -374,9 +374,10 @@ static int side_flush(struct carry *t, struct err *err)
 
         if (t->batch.records == 0)
                 return 0;
-        if (side_keywords(t, err) < 0)
+        if (!t->given && side_keywords(t, err) < 0)
                 return -1;
-        new_annots_number(&t->annots, &t->batch, pen.first_uid);
+        if (!t->given)
+                new_annots_number(&t->annots, &t->batch, pen.first_uid);
         n = mlog_batch_seal(&t->batch, &pen, iov);
         if (segment_write(s, iov, n, s->end, err) < 0)
                 return -1;
@@ -404,7 +405,7 @@ static int side_flush(struct carry *t, struct err *err)
         return 0;
 }
 
-static int side_list(struct carry *t, struct err *err)
+int carry_side_list(struct carry *t, struct err *err)
 {
         struct mailbox *m = t->to;
         struct segment *s = t->side;
@@ -424,7 +425,7 @@ static int side_list(struct carry *t, struct err *err)
 }
 
 /* The side segment did not become part of the log. Its entry in the manifest, if there is one, is dropped when it is next loaded. */
-static void side_drop(struct carry *t)
+void carry_side_drop(struct carry *t)
 {
         struct mailbox *m = t->to;
         int at;
@@ -444,7 +445,7 @@ static void side_drop(struct carry *t)
         mailbox_maintain_end(m);
 }
 
-static int apply_side(struct mailbox *m, void *ctx, uint64_t seq, struct err *err)
+int carry_apply_side(struct mailbox *m, void *ctx, uint64_t seq, struct err *err)
 {
         struct carry *t = ctx;
         struct apply_base base = { .uid = t->result->first_uid, .modseq = t->result->modseq, .seq = seq, .adopted = true };
@@ -520,17 +521,17 @@ int carry_build(struct carry *t, struct err *err)
                 if (t->batch.body.len < BATCH_BYTES_MAX)
                         continue;
                 if (!t->side)
-                        rc = side_begin(t, err);
+                        rc = carry_side_begin(t, err);
                 if (rc == 0)
-                        rc = side_flush(t, err);
+                        rc = carry_side_flush(t, err);
         }
         if (rc == 0 && t->side) {
-                rc = side_flush(t, err);
+                rc = carry_side_flush(t, err);
                 if (rc == 0)
-                        rc = side_list(t, err);
+                        rc = carry_side_list(t, err);
         }
         if (rc < 0)
-                side_drop(t);
+                carry_side_drop(t);
         uidset_deinit(&t->uids);
         t->uids = taken;
         return rc;
@@ -564,7 +565,7 @@ int carry_commit(struct carry *t, struct commit *c, struct err *err)
                                         .base_modseq = c->modseq };
 
                 mlog_batch_add(&t->batch, &t->batch.body, MLOG_ADOPT, &a, sizeof a, NULL, 0, NULL, 0, 0);
-                c->also = apply_side;
+                c->also = carry_apply_side;
                 c->also_ctx = t;
         } else if (rc == 0 && t->staged) {
                 struct mlog_message *f = (struct mlog_message *)(void *)(t->batch.body.data + t->fronts.v[0]);
@@ -594,7 +595,7 @@ int carry_commit(struct carry *t, struct commit *c, struct err *err)
         mailbox_unlock(m);
         kwneed_deinit(&need);
         if (rc < 0)
-                side_drop(t);
+                carry_side_drop(t);
         return rc;
 }
 

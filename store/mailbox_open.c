@@ -960,7 +960,7 @@ static int finish_load(struct mailbox *m, struct replay *r, uint32_t last, struc
         m->seq = compacted_seq(m, r->max_seq) + 1;
         m->prev_crc = r->prev_crc;
         m->active = end;
-        if (unclean && r->last_epoch < m->epoch)
+        if (unclean && r->last_epoch < m->epoch && !state_is_quiet(m))
                 c->highestmodseq += (uint64_t)MODSEQ_JUMP * (m->epoch - r->last_epoch);
         m->durable_modseq = c->highestmodseq;
         if (!readonly) {

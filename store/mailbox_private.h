@@ -329,6 +329,13 @@ void state_save_blobs(struct mailbox *m);       /* keywords, moves, extra: into 
 int state_load_blobs(struct mailbox *m, struct err *err);
 struct move_note *state_find_move(struct mailbox *m, const uint8_t id[16], bool intent);
 void state_forget_moves(struct mailbox *m);
+/*
+ * Quiet: since the last MLOG_VALUES of replication nothing was given a modseq here. All that is shown of such a mailbox is on disk, so after a stop
+ * that was no clean one it need not jump over modseqs that somebody may have seen – a replica would be ahead of its master, in every mailbox.
+ * Whoever ends that waits for the disk (mailbox_write_locked()).
+ */
+bool state_is_quiet(struct mailbox *m);
+void state_set_quiet(struct mailbox *m, bool quiet);
 void state_counters(struct mailbox *m, struct mlog_counters *c_r);              /* prev_* are 0 */
 struct totals_delta state_totals(struct mailbox *m);
 
@@ -470,6 +477,7 @@ struct carry {
         struct segment *side;                   /* in `to`, for a large set */
         ARRAY(struct side_message) side_messages;
         uint32_t side_seq;
+        bool given;                             /* UIDs, modseqs and kwsets of what is laid down are final (replica_write.c): relative to 1 and 0 */
         uint8_t move_id[16];
         uint64_t held_end;                      /* move: of the target's commit */
         struct append_item *staged;             /* replace: this one arrives instead of what leaves; owned, with its stage and keywords */
@@ -493,6 +501,16 @@ int carry_build(struct carry *t, struct err *err);
 int carry_commit(struct carry *t, struct commit *c, struct err *err);
 /* After that: what has to be written down about a segment built aside (blocks). */
 void carry_settle(struct carry *t);
+/*
+ * The segment built aside, for those who lay down records themselves: begin (the mailbox is being maintained from then on), flush what is in
+ * t->batch, list it in the manifest. carry_apply_side() is for commit.also, with `t`; after the write carry_settle(), or without one carry_side_drop(),
+ * which does nothing when none was begun.
+ */
+int carry_side_begin(struct carry *t, struct err *err) EXCLUDES(mailbox_class);
+int carry_side_flush(struct carry *t, struct err *err) EXCLUDES(mailbox_class);
+int carry_side_list(struct carry *t, struct err *err) EXCLUDES(mailbox_class);
+void carry_side_drop(struct carry *t) EXCLUDES(mailbox_class);
+int carry_apply_side(struct mailbox *m, void *carry, uint64_t seq, struct err *err);
 /* All of it. Returns 0 when the waiter will be completed, -1 when not. */
 int carry_now(struct carry *t, struct err *err);
 /* The job of one within a mailbox: all of it, then `reserved` is free again, and t, too. */
@@ -532,6 +550,11 @@ struct annot_plan {
 };
 int annots_plan_locked(struct mailbox *m, uint32_t uid, const struct annot *set, uint32_t n, struct annot_plan *plan, struct mlog_batch *b,
                        uint32_t *written_r, struct err *err) REQUIRES(m->lock, mailbox_class);
+/* These (users as in the log, in order of entry and that) in the place of all that a message (0: the mailbox) has: records for what is different,
+ * removals among them, counted in *written_r. `modseq` for those that have none. Quotas count it and do not refuse it. ERR_LIMIT: too many;
+ * annots_room_locked() with what is in the plan is the caller's business, and quota_report(). */
+int annots_replace_locked(struct mailbox *m, uint32_t uid, const struct annot *set, uint32_t n, uint64_t modseq, struct annot_plan *plan,
+                          struct mlog_batch *b, uint32_t *written_r, struct err *err) REQUIRES(m->lock, mailbox_class);
 /* Of a message that is new: not too many? ERR_LIMIT. */
 int annots_check_new(const struct annot *set, uint32_t n, struct err *err);
 /* What one takes in memory, of the bound of its share; note that; is there room for all that was noted? Else ERR_LIMIT. */
@@ -579,6 +602,13 @@ bool mailbox_is_live_locked(struct mailbox *m, uint32_t uid) REQUIRES(m->lock, m
 /* An item that outlives the caller's; ends with append_item_free(). */
 void append_item_copy(struct append_item *to, const struct append_item *from);
 void append_item_free(struct append_item *item);
+/*
+ * Lay down a message whose numbers are given, with its annotations (users as in the log, by `keyed`): uid, modseq, dates, flags are final, kwset
+ * is not. `stage` NULL: it has no octets any more. *at_r: where its struct mlog_message is in b->body. *annots_r are where its annotations are.
+ */
+struct replica_record;
+int append_lay_down_given(struct mlog_batch *b, const struct replica_record *rec, const struct annot *keyed, uint32_t keyed_n, struct stage *stage,
+                          uint32_t blob_number, size_t *at_r, struct new_annots *annots, struct err *err);
 /* Lay down t->staged in t->batch; may block for its blob. */
 int append_build_staged(struct carry *t, struct err *err);
 /* The target's set for an item's keywords. */

@@ -361,7 +361,7 @@ static int apply_message(struct mailbox *m, const struct mlog_header *h, const s
         memset(&rec, 0, sizeof rec);
         rec.uid = f->uid;
         rec.modseq = h->modseq;
-        rec.createdmodseq = f->createdmodseq;
+        rec.createdmodseq = f->createdmodseq == MLOG_NO_CREATEDMODSEQ ? 0 : f->createdmodseq;
         rec.seq = h->seq;
         if (h->flags & MLOG_RELATIVE) {
                 uint64_t uid;
@@ -443,6 +443,43 @@ static int apply_state(struct mailbox *m, const struct mlog_header *h, const str
         return 0;
 }
 
+/* One that has no octets any more: they are for the next compaction, or sweep. */
+static void note_unlinked(struct mailbox *m, const struct index_rec *rec)
+{
+        m->dead_bytes += rec->record_len;
+        m->sweep_wanted = m->sweep_wanted || (rec->flags & MSG_BLOB);
+}
+
+static int apply_details(struct mailbox *m, const struct mlog_header *h, const struct mlog_flags *f, struct err *err)
+{
+        const uint32_t mask = MSG_SYSTEM_FLAGS | MSG_EXPUNGED | MSG_UNLINKED | MSG_OWN_THRID;
+        const struct mlog_details_entry *e = (const struct mlog_details_entry *)(f + 1);
+
+        for (uint32_t i = 0; i < f->n; i++) {
+                struct index_rec rec;
+                int rc = index_find(m->ix, e[i].uid, &rec, err);
+
+                if (rc < 0)
+                        return -1;
+                if (rc == 0 || rec.seq >= h->seq)
+                        continue;
+                if ((e[i].flags & MSG_UNLINKED) && !(rec.flags & MSG_UNLINKED))
+                        note_unlinked(m, &rec);
+                rec.flags = (rec.flags & ~mask) | (e[i].flags & mask);
+                rec.kwset = note_set(m, e[i].kwset);
+                rec.modseq = e[i].modseq;
+                rec.createdmodseq = e[i].createdmodseq;
+                rec.thrid = e[i].thrid;
+                rec.last_updated = e[i].last_updated;
+                rec.internaldate = e[i].internaldate;
+                rec.savedate = e[i].savedate;
+                rec.seq = h->seq;
+                if (index_put(m->ix, &rec, err) < 0)
+                        return -1;
+        }
+        return 0;
+}
+
 static int apply_expunge(struct mailbox *m, const struct mlog_header *h, const struct mlog_uids *u, struct err *err)
 {
         const struct uidrange *r = (const struct uidrange *)(u + 1);
@@ -458,9 +495,8 @@ static int apply_expunge(struct mailbox *m, const struct mlog_header *h, const s
                         if (rec.seq >= h->seq)
                                 continue;
                         if ((u->how & MLOG_UNLINK) && !(rec.flags & MSG_UNLINKED)) {
+                                note_unlinked(m, &rec);
                                 rec.flags |= MSG_UNLINKED;
-                                m->dead_bytes += rec.record_len;
-                                m->sweep_wanted = m->sweep_wanted || (rec.flags & MSG_BLOB);
                         }
                         rec.flags |= MSG_EXPUNGED;
                         rec.modseq = h->modseq;
@@ -527,6 +563,54 @@ static void apply_counters(struct mailbox *m, uint64_t seq, const struct mlog_co
         if (!c->uidvalidity)
                 c->uidvalidity = f->uidvalidity;
         apply_options(m, seq, &f->options);
+}
+
+/*
+ * Numbers as they are from here on, though they were higher. Of what the log has before, in whatever segment, nothing may raise them again: records
+ * are applied in the log's order, and compaction puts such a record at the end of what it writes.
+ */
+static void apply_values(struct mailbox *m, uint64_t seq, const struct mlog_values *v)
+{
+        struct index_counters *c = index_counters(m->ix);
+        uint32_t last = index_last_uid(m->ix);
+
+        c->uidnext = v->counters.uidnext > last ? v->counters.uidnext : last + 1;
+        c->highestmodseq = v->counters.highestmodseq;
+        c->deletedmodseq = v->counters.deletedmodseq;
+        c->last_append = v->counters.last_append;
+        c->uidvalidity = v->counters.uidvalidity;
+        if (v->counters.created_modseq)
+                c->created_modseq = v->counters.created_modseq;
+        apply_options(m, seq, &v->counters.options);
+        state_set_quiet(m, v->how & MLOG_QUIET);
+}
+
+bool state_is_quiet(struct mailbox *m)
+{
+        return index_counters(m->ix)->spare[0] & 1;
+}
+
+void state_set_quiet(struct mailbox *m, bool quiet)
+{
+        index_counters(m->ix)->spare[0] = quiet;
+}
+
+/* Does such a record bring a modseq that somebody may have seen before it was on the disk? */
+static bool brings_modseq(enum mlog_type type)
+{
+        switch (type) {
+        case MLOG_KEYWORD:
+        case MLOG_KWSET:
+        case MLOG_FORGET:
+        case MLOG_OPTIONS:
+        case MLOG_COUNTERS:
+        case MLOG_PURGE:
+        case MLOG_VALUES:
+        case MLOG_TYPE_MAX:
+                return false;
+        default:
+                return true;
+        }
 }
 
 /* ---- moves ---- */
@@ -608,7 +692,8 @@ static void apply_annotation(struct mailbox *m, const struct mlog_header *h, con
                         return;
                 uid += (uint64_t)base->uid - 1;
                 seq = base->seq;
-                modseq = base->modseq;
+                if (base->modseq)                       /* 0: modseqs of its records are not relative (replication) */
+                        modseq = base->modseq;
         }
         if (uid < UINT32_MAX)
                 annots_apply(m, (uint32_t)uid, seq, modseq, a);
@@ -621,6 +706,8 @@ int state_apply(struct mailbox *m, const struct mlog_header *h, const void *fron
 
         if (h->modseq > c->highestmodseq)
                 c->highestmodseq = h->modseq;
+        if (brings_modseq((enum mlog_type)h->type))
+                state_set_quiet(m, false);
         switch ((enum mlog_type)h->type) {
         case MLOG_MESSAGE:
                 rc = apply_message(m, h, front, base, err);
@@ -630,6 +717,12 @@ int state_apply(struct mailbox *m, const struct mlog_header *h, const void *fron
                 break;
         case MLOG_STATE:
                 rc = apply_state(m, h, front, err);
+                break;
+        case MLOG_DETAILS:
+                rc = apply_details(m, h, front, err);
+                break;
+        case MLOG_VALUES:
+                apply_values(m, h->seq, front);
                 break;
         case MLOG_EXPUNGE:
                 rc = apply_expunge(m, h, front, err);

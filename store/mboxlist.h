@@ -71,6 +71,8 @@ struct mbox_create {
         const char *specialuse;                 /* NULL none */
         const char *uniqueid;                   /* NULL: made here (replication gives one) */
         uint32_t uidvalidity;                   /* 0: max(now, last of that name + 1) */
+        uint64_t createdmodseq, foldermodseq;   /* 0: made here (replication gives them) */
+        bool ignore_quota;                      /* counted, but not refused */
         bool deleted;                           /* the name may be below deletedprefix: what is read back from a dump */
         bool with_parents;                      /* missing names above, INBOX apart, become mailboxes, as with Cyrus (RFC 9051 6.3.4) */
 };

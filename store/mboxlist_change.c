@@ -41,6 +41,11 @@ void changes_set(struct name_changes *changes, const char *name, const struct mb
         c->former = former ? arena_strdup(&changes->arena, former) : NULL;
 }
 
+void changes_tombstone(struct name_changes *changes, const struct mbentry *tombstone)
+{
+        change_of(changes, tombstone->name)->tombstone = tombstone;
+}
+
 uint64_t names_next_modseq(struct mboxlist *ml)
 {
         return atomic_fetch_add(&ml->modseq, 1) + 1;
@@ -60,12 +65,12 @@ static const struct mbentry *make_intermediate(struct mboxlist *ml, const char *
         return mbentry_create(&e);
 }
 
-/* Names below deletedprefix carry the time and never come again: nothing is remembered of them. */
+/* Names below deletedprefix carry the time and never come again: what is remembered of them is for replicas only, and for some time (TOMBSTONE_DAYS). */
 static const struct mbentry *make_tombstone(struct mboxlist *ml, const struct mbentry *was)
 {
         struct mbentry e = *was;
 
-        if (was->uidvalidity == 0 || mailname_is_deleted(was->name, conf_str(store_conf(ml->store), NULL, "deletedprefix")))
+        if (was->uidvalidity == 0)
                 return NULL;
         e.type = MBTYPE_DELETED;
         e.acl = e.specialuse = e.server = e.quotaroot = NULL;

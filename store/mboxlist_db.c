@@ -280,8 +280,50 @@ static void load_entry(struct mboxlist *ml, const struct mbentry *e, uint64_t *d
         mem_apply(&ml->mem, &change, 1);
 }
 
+/* ---- tombstones that nobody needs any more ---- */
+
+#define TOMBSTONE_DAYS 60                       /* of names below deletedprefix: a replica has heard of their end by then */
+#define PRUNED_MAX 10000                        /* at one start */
+struct old_tombstones {
+        struct mboxlist *ml;
+        ARRAY(char *) names;
+};
+
+static void note_old(struct old_tombstones *old, const struct mbentry *e, const char *prefix)
+{
+        if (e->type == MBTYPE_DELETED && e->changed < clock_wall_s() - TOMBSTONE_DAYS * 86400ll && old->names.n < PRUNED_MAX &&
+            mailname_is_deleted(e->name, prefix))
+                *ARRAY_PUSH(&old->names) = xstrdup(e->name);
+}
+
+static int delete_old(struct db_txn *txn, void *ctx, struct err *err)
+{
+        struct old_tombstones *old = ctx;
+        struct str key = STR_INIT;
+        int rc = 0;
+
+        for (size_t i = 0; i < old->names.n && rc >= 0; i++)
+                rc = db_del(old->ml->db, txn, name_key(old->names.v[i], &key), err);
+        str_deinit(&key);
+        return rc < 0 ? -1 : 0;
+}
+
+/* Its failing leaves them for the next start. */
+static void prune_old(struct old_tombstones *old)
+{
+        struct err err = ERR_INIT;
+
+        if (old->names.n && !old->ml->store->readonly && db_run(old->ml->store->env, false, delete_old, old, &err) < 0)
+                log_event(LOG_WARN, NULL, "mboxlist.tombstones", "reason=\"%s\"", err.text);
+        for (size_t i = 0; i < old->names.n; i++)
+                free(old->names.v[i]);
+        ARRAY_FREE(&old->names);
+}
+
 static int load(struct mboxlist *ml, uint64_t *damaged_r, struct err *err)
 {
+        const char *prefix = conf_str(store_conf(ml->store), NULL, "deletedprefix");
+        struct old_tombstones old = { ml, ARRAY_INIT };
         struct db_cursor *cursor;
         struct span key, value;
         int rc;
@@ -304,9 +346,11 @@ static int load(struct mboxlist *ml, uint64_t *damaged_r, struct err *err)
                         continue;
                 }
                 load_entry(ml, e, damaged_r);
+                note_old(&old, e, prefix);
                 mbentry_unref(&e);
         }
         db_cursor_close(&cursor);
+        prune_old(&old);
         return rc;
 }
 

@@ -183,8 +183,10 @@ static int check_create(struct mboxlist *ml, const struct mbox_create *what, con
         if (!uniqueid_ok(what->uniqueid))
                 return err_set(err, ERR_BADNAME, "impossible unique id");
         twin = mem_find_id(&ml->mem, what->uniqueid);
-        if (!twin)
+        if (!twin || (there && strcmp(twin->name, there->name) == 0)) {        /* an intermediate becomes a mailbox */
+                mbentry_unref(&twin);
                 return 0;
+        }
         err_set(err, ERR_EXISTS, "unique id %s belongs to %s", what->uniqueid, twin->name);
         mbentry_unref(&twin);
         return -1;
@@ -219,6 +221,10 @@ static const struct mbentry *make_entry(struct mboxlist *ml, const struct mbox_c
         e.uniqueid = what->uniqueid ? (char *)(uintptr_t)what->uniqueid : id;
         e.acl = acl.data;
         e.createdmodseq = e.foldermodseq = names_next_modseq(ml);
+        if (what->createdmodseq)
+                e.createdmodseq = what->createdmodseq;
+        if (what->foldermodseq)
+                e.foldermodseq = what->foldermodseq;
         made = mbentry_create(&e);
         str_deinit(&acl);
         return made;
@@ -305,6 +311,7 @@ static int create_locked(struct mboxlist *ml, const struct mbox_create *what, co
         int ret = -1;
 
         changes_init(&changes);
+        changes.ignore_quota = what->ignore_quota;
         if (check_create(ml, what, there, err) < 0 ||
             (!there && mboxlist_remembered(ml, what->name, &remembered, err) < 0))
                 goto out;

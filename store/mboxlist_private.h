@@ -76,6 +76,7 @@ struct name_changes {
         struct arena arena;                     /* names */
         int (*also)(struct db_txn *txn, void *ctx, struct err *err);    /* more of the same transaction, may be NULL */
         void *also_ctx;
+        bool ignore_quota;                      /* counted, but not refused */
         const char *roots_from, *roots_to;      /* quota roots at and below the one are renamed to the other; NULL: none are */
 };
 
@@ -150,6 +151,8 @@ void changes_set(struct name_changes *changes, const char *name, const struct mb
  * they are or hold `keep`. */
 void changes_remove(struct mboxlist *ml, struct name_changes *changes, const struct mbentry *e, bool children_go, bool prune,
                     const char *keep);
+/* What is remembered of a name that is not there. The reference is handed over. */
+void changes_tombstone(struct name_changes *changes, const struct mbentry *tombstone);
 uint64_t names_next_modseq(struct mboxlist *ml);
 /* Intermediates for the missing parents of a new name. */
 void changes_add_parents(struct mboxlist *ml, struct name_changes *changes, const char *name);

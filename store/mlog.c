@@ -451,7 +451,7 @@ static bool message_valid(const struct mlog_header *h, const struct mlog_message
         at = mlog_align(at) + (uint64_t)m->parts_n * sizeof(struct mime_part) + m->header_len;
         if (at != h->front_len || m->uid == UINT32_MAX || (m->uid == 0))
                 return false;
-        if (m->flags & ~(uint32_t)(MSG_SYSTEM_FLAGS | MSG_EXPUNGED | MSG_BLOB | MSG_UNLINKED))
+        if (m->flags & ~(uint32_t)(MSG_SYSTEM_FLAGS | MSG_EXPUNGED | MSG_BLOB | MSG_UNLINKED | MSG_OWN_THRID))
                 return false;
         return m->flags & (MSG_BLOB | MSG_UNLINKED) ? h->body_len == 0 : h->body_len == m->size;
 }
@@ -508,7 +508,8 @@ bool mlog_front_valid(const struct mlog_header *h, const void *front)
                 [MLOG_MOVE_ARRIVAL] = sizeof(struct mlog_move), [MLOG_MOVE_DONE] = sizeof(struct mlog_move),
                 [MLOG_PURGE] = sizeof(struct mlog_uids), [MLOG_ADOPT] = sizeof(struct mlog_adopt),
                 [MLOG_STATE] = sizeof(struct mlog_flags), [MLOG_COUNTERS] = sizeof(struct mlog_counters),
-                [MLOG_FORGET] = sizeof(struct mlog_kwset),
+                [MLOG_FORGET] = sizeof(struct mlog_kwset), [MLOG_DETAILS] = sizeof(struct mlog_flags),
+                [MLOG_VALUES] = sizeof(struct mlog_values),
         };
 
         if (h->type == 0)
@@ -561,6 +562,11 @@ bool mlog_front_valid(const struct mlog_header *h, const void *front)
         }
         case MLOG_COUNTERS:
                 return length_is(h, sizeof(struct mlog_counters), 0, 0, 0);
+        case MLOG_DETAILS:
+                return length_is(h, sizeof(struct mlog_flags), ((const struct mlog_flags *)front)->n, sizeof(struct mlog_details_entry), 0);
+        case MLOG_VALUES:
+                return length_is(h, sizeof(struct mlog_values), 0, 0, 0) && ((const struct mlog_values *)front)->counters.uidnext > 0 &&
+                       ((const struct mlog_values *)front)->counters.uidnext < UINT32_MAX;
         case MLOG_TYPE_MAX:
                 break;
         }

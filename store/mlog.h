@@ -38,6 +38,8 @@ enum mlog_type {                                /* on the disk: never change the
         MLOG_STATE = 13,                        /* struct mlog_flags, then struct mlog_state_entry[n]: explicit modseqs (compaction, replication) */
         MLOG_COUNTERS = 14,                     /* struct mlog_counters: first record of each segment */
         MLOG_FORGET = 15,                       /* struct mlog_kwset (id 0), then uint16_t[n] ascending ids of keywords that have no name any more */
+        MLOG_DETAILS = 16,                      /* struct mlog_flags, then struct mlog_details_entry[n]: all of a message's state that can change */
+        MLOG_VALUES = 17,                       /* struct mlog_values: a mailbox's numbers as they are, lower than before perhaps (replication) */
         MLOG_TYPE_MAX
 };
 
@@ -93,6 +95,12 @@ struct mlog_state_entry {
         uint64_t modseq;
         int64_t last_updated;
 };
+struct mlog_details_entry {
+        uint32_t uid, flags, kwset, pad;        /* flags: also MSG_OWN_THRID */
+        uint64_t modseq, createdmodseq, thrid;
+        int64_t last_updated, internaldate, savedate;
+};
+_Static_assert(sizeof(struct mlog_details_entry) == 64, "on the disk");
 struct mlog_flags {
         int64_t last_updated;
         uint32_t n, pad;
@@ -145,6 +153,15 @@ struct mlog_counters {
         struct mlog_options options;
 };
 _Static_assert(sizeof(struct mlog_counters) == 104, "on the disk");
+
+enum { MLOG_QUIET = 1 };
+struct mlog_values {
+        struct mlog_counters counters;          /* prev_… unused. uidnext is at least above all messages */
+        uint32_t how;                           /* MLOG_QUIET: no modseq of this store's making was shown since (mailbox_private.h) */
+        uint32_t pad;
+};
+_Static_assert(sizeof(struct mlog_values) == 112, "on the disk");
+#define MLOG_NO_CREATEDMODSEQ UINT64_MAX        /* in struct mlog_message: 0, for good */
 
 /* A place in the log as one ascending number. */
 static inline uint64_t mlog_mark(uint64_t segment, uint64_t offset) { return segment << 40 | offset; }

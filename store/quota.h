@@ -63,6 +63,9 @@ int quota_check(struct store *store, const char *name, int64_t octets, int64_t m
  * have no nearer one; without `force` there must be one (ERR_NOTFOUND). ERR_READONLY, ERR_IO. */
 int quota_set(struct store *store, const char *root, const int64_t limit[QUOTA_RESOURCES], const bool which[QUOTA_RESOURCES],
               bool force, struct err *err) EXCLUDES(names_class);
+/* All limits, and the modseq, as given (replication); the root is made whether or not there is a mailbox. */
+int quota_set_exactly(struct store *store, const char *root, const int64_t limit[QUOTA_RESOURCES], uint64_t modseq, struct err *err)
+        EXCLUDES(names_class);
 /* Remove a root: its mailboxes go to the next one above. ERR_NOTFOUND. */
 int quota_remove(struct store *store, const char *root, struct err *err) EXCLUDES(names_class);
 /* Add up an unsure root; nothing when it is sure. ERR_NOTFOUND: no such root. */

@@ -319,8 +319,8 @@ static int set_in_memory(struct quotas *q, const char *root, const struct quota_
         return above ? quota_settle_root(q, above, err) : 0;
 }
 
-int quota_set(struct store *store, const char *root, const int64_t limit[QUOTA_RESOURCES], const bool which[QUOTA_RESOURCES],
-              bool force, struct err *err)
+static int set_root(struct store *store, const char *root, const int64_t limit[QUOTA_RESOURCES], const bool which[QUOTA_RESOURCES], bool force,
+                    uint64_t modseq, struct err *err)
 {
         struct quotas *q = store->quotas;
         struct quota_root row = { .name = NULL }, *r;
@@ -345,7 +345,7 @@ int quota_set(struct store *store, const char *root, const int64_t limit[QUOTA_R
                 if (which[i])
                         row.limit[i] = limit[i] < 0 ? QUOTA_UNLIMITED : limit[i];
         }
-        row.modseq = names_next_modseq(store->ml);
+        row.modseq = modseq ? modseq : names_next_modseq(store->ml);
         if (!r && !force && !anything_there(store, root))
                 rc = err_set(err, ERR_NOTFOUND, "no mailbox %s", root);
         else
@@ -356,6 +356,19 @@ int quota_set(struct store *store, const char *root, const int64_t limit[QUOTA_R
         if (rc == 0)
                 change_publish(store, &(struct change){ .kind = CHANGE_QUOTA, .name = root, .modseq = row.modseq });
         return rc;
+}
+
+int quota_set(struct store *store, const char *root, const int64_t limit[QUOTA_RESOURCES], const bool which[QUOTA_RESOURCES],
+              bool force, struct err *err)
+{
+        return set_root(store, root, limit, which, force, 0, err);
+}
+
+int quota_set_exactly(struct store *store, const char *root, const int64_t limit[QUOTA_RESOURCES], uint64_t modseq, struct err *err)
+{
+        static const bool all[QUOTA_RESOURCES] = { true, true, true, true };
+
+        return set_root(store, root, limit, all, true, modseq, err);
 }
 
 /* The setting lock is held. */

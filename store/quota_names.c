@@ -266,7 +266,7 @@ int quota_names_prepare(struct mboxlist *ml, struct name_changes *changes, struc
         quota_unlock(q);
         find_moves(ml, changes, qn);
         find_removed(ml, changes, qn);
-        if (hold_open(ml, qn, err) < 0 || check_all(q, qn, err) < 0) {
+        if (hold_open(ml, qn, err) < 0 || (!changes->ignore_quota && check_all(q, qn, err) < 0)) {
                 forget(qn);
                 return -1;
         }

@@ -9,8 +9,6 @@
  * "Silent": what is applied is not numbered anew. No modseq, date or UID comes from this store, but from the caller; sessions that have the
  * mailbox selected, and the change feed, are told as of any other change, the latter with CHANGE_REPLICATED (change.h). All changes that are
  * answered REPLICA_OK are on disk.
- *
- * On its way: what stands below "applying" is declared for those who write against it, and not linked yet.
  */
 #ifndef STORE_REPLICA_H
 #define STORE_REPLICA_H

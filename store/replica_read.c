@@ -160,9 +160,7 @@ static int sum_block_locked(struct mailbox *m, const struct index_block_part *pa
         return rc;
 }
 
-/* 1: they are known; 0: of more than `most` blocks they are not; -1. */
-static int crcs_locked(struct mailbox *m, uint32_t most, struct replica_crcs *crcs_r, struct err *err) REQUIRES(m->lock, mailbox_class);
-static int crcs_locked(struct mailbox *m, uint32_t most, struct replica_crcs *crcs_r, struct err *err)
+int replica_crcs_known_locked(struct mailbox *m, uint32_t most, struct replica_crcs *crcs_r, struct err *err)
 {
         struct index_block_part *parts;
         uint32_t n = index_blocks_above(m->ix, 0, &parts), unknown = 0;
@@ -187,7 +185,7 @@ static int crcs_locked(struct mailbox *m, uint32_t most, struct replica_crcs *cr
 
 int replica_crcs_locked(struct mailbox *m, struct replica_crcs *crcs_r, struct err *err)
 {
-        return crcs_locked(m, UINT32_MAX, crcs_r, err) < 0 ? -1 : 0;
+        return replica_crcs_known_locked(m, UINT32_MAX, crcs_r, err) < 0 ? -1 : 0;
 }
 
 /* ---- the moment ---- */
@@ -251,7 +249,7 @@ static int take_moment_locked(struct mailbox *m, struct moment *mo, struct arena
 
         if (m->commits.head)
                 return 0;
-        rc = crcs_locked(m, LOCKED_BLOCKS, &mo->values->crcs, err);
+        rc = replica_crcs_known_locked(m, LOCKED_BLOCKS, &mo->values->crcs, err);
         if (rc <= 0)
                 return rc;
         values_of_counters_locked(m, mo->values);

@@ -71,6 +71,47 @@ int server_annots(struct store *store, const char *user, struct arena *arena, st
         return rc;
 }
 
+/* The rows that are no annotations (keys of users, marks of the table) have no NUL, or begin otherwise. */
+static bool is_annotation(struct span key, struct span *user_r, struct span *entry_r)
+{
+        const char *nul = key.len ? memchr(key.p, '\0', key.len) : NULL;
+
+        if (!nul || key.p[0] == '\x01')
+                return false;
+        *user_r = (struct span){ key.p, (size_t)(nul - key.p) };
+        *entry_r = (struct span){ nul + 1, key.len - user_r->len - 1 };
+        return entry_r->len && entry_r->p[0] == '/';
+}
+
+int server_annots_all(struct store *store, struct arena *arena, struct annot **list_r, uint32_t *n_r, struct err *err)
+{
+        struct annot_list out = { ARRAY_INIT };
+        struct span key, value, user, entry;
+        struct db_cursor *cursor;
+        int rc;
+
+        *list_r = NULL;
+        *n_r = 0;
+        if (!store->annotations_db)
+                return 0;
+        rc = db_cursor_open(store->annotations_db, NULL, SPAN(""), &cursor, err);
+        if (rc == 0) {
+                while ((rc = db_cursor_next(cursor, &key, &value, err)) > 0)
+                        if (is_annotation(key, &user, &entry))
+                                *ARRAY_PUSH(&out.list) = (struct annot){ arena_strndup(arena, entry.p, entry.len),
+                                                                         arena_strndup(arena, user.p, user.len), arena_span(arena, value), 0 };
+                db_cursor_close(&cursor);
+        }
+        if (rc == 0 && out.list.n) {
+                qsort(out.list.v, out.list.n, sizeof *out.list.v, by_order);
+                *list_r = ARENA_ARRAY(arena, struct annot, out.list.n);
+                memcpy(*list_r, out.list.v, out.list.n * sizeof *out.list.v);
+                *n_r = (uint32_t)out.list.n;
+        }
+        ARRAY_FREE(&out.list);
+        return rc;
+}
+
 struct writing {
         struct store *store;
         const struct annot *set;

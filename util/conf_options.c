@@ -531,7 +531,7 @@ static const struct conf_option options[] = {
         { "sieve_utf8fileinto", CONF_SWITCH, "no", NULL, 0, CONF_LATER, NULL },
         { "sieve_vacation_max_response", CONF_DURATION, "90d", NULL, 'd', CONF_LATER, NULL },
         { "sieve_vacation_min_response", CONF_DURATION, "3d", NULL, 'd', CONF_LATER, NULL },
-        { "sievedir", CONF_STRING, "/usr/sieve", NULL, 0, CONF_LATER, NULL },
+        { "sievedir", CONF_STRING, "/usr/sieve", NULL, 0, CONF_HONOURED, "Directory of users' Sieve scripts, those that come by replication among them." },
         { "sievenotifier", CONF_STRING, NULL, NULL, 0, CONF_LATER, NULL },
         { "sieveusehomedir", CONF_SWITCH, "no", NULL, 0, CONF_LATER, NULL },
         { "singleinstancestore", CONF_SWITCH, "yes", NULL, 0, CONF_LATER,
