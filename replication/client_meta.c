@@ -303,6 +303,8 @@ enum client_result meta_sync(struct client *c, const char *userid, struct meta *
 {
         enum client_result r = sync_subs(c, userid, m, err);
 
+        if (r == CLIENT_OK)
+                r = meta_sync_sieve(c, userid, m, err);
         return r == CLIENT_OK ? sync_seen(c, userid, m, err) : r;
 }
 
@@ -352,6 +354,11 @@ enum client_result meta_verify(struct client *c, const char *userid, struct meta
         for (uint32_t i = 0; i < n; i++)
                 same &= same_seen(table_find(m->seen, span_of(list[i].uniqueid)), &list[i]);
         differs(ctx, userid, same ? NULL : "seen");
+        same = meta_same_sieve(c, userid, m, err);
+        if (!same && err->code != ERR_NONE)
+                r = CLIENT_FAILED;
+        else
+                differs(ctx, userid, same ? NULL : "sieve");
         arena_deinit(&arena);
         return r;
 }

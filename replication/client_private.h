@@ -135,6 +135,8 @@ enum client_result client_get_mailboxes(struct client *c, const char *const *nam
 enum client_result client_update_mailbox(struct client *c, const char *name, const struct folder *folder, struct err *err);
 /* RESERVE for these mailboxes of ours. */
 enum client_result client_reserve(struct client *c, const char *const *names, size_t n, const struct folders *f, struct err *err);
+/* Is there such a user here, with an INBOX? (client_sync.c) */
+bool client_has_inbox(struct client *c, const char *userid, struct arena *arena);
 /* Where a mailbox of this partition of ours is on the replica. */
 const char *client_partition(const struct client *c, const char *ours);
 uint32_t client_partition_number(struct client *c, const char *partition);
@@ -165,6 +167,8 @@ int meta_take(struct meta *m, const struct dlist *item, struct err *err);
 enum client_result meta_sync_quotas(struct client *c, const char *userid, struct meta *m, struct err *err);
 /* Subscriptions, Sieve, seen. */
 enum client_result meta_sync(struct client *c, const char *userid, struct meta *m, struct err *err);
+enum client_result meta_sync_sieve(struct client *c, const char *userid, struct meta *m, struct err *err);      /* client_sieve.c */
+bool meta_same_sieve(struct client *c, const char *userid, struct meta *m, struct err *err);                    /* false with err, or without */
 enum client_result meta_verify(struct client *c, const char *userid, struct meta *m, client_differs *differs, void *ctx, struct err *err);
 
 /* ---- client_lock.c: who is at which user of which replica ---- */

@@ -364,7 +364,7 @@ static enum client_result sync_user(struct client *c, const char *userid, struct
         return o.r;
 }
 
-static bool has_inbox(struct client *c, const char *userid, struct arena *arena)
+bool client_has_inbox(struct client *c, const char *userid, struct arena *arena)
 {
         struct replica_values v;
         const char *inbox = mailname_inbox_of(userid, arena);
@@ -380,7 +380,7 @@ enum client_result client_sync_user(struct client *c, const char *userid, struct
         if (r != CLIENT_OK)
                 return r;
         client_say(c, "USER %s", userid);
-        if (has_inbox(c, userid, &arena))
+        if (client_has_inbox(c, userid, &arena))
                 r = sync_user(c, userid, err);
         else
                 r = (err_set(err, ERR_NOTFOUND, "%s: does not exist here", userid), CLIENT_FAILED);
@@ -413,7 +413,7 @@ enum client_result client_sync_unuser(struct client *c, const char *userid, stru
         enum client_result r = client_check(c, err);
         char key[32];
 
-        if (r == CLIENT_OK && !has_inbox(c, userid, &arena)) {
+        if (r == CLIENT_OK && !client_has_inbox(c, userid, &arena)) {
                 client_say(c, "UNUSER %s", userid);
                 r = client_text_command(c, "APPLY", client_local(c, "UNUSER", key), userid, NULL, err);
                 if (r == CLIENT_FAILED && (client_replied(c, "IMAP_MAILBOX_NONEXISTENT") || client_replied(c, "IMAP_INVALID_USER"))) {

@@ -243,13 +243,15 @@ def image(node, users):
         out['subscribed', user] = sorted(listed(c, 'LSUB "" "*"'))
         for name, uses in listed(c, 'LIST "" "*" RETURN (SPECIAL-USE)').items():
             out['mailbox', user, name] = uses
-            out['unseen', user, name] = [numbers(r) for r in untagged(c.cmd('STATUS %s (UNSEEN RECENT)' % quote(name))[2], b'STATUS')]
+            # What is \\Recent to somebody else a real Cyrus knows from when he selected it, cyrd from when anybody did.
+            mine = not name.startswith(('Other Users/', 'Shared Folders/'))
+            out['unseen', user, name] = [numbers(r) for r in untagged(c.cmd('STATUS %s (UNSEEN%s)' % (quote(name), ' RECENT' * mine))[2], b'STATUS')]
             out['annotations', user, name] = metadata(c, name, ['/shared/comment', '/private/comment'])
             got = examine(c, name)
             if got is None:
                 continue
             for uid, m in got.items():
-                out['message', user, name, uid] = m
+                out['message', user, name, uid] = ([f for f in m[0] if mine or f != '\\recent'],) + m[1:]
             if got:
                 out['message annotations', user, name] = annotations(c, '1:*')
         c.close()
