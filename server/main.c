@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "replication/client_op.h"
 #include "server/buildinfo.h"
 #include "server/daemon.h"
 #include "server/expire_event.h"
@@ -294,6 +295,7 @@ static const struct { const char *name; int (*main)(int argc, char **argv); } pr
         { "mbpath", tool_mbpath_main },
         { "quota", tool_quota_main },
         { "reconstruct", tool_reconstruct_main },
+        { "sync_client", sync_client_main },
         { "unexpunge", tool_unexpunge_main },
 };
 
@@ -315,6 +317,7 @@ int main(int argc, char **argv)
         const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL, *name = argc > 0 ? (slash ? slash + 1 : argv[0]) : "cyrd";
         const struct program *p = program_find(name);
 
+        client_op_register();
         if (p)
                 return run_program(p, argc, argv);
         return daemon_main(argc, argv, strcmp(name, "master") == 0, &daemon_ops);

@@ -73,7 +73,7 @@ static const struct program programs[] = {
         { "sieved", PROGRAM_TOOL, false, NULL, NULL, NULL },
         { "smmapd", PROGRAM_SERVICE, false, COMMON, "46:TEMP " NOT_BUILT ",", NULL },        /* a netstring */
         { "squatter", PROGRAM_TOOL, true, NULL, NULL, "SEARCH needs no index that is made beforehand" },
-        { "sync_client", PROGRAM_DAEMON, false, NULL, NULL, NULL },
+        { "sync_client", PROGRAM_DAEMON, true, NULL, NULL, NULL },
         { "sync_reset", PROGRAM_TOOL, false, NULL, NULL, NULL },
         { "sync_server", PROGRAM_SERVICE, false, COMMON "p:f", "* BYE " NOT_BUILT, NULL },
         { "timsieved", PROGRAM_SERVICE, false, COMMON, "BYE \"" NOT_BUILT "\"", NULL },
