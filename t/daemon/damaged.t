@@ -38,6 +38,13 @@ ok($d->start, 'starts with a damaged message');
 $s = login();
 like(ask($s, 'SELECT INBOX'), qr/^\* 3 EXISTS.*^t OK/ms, 'the mailbox can be used');
 like(ask($s, 'FETCH 2 BODY.PEEK[]'), qr/^t NO .*damaged/m, 'FETCH says that it is damaged');
+$d->stop;
+ok($d->start, 'and once more');
+$s = login();
+ask($s, 'SELECT INBOX');
+my $all = ask($s, 'FETCH 1:3 (BODY.PEEK[])');               # which are read in one go
+like($all, qr/^\* 1 FETCH.*number 1.*^\* 3 FETCH.*number 3.*^t NO .*damaged/ms, 'FETCH of all has the others');
+unlike($all, qr/^\* 2 FETCH|number X/m, '… and not one octet of the damaged one');
 for (['cyrctl', 'check', 'user/alice'], ['cyrctl', 'reconstruct', 'user/alice'], ['cyrctl', 'reconstruct', 'user/alice']) {
     ($status, $out) = tool(@$_);
     is($status, 1, "@$_: exit status 1");
