@@ -202,14 +202,18 @@ static int open_lap(struct journal *j, unsigned i, struct err *err)
         return rc;
 }
 
-/* Its octets are not synced yet. */
+/* Its octets are on their way when this returns, so that the first group need not wait for them: its sync is the one that counts. */
 static int make_lap(const struct journal *j, int fd, struct err *err)
 {
         if (ftruncate(fd, 0) < 0)                       /* of another size, or broken off */
                 return err_errno(err, errno, "empty a journal of %s", j->dir);
         if ((fs_fails("fallocate") || fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)j->lap_bytes) < 0) && errno != EOPNOTSUPP)
                 return err_errno(err, errno, "allocate a journal of %s", j->dir);
-        return fill_lap(j, fd, err);
+        if (fill_lap(j, fd, err) < 0)
+                return -1;
+        if (sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER) < 0 && errno != ENOSYS && errno != ESPIPE)
+                return err_errno(err, errno, "write a journal of %s", j->dir);
+        return 0;
 }
 
 static int turned_off(struct journal *j, const struct err *why)
@@ -232,16 +236,10 @@ static bool is_there_room(const struct journal *j, struct err *why)
         return false;
 }
 
-/* A sync of what is only being made: it fails what it would have failed later, or it was not tried. */
-static int not_synced(struct journal *j, struct err *err)
-{
-        if (!fs_take_sync_failure())
-                return turned_off(j, err);
-        atomic_store(&j->failed, true);
-        return -1;
-}
-
-/* As journal_commit(). Files that are there already, from before a stop, are used again as they are. */
+/*
+ * As journal_commit(). Files that are there already, from before a stop, are used again as they are; that they are there is synced all the same,
+ * since who made them may have been killed before that.
+ */
 static int make_files(struct journal *j, struct err *err)
 {
         bool missing[JOURNAL_LAPS], any = false;
@@ -259,11 +257,12 @@ static int make_files(struct journal *j, struct err *err)
                 if (missing[i] && make_lap(j, j->laps[i].fd, &why) < 0)
                         return turned_off(j, &why);
         (void)fs_take_sync_failure();
-        for (unsigned i = 0; i < JOURNAL_LAPS; i++)
-                if (missing[i] && fs_datasync(j->laps[i].fd, j->dir, err) < 0)
-                        return not_synced(j, err);
-        if (any && fs_sync_dir(j->dir, err) < 0)
-                return not_synced(j, err);
+        if (fs_sync_dir(j->dir, err) < 0) {
+                if (!fs_take_sync_failure())            /* it was not tried */
+                        return turned_off(j, err);
+                atomic_store(&j->failed, true);
+                return -1;
+        }
         atomic_store(&j->open, true);
         return 0;
 }
