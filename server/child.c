@@ -97,7 +97,7 @@ static int find_program(const char *name, char *path, size_t size, bool *own_r, 
                 *own_r = true;
                 return 0;
         }
-        return err_set(err, ERR_NOTFOUND, "program \"%s\" is neither built in nor found beside %s", name, own_path);
+        return err_set(err, ERR_NOTFOUND, "program \"%s\" is neither built in nor found in %s or its tree's lib/cyrus/bin", name, own_dir);
 }
 
 int child_check(const char *name, struct err *err)

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "server/imap/search_parse.h"
+#include "server/servername.h"
 #include "store/acl.h"
 #include "store/annot.h"
 #include "store/change.h"
@@ -285,25 +286,14 @@ static void add_time(struct listing *l, const char *name, int64_t t)
                                        tm.tm_hour, tm.tm_min, tm.tm_sec));
 }
 
-static void server_name(const struct metadata_target *t, char name[256])
-{
-        const char *option = conf_str(t->conf, NULL, "servername");
-
-        if (option)
-                snprintf(name, 256, "%s", option);
-        else if (gethostname(name, 255) < 0)
-                snprintf(name, 256, "localhost");
-        name[255] = '\0';
-}
-
 static void list_computed(const struct metadata_target *t, struct listing *l)
 {
         struct mailbox_status status;
         uint32_t options = mailbox_options(t->mbox);
-        char host[256];
+        char host[SERVERNAME_MAX];
 
         mailbox_status(t->mbox, &status);
-        server_name(t, host);
+        servername(t->conf, NULL, host);
         for (size_t i = 0; i < ARRAY_LEN(rules); i++)
                 if (rules[i].option)
                         add_text(l, arena_printf(l->arena, "/shared%s", rules[i].name), options & rules[i].option ? "true" : "false");

@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "server/groups.h"
 #include "store/user.h"
@@ -271,17 +270,6 @@ void sasl_callbacks_fill(struct sasl_conn *c)
 
 /* ---- the library ---------------------------------------------------------------------------------------------------------- */
 
-static void set_servername(const struct conf *conf)
-{
-        const char *name = conf_str(conf, NULL, "servername");
-
-        if (name && *name)
-                snprintf(sasl_library.servername, sizeof sasl_library.servername, "%s", name);
-        else if (gethostname(sasl_library.servername, sizeof sasl_library.servername) < 0)
-                snprintf(sasl_library.servername, sizeof sasl_library.servername, "localhost");
-        sasl_library.servername[sizeof sasl_library.servername - 1] = '\0';
-}
-
 int sasl_setup(struct conf_live *live, struct err *err)
 {
         static sasl_callback_t callbacks[] = {          /* the library keeps the pointer */
@@ -294,7 +282,7 @@ int sasl_setup(struct conf_live *live, struct err *err)
         must(sasl_library.live == NULL);
         sasl_library.live = live;
         sasl_library.conf = conf_live_get(live);
-        set_servername(sasl_library.conf);
+        servername(sasl_library.conf, NULL, sasl_library.servername);
         sasl_set_mutex(mutex_new, mutex_take, mutex_give, mutex_end);
         rc = sasl_server_init(callbacks, "cyrd");
         if (rc == SASL_OK) {

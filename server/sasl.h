@@ -55,6 +55,7 @@ struct sasl_step {                              /* filled by the steps */
         bool has_layer;                         /* a security layer was negotiated: stream_start_sasl() after the OK */
         struct err err;                         /* FAILED: ERR_AUTH, ERR_UNAVAILABLE (server trouble), ERR_UNSUPPORTED (no such
                                                  * mechanism), ERR_PERM (may not act as that user), ERR_SYNTAX; the text is for the log */
+        struct str denial;                      /* ERR_PERM: who has authenticated is to be told this (cyr_deny): a line of printable ASCII; mostly empty */
 };
 void sasl_step_init(struct sasl_step *step);
 void sasl_step_deinit(struct sasl_step *step);

@@ -265,12 +265,14 @@ void sasl_step_init(struct sasl_step *step)
 {
         memset(step, 0, sizeof *step);
         str_init(&step->challenge);
+        str_init(&step->denial);
         step->outcome = SASL_OUT_FAILED;
 }
 
 void sasl_step_deinit(struct sasl_step *step)
 {
         str_deinit(&step->challenge);
+        str_deinit(&step->denial);
         free(step->userid);
         free(step->authid);
         free(step->mech);
@@ -327,10 +329,13 @@ static bool denied(struct sasl_conn *c, struct sasl_step *step)
         struct str message = STR_INIT;
         int rc = userdeny_check(c->conf, step->userid, c->ident, &message, &step->err);
 
-        if (rc > 0)
-                err_set(&step->err, ERR_PERM, "denied by cyr_deny: %s", message.data);
-        else if (rc < 0)
+        if (rc > 0) {
+                err_set(&step->err, ERR_PERM, "denied by cyr_deny: %s", message.len ? message.data : "");
+                for (size_t i = 0; i < message.len; i++)        /* the file may have been edited by hand */
+                        str_append_c(&step->denial, message.data[i] >= ' ' && message.data[i] < 0x7f ? message.data[i] : '?');
+        } else if (rc < 0) {
                 step->err.code = ERR_UNAVAILABLE;
+        }
         str_deinit(&message);
         return rc != 0;
 }

@@ -8,6 +8,7 @@
 #undef sasl_conn
 
 #include "server/sasl.h"
+#include "server/servername.h"
 #include "util/fs.h"
 
 #define SASL_CALLBACKS_MAX 7
@@ -33,7 +34,7 @@ struct sasl_conn {
 struct sasl_library {                           /* one for the process, after sasl_setup() */
         struct conf_live *live;
         struct conf *conf;                      /* what the library itself was started with */
-        char servername[256];
+        char servername[SERVERNAME_MAX];
 };
 extern struct sasl_library sasl_library;
 

@@ -7,7 +7,7 @@
  * Why writing it again is right. A place in a segment is written once: logs grow, a segment that ended in torn records is left for a new
  * one, names of segments are not used twice and their header's checksum has a random salt. A piece therefore says what is there already,
  * or what a power loss took; it is the same however often it is written, in whatever order, also when it is from a lap that had been
- * retired, and when the file's having been emptied was lost. The one exception: what a failed sync refused is cut off from the log, and from the
+ * retired, and when the mark that it has nothing in it was lost. The one exception: what a failed sync refused is cut off from the log, and from the
  * lap too as far as the disk obeys. The partition takes no changes then until the next start; what is written in its place after that
  * is of a later epoch, and left alone. So in a mailbox that fails by itself nothing is cut off that a group under way has (end_sync()).
  *
@@ -65,6 +65,15 @@ struct journal {
 void journal_path(struct str *out, const char *dir, unsigned lap)
 {
         str_printf(out, "%s/cyrd.journal.%u", dir, lap);
+}
+
+void journal_close_lap(int fd, const char *dir)
+{
+        const uint64_t closed = LAP_CLOSED;
+        struct err err = ERR_INIT;
+
+        if (fs_pwrite_all(fd, &closed, sizeof closed, 0, &err) < 0)
+                log_event(LOG_WARN, NULL, "journal.close", "dir=%s reason=\"%s\"", dir, err.text);
 }
 
 struct journal *journal_create(const char *dir, size_t lap_bytes)
@@ -152,20 +161,59 @@ void journal_drop(struct journal *j)
 
 /* ---- laps ---- */
 
-static int make_lap(struct journal *j, unsigned i, struct err *err)
+/* Is all of it there? Unwritten or not: that only makes a difference in time. */
+static bool is_filled(const struct journal *j, int fd)
+{
+        struct stat st;
+
+        return fstat(fd, &st) == 0 && (uint64_t)st.st_size == j->lap_bytes && (uint64_t)st.st_blocks * 512 >= j->lap_bytes;
+}
+
+/*
+ * Write all of it once. What is written over later needs no change of the file's metadata, and so no commit of the file system's own journal: a
+ * group's sync is one write then, and not three.
+ */
+static int fill_lap(const struct journal *j, int fd, struct err *err)
+{
+        unsigned char chunk[32 << 10] = { 0 };
+        const uint64_t closed = LAP_CLOSED;
+
+        memcpy(chunk, &closed, sizeof closed);
+        for (uint64_t at = 0; at < j->lap_bytes; at += sizeof chunk) {
+                size_t len = j->lap_bytes - at < sizeof chunk ? (size_t)(j->lap_bytes - at) : sizeof chunk;
+
+                if (fs_pwrite_all(fd, chunk, len, at, err) < 0)
+                        return -1;
+                memset(chunk, 0, sizeof closed);
+        }
+        return 0;
+}
+
+static int open_lap(struct journal *j, unsigned i, struct err *err)
 {
         struct str path = STR_INIT;
-        struct lap *lap = &j->laps[i];
         int rc = 0;
 
         journal_path(&path, j->dir, i);
-        lap->fd = open(path.data, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-        if (lap->fd < 0 || ftruncate(lap->fd, (off_t)j->lap_bytes) < 0)
+        j->laps[i].fd = open(path.data, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (j->laps[i].fd < 0)
                 rc = err_errno(err, errno, "make %s", path.data);
-        else if ((fs_fails("fallocate") || fallocate(lap->fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)j->lap_bytes) < 0) && errno != EOPNOTSUPP)
-                rc = err_errno(err, errno, "allocate %s", path.data);
         str_deinit(&path);
         return rc;
+}
+
+/* Its octets are on their way when this returns, so that the first group need not wait for them: its sync is the one that counts. */
+static int make_lap(const struct journal *j, int fd, struct err *err)
+{
+        if (ftruncate(fd, 0) < 0)                       /* of another size, or broken off */
+                return err_errno(err, errno, "empty a journal of %s", j->dir);
+        if ((fs_fails("fallocate") || fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)j->lap_bytes) < 0) && errno != EOPNOTSUPP)
+                return err_errno(err, errno, "allocate a journal of %s", j->dir);
+        if (fill_lap(j, fd, err) < 0)
+                return -1;
+        if (sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER) < 0 && errno != ENOSYS && errno != ESPIPE)
+                return err_errno(err, errno, "write a journal of %s", j->dir);
+        return 0;
 }
 
 static int turned_off(struct journal *j, const struct err *why)
@@ -188,21 +236,32 @@ static bool is_there_room(const struct journal *j, struct err *why)
         return false;
 }
 
-/* As journal_commit(). */
+/*
+ * As journal_commit(). Files that are there already, from before a stop, are used again as they are; that they are there is synced all the same,
+ * since who made them may have been killed before that.
+ */
 static int make_files(struct journal *j, struct err *err)
 {
+        bool missing[JOURNAL_LAPS], any = false;
         struct err why = ERR_INIT;
 
-        if (!is_there_room(j, &why) || make_lap(j, 0, &why) < 0 || make_lap(j, 1, &why) < 0)
+        for (unsigned i = 0; i < JOURNAL_LAPS; i++) {
+                if (open_lap(j, i, &why) < 0)
+                        return turned_off(j, &why);
+                missing[i] = !is_filled(j, j->laps[i].fd);
+                any |= missing[i];
+        }
+        if (any && !is_there_room(j, &why))
                 return turned_off(j, &why);
-        /* Their octets get there with the first sync of each. */
+        for (unsigned i = 0; i < JOURNAL_LAPS; i++)
+                if (missing[i] && make_lap(j, j->laps[i].fd, &why) < 0)
+                        return turned_off(j, &why);
         (void)fs_take_sync_failure();
         if (fs_sync_dir(j->dir, err) < 0) {
-                if (fs_take_sync_failure()) {
-                        atomic_store(&j->failed, true);
-                        return -1;
-                }
-                return turned_off(j, err);              /* it was not tried */
+                if (!fs_take_sync_failure())            /* it was not tried */
+                        return turned_off(j, err);
+                atomic_store(&j->failed, true);
+                return -1;
         }
         atomic_store(&j->open, true);
         return 0;
@@ -373,8 +432,8 @@ int journal_finish(struct journal *j, struct err *err)
                 if (atomic_load(&j->laps[i].state) != LAP_FREE && retire_lap(j, &j->laps[i], err) < 0)
                         return -1;
         }
-        for (unsigned i = 0; i < JOURNAL_LAPS; i++)                /* should it be lost: writing it again changes nothing */
-                if (j->laps[i].fd >= 0 && ftruncate(j->laps[i].fd, 0) < 0)
-                        log_event(LOG_WARN, NULL, "journal.truncate", "dir=%s errno=%d", j->dir, errno);
+        for (unsigned i = 0; i < JOURNAL_LAPS; i++)
+                if (j->laps[i].fd >= 0)
+                        journal_close_lap(j->laps[i].fd, j->dir);
         return 0;
 }

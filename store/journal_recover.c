@@ -163,6 +163,15 @@ static bool is_head(const struct group_head *head)
                head->pieces <= JOURNAL_GROUP_MAX;
 }
 
+/* Is there nothing in it (LAP_CLOSED)? */
+static bool is_closed(int fd)
+{
+        uint64_t mark = 0;
+        struct err unread = ERR_INIT;                   /* read_group() will tell */
+
+        return fs_pread_all(fd, &mark, sizeof mark, 0, &unread) == 0 && mark == LAP_CLOSED;
+}
+
 /* The next group: 1, 0 there is none, -1. */
 static int read_group(struct row *row, struct err *err)
 {
@@ -268,7 +277,7 @@ static int recover_file(struct recovery *r, const char *path, bool *damaged_r, s
         *damaged_r = false;
         if (row.fd < 0)
                 return errno == ENOENT ? 0 : err_errno(err, errno, "open %s", path);
-        rc = fstat(row.fd, &st) < 0 || !S_ISREG(st.st_mode) ? err_set(err, ERR_IO, "it is no file") : 1;
+        rc = fstat(row.fd, &st) < 0 || !S_ISREG(st.st_mode) ? err_set(err, ERR_IO, "it is no file") : !is_closed(row.fd);
         while (rc == 1) {
                 uint64_t end;
 
@@ -356,10 +365,10 @@ static void empty_lap(const char *path)
 {
         int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
 
-        if (fd >= 0 && ftruncate(fd, 0) < 0)
-                log_event(LOG_WARN, NULL, "journal.truncate", "path=%s errno=%d", path, errno);
-        if (fd >= 0)
-                close(fd);
+        if (fd < 0)
+                return;
+        journal_close_lap(fd, path);
+        close(fd);
 }
 
 /* In place of what was put away before. */

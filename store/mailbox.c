@@ -612,16 +612,23 @@ static bool in_window(const struct front_window *w, uint64_t segment, uint64_t o
         return w->len && w->segment == segment && offset >= w->offset && offset + len <= w->offset + w->len;
 }
 
-void front_window_plan(struct front_window *w, const struct msg *msgs, uint32_t n)
+static uint64_t wanted_end(const struct msg *msg, bool octets)
 {
-        uint64_t begin = msgs[0].offset, end = begin + sizeof(struct mlog_header) + msgs[0].front_len;
+        bool has = octets && !(msg->flags & (MSG_BLOB | MSG_UNLINKED));
+
+        return msg->offset + sizeof(struct mlog_header) + msg->front_len + (has ? msg->size : 0);
+}
+
+void front_window_plan(struct front_window *w, const struct msg *msgs, uint32_t n, bool octets)
+{
+        uint64_t begin = msgs[0].offset, end = wanted_end(&msgs[0], octets);
 
         w->ahead = 0;
         if (in_window(w, msgs[0].segment, begin, end - begin))
                 return;
         for (uint32_t i = 1; i < n; i++) {
                 const struct msg *next = &msgs[i];
-                uint64_t to = next->offset + sizeof(struct mlog_header) + next->front_len;
+                uint64_t to = wanted_end(next, octets);
 
                 if (!next->uid || next->segment != msgs[0].segment || next->offset < end || next->offset - end > FRONT_GAP ||
                     to - begin > FRONT_WINDOW)
@@ -631,12 +638,9 @@ void front_window_plan(struct front_window *w, const struct msg *msgs, uint32_t 
         }
 }
 
-/* The front from the window, which is filled where that pays. NULL: to be read by itself, which also says what is wrong. */
-static const char *front_from_window(struct front_window *w, const struct segment *seg, uint64_t offset, const struct msg *msg,
-                                     struct mlog_header *h)
+/* `len` octets of the segment in the window, which is filled where that pays. NULL: they are to be read by themselves. */
+static const char *from_window(struct front_window *w, const struct segment *seg, uint64_t offset, uint64_t len)
 {
-        size_t len = sizeof *h + msg->front_len;
-
         if (!in_window(w, seg->info.id, offset, len)) {
                 if (w->ahead <= len)
                         return NULL;
@@ -649,7 +653,45 @@ static const char *front_from_window(struct front_window *w, const struct segmen
                 w->offset = offset;
                 w->len = w->ahead;
         }
-        return mlog_record_at(w->buf + (offset - w->offset), w->len - (size_t)(offset - w->offset), &seg->info, offset, h);
+        return w->buf + (offset - w->offset);
+}
+
+/* NULL: to be read by itself, which also says what is wrong. */
+static const char *front_from_window(struct front_window *w, const struct segment *seg, uint64_t offset, const struct msg *msg,
+                                     struct mlog_header *h)
+{
+        const char *p = from_window(w, seg, offset, sizeof *h + msg->front_len);
+
+        return p ? mlog_record_at(p, w->len - (size_t)(offset - w->offset), &seg->info, offset, h) : NULL;
+}
+
+/* A record that is in memory whole: is it this message's, and are its octets as they were written? */
+static bool octets_are_right(const char *record, const struct msg *msg)
+{
+        struct mlog_header h;
+
+        memcpy(&h, record, sizeof h);
+        return h.type == MLOG_MESSAGE && h.front_len == msg->front_len && h.body_len == msg->size &&
+               crc32c(0, record + sizeof h + msg->front_len, msg->size) == h.body_crc;
+}
+
+bool mailbox_body_near(struct mailbox *m, const struct msg *msg, struct front_window *window, struct span *octets_r)
+{
+        uint64_t offset, before = sizeof(struct mlog_header) + (uint64_t)msg->front_len;
+        struct segment *seg;
+        const char *record;
+        bool checked, right;
+
+        if ((msg->flags & (MSG_BLOB | MSG_UNLINKED)) || find_segment(m, msg, &seg, &offset, &checked, NULL) < 0)
+                return false;
+        record = from_window(window, seg, offset, before + msg->size);
+        segment_unref(&seg);
+        right = record && (checked || octets_are_right(record, msg));
+        if (right && !checked)
+                set_checked(m, msg->uid);
+        if (right)
+                *octets_r = (struct span){ record + before, msg->size };
+        return right;
 }
 
 int mailbox_front(struct mailbox *m, const struct msg *msg, unsigned want, struct arena *arena, struct front_window *window,
@@ -718,9 +760,8 @@ int mailbox_front(struct mailbox *m, const struct msg *msg, unsigned want, struc
 static int header_at_once(struct mailbox *m, const struct msg *msg, struct str *buf, struct span *header_r, struct err *err)
         EXCLUDES(mailbox_class)
 {
-        struct mlog_header h;
         struct segment *seg;
-        uint64_t offset, before = sizeof h + (uint64_t)msg->front_len;
+        uint64_t offset, before = sizeof(struct mlog_header) + (uint64_t)msg->front_len;
         bool checked;
         int rc = 0;
 
@@ -733,9 +774,7 @@ static int header_at_once(struct mailbox *m, const struct msg *msg, struct str *
                 rc = file_read(seg->file, str_append_space(buf, msg->header_size), msg->header_size, offset + before, err) == 0;
                 *header_r = (struct span){ buf->data, msg->header_size };
         } else if (file_read(seg->file, str_append_space(buf, before + msg->size), before + msg->size, offset, err) == 0) {
-                memcpy(&h, buf->data, sizeof h);
-                rc = h.type == MLOG_MESSAGE && h.front_len == msg->front_len && h.body_len == msg->size &&
-                     crc32c(0, buf->data + before, msg->size) == h.body_crc;
+                rc = octets_are_right(buf->data, msg);
                 *header_r = (struct span){ buf->data + before, msg->header_size };
                 if (rc)
                         set_checked(m, msg->uid);

@@ -218,8 +218,12 @@ struct front_window {
         uint64_t offset;
         size_t len, ahead;
 };
-/* Before mailbox_front() of msgs[0]: msgs[1] … msgs[n - 1] are likely to be next. Those that lie near are read with it. */
-void front_window_plan(struct front_window *w, const struct msg *msgs, uint32_t n);
+/* Before mailbox_front() of msgs[0]: msgs[1] … msgs[n - 1] are likely to be next. Those that lie near are read with it; `octets`: so are
+ * their octets, for mailbox_body_near(). */
+void front_window_plan(struct front_window *w, const struct msg *msgs, uint32_t n, bool octets);
+/* The whole message's octets, from what was read with the messages around it; checked as by mailbox_body(). Valid until the window is used again or
+ * given back. False: they are not to be had so, mailbox_body() has them or says why not. */
+bool mailbox_body_near(struct mailbox *mbox, const struct msg *msg, struct front_window *window, struct span *octets_r);
 void front_window_deinit(struct front_window *w);
 /* `window` may be NULL. */
 int mailbox_front(struct mailbox *mbox, const struct msg *msg, unsigned want, struct arena *arena, struct front_window *window,

@@ -115,6 +115,21 @@ static int compare(struct mailbox *by_index, struct mailbox *by_log, struct chec
         return 0;
 }
 
+/* Damaged octets of messages that are there, or could be brought back. Those of others are taken away by compaction some day. */
+static void tell_rotten(struct mailbox *m, struct check_report *report)
+{
+        for (size_t i = 0; i < m->rotten.n; i++) {
+                const struct rotten *at = &m->rotten.v[i];
+                struct index_rec rec;
+
+                if (index_find(m->ix, at->uid, &rec, NULL) != 1 || rec.segment != at->segment || rec.offset != at->offset ||
+                    (rec.flags & MSG_UNLINKED))
+                        continue;
+                mailbox_problem(m, report, at->uid, "octets are damaged: %s", rec.flags & MSG_EXPUNGED ? "they go when cyr_expire purges what was expunged" :
+                                "bring the message back from a copy, or EXPUNGE it");
+        }
+}
+
 static void count(struct mailbox *m, struct check_report *report)
 {
         struct index_iter it;
@@ -158,6 +173,7 @@ static int check_private(struct store *store, const struct mailbox_ident *ident,
                         rc = compare(by_index, by_log, report, err);
                 else
                         rc = cannot_load(by_log, report, err);
+                tell_rotten(by_log, report);
                 count(by_log, report);
         } else if (err->code == ERR_CORRUPT || err->code == ERR_NOTFOUND) {
                 rc = cannot_load(by_log, report, err);

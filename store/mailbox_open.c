@@ -190,6 +190,7 @@ void mailbox_free(struct mailbox **mp)
         free(m->checked);
         ARRAY_FREE(&m->private_changes);
         ARRAY_FREE(&m->flags_before);
+        ARRAY_FREE(&m->rotten);
         mutex_deinit(&m->lock);
         mutex_deinit(&m->watch_lock);
         cond_deinit(&m->maintained);
@@ -334,6 +335,19 @@ struct replay {
         bool ended;                             /* the log ended before the end of its file */
 };
 
+/* Octets of this record are damaged. What that means for a message is only known at the end of the log: it may have been expunged since. */
+static void note_rotten(struct replay *r, const struct segment *s, const struct mlog_record *rec)
+{
+        uint32_t uid = rec->h.type == MLOG_MESSAGE ? ((const struct mlog_message *)(const void *)rec->front)->uid : 0;
+
+        if (uid && (rec->h.flags & MLOG_RELATIVE))
+                uid += s->base_uid - 1;
+        if (uid && (r->flags & LOAD_CHECK_BODIES))
+                *ARRAY_PUSH(&r->m->rotten) = (struct rotten){ uid, s->info.id, rec->h.offset };
+        else
+                mailbox_problem(r->m, r->report, uid, "octets are damaged");
+}
+
 /* A segment's own header may be damaged like anything else; the manifest knows what matters of it. */
 static int scan_begin(struct replay *r, bool tell, struct mlog_scan *scan, const struct mlog_source *source, const struct segment *s,
                       uint64_t from, uint32_t prev_crc, struct err *err)
@@ -433,9 +447,7 @@ static int replay_sealed(struct replay *r, struct segment *s, const struct apply
                                         (unsigned long long)scan.damage_from, (unsigned long long)scan.damage_to);
                 } else {
                         if (scan.check_bodies && !rec.body_ok)
-                                mailbox_problem(r->m, r->report,
-                                                rec.h.type == MLOG_MESSAGE ? ((const struct mlog_message *)(const void *)rec.front)->uid : 0,
-                                                "octets are damaged");
+                                note_rotten(r, s, &rec);
                         if (apply_one(r, &rec.h, rec.front, base, err) < 0) {
                                 rc = -1;
                                 break;
@@ -503,9 +515,7 @@ static int take_record(struct replay *r, struct segment *s, const struct mlog_sc
                         return -1;
         }
         if (!rec->body_ok)
-                mailbox_problem(r->m, r->report,
-                                rec->h.type == MLOG_MESSAGE ? ((const struct mlog_message *)(const void *)rec->front)->uid : 0,
-                                "octets are damaged");
+                note_rotten(r, s, rec);
         batch_keep(r, rec);
         if (!sure && r->first_fragment)
                 return 1;

@@ -184,6 +184,10 @@ struct blob_file {
 /* The logstore's queues that a mailbox can stand in. */
 enum mailbox_queue { QUEUE_SYNC, QUEUE_ALONE, QUEUE_SOFT, QUEUE_MAINTENANCE, MAILBOX_QUEUES };
 
+struct rotten {
+        uint32_t uid;
+        uint64_t segment, offset;               /* of the record */
+};
 struct mailbox {
         /* immutable */
         struct store *store;
@@ -239,6 +243,7 @@ struct mailbox {
         uint32_t published_uidnext;
         ARRAY(struct private_change) private_changes;   /* ascending by modseq, then uid */
         ARRAY(struct flags_before) flags_before;        /* likewise */
+        ARRAY(struct rotten) rotten;            /* LOAD_CHECK_BODIES: records of messages whose octets do not have their checksum */
         uint64_t *checked;                      /* a bit for each UID whose octets were compared with their checksum since load */
         uint32_t checked_words;
         struct table *blobs;                    /* file name → struct blob_file: those read since load */

@@ -18,6 +18,7 @@
 #include "server/protocols.h"
 #include "server/service.h"
 #include "server/session.h"
+#include "util/array.h"
 #include "util/clock.h"
 #include "util/lock.h"
 #include "util/log.h"
@@ -180,10 +181,26 @@ static void drop_fds(struct control *c)
         }
 }
 
+/* Who changed what: the words of the request that name something. */
+static void log_done(struct control *c)
+{
+        static const char *const named[] = { "user", "mailbox", "name", "target", "root", "pattern", "entry", "identifier", "rights", "partition" };
+        char quoted[LOG_QUOTE_MAX];
+        struct str what = STR_INIT;
+
+        for (size_t i = 0; i < ARRAY_LEN(named); i++) {
+                const char *value = ctl_arg(&c->call, named[i]);
+
+                if (value)
+                        str_printf(&what, " %s=%s", named[i], log_quote_str(quoted, value));
+        }
+        log_event(LOG_NOTE, c->s->name, "control.done", "op=%s uid=%u%.*s result=%s", c->op->name, (unsigned)c->call.peer_uid, (int)what.len,
+                  what.len ? what.data : "", c->rc == 0 ? "ok" : log_quote_str(quoted, c->err.text));
+        str_deinit(&what);
+}
+
 static void finish(struct control *c)
 {
-        char quoted[LOG_QUOTE_MAX];
-
         take_buffer(c, true);
         if (c->own_thread)
                 must(pthread_join(c->thread, NULL) == 0);       /* it has said that it is done: there is nothing left to wait for */
@@ -195,8 +212,7 @@ static void finish(struct control *c)
         else
                 reply_error(c, err_code_name(c->err.code), c->err.text);
         if (!(c->op->flags & CTL_READS) && !(c->op->flags & CTL_QUIET && c->rc == 0))
-                log_event(LOG_NOTE, c->s->name, "control.done", "op=%s result=%s", c->op->name,
-                          c->rc == 0 ? "ok" : log_quote_str(quoted, c->err.text));
+                log_done(c);
         conf_unref(&c->call.conf);
         drop_fds(c);
         json_decref(c->request);

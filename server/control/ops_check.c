@@ -44,6 +44,7 @@ static int check_one(struct walk *w, const struct mbentry *e, const struct mailb
         return 0;
 }
 
+/* The index is made anew; what is damaged in the log itself is not mended by that, so it is looked for, and told. */
 static int reconstruct_one(struct walk *w, const struct mbentry *e, const struct mailbox_ident *ident, struct err *err)
 {
         struct mailbox *mbox;
@@ -53,8 +54,8 @@ static int reconstruct_one(struct walk *w, const struct mbentry *e, const struct
                 return -1;
         mailbox_status(mbox, &st);
         mailbox_unref(&mbox);
-        w->messages += st.messages;
-        w->octets += st.size;
+        if (check_one(w, e, ident, err) < 0)
+                return -1;
         if (!ctl_arg_bool(w->call, "quiet"))
                 w->call->row(w->call, json_pack("{s:s, s:o, s:I}", "kind", "mailbox", "mailbox", ctl_mailbox_json(w->call, e->name),
                                                 "messages", (json_int_t)st.messages));
@@ -164,7 +165,7 @@ static int finish(struct walk *w, struct err *err)
         w->call->row(w->call, json_pack("{s:s, s:I, s:I, s:I, s:I}", "kind", "summary", "mailboxes", (json_int_t)w->mailboxes, "messages",
                                         (json_int_t)w->messages, "octets", (json_int_t)w->octets, "problems", (json_int_t)w->problems));
         if (w->problems)
-                return err_set(err, ERR_CORRUPT, "%llu problems", (unsigned long long)w->problems);
+                return err_set(err, ERR_CORRUPT, "%llu problem%s", (unsigned long long)w->problems, w->problems == 1 ? "" : "s");
         return 0;
 }
 

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "server/child.h"
 #include "server/confcheck.h"
 #include "server/ctl/table.h"
 #include "server/masterconf.h"
@@ -450,6 +451,7 @@ static void check(struct explain *x)
         struct err ignored = ERR_INIT;
         struct diag again = DIAG_INIT;
 
+        child_init();                                   /* programs are looked for beside us, as cyrd does */
         if (x->diag.errors == 0 && conf_load(conf_path(x->conf), NULL, &sound, &again, &ignored) == 0) {
                 conf_require_store(sound, &x->diag, &ignored);
                 confcheck(sound, &x->diag);

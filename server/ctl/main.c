@@ -16,6 +16,7 @@
 #include "server/ctl/table.h"
 #include "server/version.h"
 #include "util/log.h"
+#include "util/must.h"
 
 struct output {
         bool json;
@@ -252,6 +253,8 @@ static int take_options(struct invocation *v, int argc, char **argv)
 /* The error as the last line of --json too; a program need not read stderr. */
 static int complain(const struct invocation *v, enum err_code code, const char *about, const char *text)
 {
+        char *line;
+
         if (v->o.json) {
                 json_t *e = json_pack("{s:s%, s:s}", "error", text, utf8_prefix(text), "code", err_code_name(code));
 
@@ -259,7 +262,10 @@ static int complain(const struct invocation *v, enum err_code code, const char *
                 putchar('\n');
                 json_decref(e);
         }
-        fprintf(stderr, "cyrctl%s%s: %s\n", about ? " " : "", about ? about : "", text);
+        line = xstrdup(text);
+        ctl_text_clean(line);                           /* a name of somebody's may be in it: not for the terminal to obey */
+        fprintf(stderr, "cyrctl%s%s: %s\n", about ? " " : "", about ? about : "", line);
+        free(line);
         return exit_status(code);
 }
 

@@ -246,6 +246,7 @@ static int import_folder(struct import *im, const struct mailfolder *folder, str
         struct str target = STR_INIT;
         struct mailreader *reader = NULL;
         struct mailfile m;
+        bool passed;                            /* nothing of this folder was to be had: told, and passed over */
         int rc, got = 0;
 
         name_below(&im->t, folder->name, &target);
@@ -257,8 +258,11 @@ static int import_folder(struct import *im, const struct mailfolder *folder, str
         im->uidnext = 0;
         mailfile_init(&m);
         rc = learn_guids(im, err);
-        if (rc == 0)
+        passed = rc < 0 && err->code == ERR_BADNAME;            /* no mailbox can be called that: the others come all the same */
+        if (rc == 0) {
                 rc = mailreader_open(folder, &reader, err);
+                passed = rc < 0;
+        }
         while (rc == 0 && (got = mailreader_next(reader, &m, err)) != 0) {
                 if (got < 0) {
                         complain(&im->t, m.where, err->text);
@@ -280,6 +284,12 @@ static int import_folder(struct import *im, const struct mailfolder *folder, str
 
                 im->t.client->row(im->t.client->ctx, row);
                 json_decref(row);
+        } else if (passed) {
+                complain(&im->t, im->target, err->text);
+                im->t.failed += folder->messages ? folder->messages - 1 : 0;
+                im->t.done += folder->messages;
+                err_clear(err);
+                rc = 0;
         } else {
                 err_prefix(err, "%s", im->target);
         }

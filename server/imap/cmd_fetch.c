@@ -19,6 +19,7 @@
 static void end_message(struct fetch_state *st)
 {
         file_unref(&st->body.file);
+        st->octets = (struct span){ NULL, 0 };
         file_unref(&st->front.file);
         mime_pick_destroy(&st->binary.pick);
         arena_reset(&st->arena);
@@ -71,6 +72,7 @@ static unsigned front_wanted(struct fetch_state *st)
                 if (s->path_n || s->what != MIME_SECTION_HEADER || s->kind != FETCH_KIND_BODY)
                         st->headers_only = false;
         }
+        st->octets_want = st->req.sections && !st->headers_only;
         return want;
 }
 
@@ -254,8 +256,11 @@ static bool open_message(struct imap *imap, struct fetch_state *st)
         }
         if ((!st->req.sections && !(st->req.items & FETCH_PREVIEW)) || ((want & FRONT_HEADER) && st->front.header.len >= st->msg.header_size))
                 return true;
+        if (st->octets_want && st->msg.size < FETCH_COPY_BELOW)
+                mailbox_body_near(mbox, &st->msg, &st->window, &st->octets);
         if (mailbox_body(mbox, &st->msg, &st->body, &err) == 0)
                 return true;
+        st->octets = (struct span){ NULL, 0 };
         st->body.file = NULL;
 failed:
         if (st->msg.flags & MSG_EXPUNGED)
@@ -351,8 +356,8 @@ static enum cmd_result send_batch(struct imap *imap, struct fetch_state *st, con
                 enum cmd_result result = CMD_DONE;
 
                 walk_done(&st->walk, 1);
-                if (st->front_want)
-                        front_window_plan(&st->window, &b->msg[i], b->n - i);
+                if (st->front_want || st->octets_want)
+                        front_window_plan(&st->window, &b->msg[i], b->n - i, st->octets_want && b->msg[i].size < FETCH_COPY_BELOW);
                 begin_message(imap, st, &b->msg[i], b->seqno[i]);
                 if (st->in_message)
                         result = go_on(imap, st);
@@ -422,6 +427,7 @@ enum cmd_result cmd_fetch(struct imap *imap)
         fetch_flush(imap, st);
         str_deinit(&st->line);                                  /* nothing is held while it is parked */
         front_window_deinit(&st->window);
+        st->octets = (struct span){ NULL, 0 };          /* what is left of this message is read by itself */
         str_deinit(&st->scratch);
         return result;
 }

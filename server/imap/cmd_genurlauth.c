@@ -6,6 +6,7 @@
 
 #include <unistd.h>
 
+#include "server/servername.h"
 #include "store/urlkey.h"
 
 struct genurlauth_state {
@@ -26,15 +27,14 @@ static void cleanup(struct imap *imap)
 /* Is it this server that the URL names: by its configured name, the machine's, or the address the client came to? */
 static bool names_us(struct imap *imap, struct span host)
 {
-        const char *name = conf_str(imap->conf, imap_service(imap), "servername");
         struct span local = span_of(imap->s->local);
-        char machine[256] = "";
+        char name[SERVERNAME_MAX], machine[SERVERNAME_MAX] = "";
 
         while (local.len && local.p[local.len - 1] != ':')      /* without the port */
                 local.len--;
         local.len -= local.len > 0;
         gethostname(machine, sizeof machine - 1);
-        return (name && span_ieq_str(host, name)) || span_ieq_str(host, machine) || span_ieq_str(host, "localhost") || span_ieq(host, local);
+        return span_ieq_str(host, servername(imap->conf, imap_service(imap), name)) || span_ieq_str(host, machine) || span_ieq_str(host, "localhost") || span_ieq(host, local);
 }
 
 /* RFC 4467 7, GENURLAUTH, (1) to (3): what is wrong is a BAD. NULL: nothing. */

@@ -18,6 +18,8 @@ struct fetch_binary {
         struct mime_pick *pick;                 /* fields of a header; else NULL, and `transfer` decodes */
 };
 
+#define FETCH_COPY_BELOW 4096                   /* octets of a message that are copied; from there on they go out as an extent */
+
 struct fetch_state {
         struct imap *imap;
         struct fetch_request req;
@@ -26,6 +28,7 @@ struct fetch_state {
         struct walk walk;
         unsigned front_want;                    /* FRONT_… that the request needs */
         bool headers_only;                      /* all sections are of the top-level header */
+        bool octets_want;                       /* octets of messages are wanted */
         struct flag_text flag_text;
         struct str line;                        /* the reply being built, not yet in the rope */
         struct str scratch;                     /* empty between two sections */
@@ -39,8 +42,9 @@ struct fetch_state {
         struct msg msg;
         uint32_t seqno;
         struct extent body;                     /* reference; file NULL: not open */
+        struct span octets;                     /* … or all of them, in `window`; p NULL: they are not there */
         struct msg_front front;
-        struct front_window window;             /* fronts of the messages around it */
+        struct front_window window;             /* fronts of the messages around it, and the octets of small ones */
         struct arena arena;                     /* of front */
         struct arena arena_request;             /* of the request, when it is not the command's */
         const struct fetch_section *section;    /* the next to send */

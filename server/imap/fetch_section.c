@@ -10,7 +10,6 @@
 
 #include "util/must.h"
 
-#define COPY_BELOW 4096                         /* octets; from there on as an extent */
 #define DECODE_PIECE ((size_t)64 * 1024)
 #define HEADER_SHORT ((uint64_t)64 * 1024)      /* octets */
 
@@ -94,6 +93,10 @@ static int read_body(struct fetch_state *st, uint64_t off, uint64_t len, struct 
 
         if (off + len > st->body.len)
                 return err_set(err, ERR_CORRUPT, "uid %" PRIu32 " has %" PRIu64 " octets, not %" PRIu64, st->msg.uid, st->body.len, off + len);
+        if (st->octets.p) {
+                str_append(out, st->octets.p + off, len);
+                return 0;
+        }
         if (file_read(st->body.file, str_append_space(out, len), len, st->body.offset + off, err) == 0)
                 return 0;
         str_truncate(out, before);
@@ -107,9 +110,10 @@ static enum fetch_result put_octets(struct imap *imap, struct fetch_state *st, c
         struct extent piece = { st->body.file, st->body.offset + off, len };
         struct err err = ERR_INIT;
 
-        if (len && len < COPY_BELOW && read_body(st, off, len, &st->scratch, &err) < 0)
+        /* Read first: when that fails nothing must have been said. */
+        if (len && len < FETCH_COPY_BELOW && !st->octets.p && read_body(st, off, len, &st->scratch, &err) < 0)
                 goto failed;
-        if (len >= COPY_BELOW && off + len > st->body.len) {
+        if ((len >= FETCH_COPY_BELOW || st->octets.p) && off + len > st->body.len) {
                 err_set(&err, ERR_CORRUPT, "uid %" PRIu32 " is shorter than it should be", st->msg.uid);
                 goto failed;
         }
@@ -119,8 +123,8 @@ static enum fetch_result put_octets(struct imap *imap, struct fetch_state *st, c
                 return FETCH_SENT;
         }
         put_literal_head(st, len, nul);
-        if (len < COPY_BELOW) {
-                str_append_span(&st->line, str_span(&st->scratch));
+        if (len < FETCH_COPY_BELOW) {
+                str_append_span(&st->line, st->octets.p ? (struct span){ st->octets.p + off, len } : str_span(&st->scratch));
                 str_clear(&st->scratch);
                 return FETCH_SENT;
         }

@@ -7,13 +7,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "server/groups.h"
 #include "server/imap/imap_private.h"
 #include "server/imap/notify.h"
 #include "server/msgfile.h"
 #include "server/protocols.h"
+#include "server/servername.h"
 #include "server/tls.h"
 #include "server/version.h"
 #include "util/clock.h"
@@ -99,18 +99,13 @@ static bool shut_down(struct imap *imap, bool now, enum step *step_r)
 static enum step greet(struct imap *imap)
 {
         const char *serverinfo = conf_enum(imap->conf, imap_service(imap), "serverinfo");
-        const char *servername = conf_str(imap->conf, imap_service(imap), "servername");
-        char host[256] = "localhost";
+        char name[SERVERNAME_MAX];
 
-        if (!servername) {
-                gethostname(host, sizeof host - 1);
-                servername = host;
-        }
         imap_put(imap, "* OK [CAPABILITY ");
         imap_put_capabilities(imap, false);
         imap_put(imap, "]");
         if (strcmp(serverinfo, "off") != 0)
-                imap_put(imap, " %s", servername);
+                imap_put(imap, " %s", servername(imap->conf, imap_service(imap), name));
         if (strcmp(serverinfo, "on") == 0)
                 imap_put(imap, " Cyrd %s", CYRD_VERSION);
         imap_put(imap, " server ready\r\n");

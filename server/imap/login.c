@@ -195,7 +195,7 @@ static enum cmd_result say_failed(struct imap *imap, const struct imap_auth *aut
         case ERR_UNSUPPORTED:
                 return imap_no(imap, "CANNOT", "Authentication mechanism is not available");
         case ERR_PERM:
-                return imap_no(imap, "AUTHORIZATIONFAILED", "May not act as that user");
+                return imap_no(imap, "AUTHORIZATIONFAILED", "%s", auth->step.denial.len ? auth->step.denial.data : "May not act as that user");
         case ERR_LIMIT:
                 return imap_no(imap, "LIMIT", "Too many sessions");
         default:

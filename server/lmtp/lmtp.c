@@ -13,6 +13,7 @@
 #include "server/groups.h"
 #include "server/msgfile.h"
 #include "server/protocols.h"
+#include "server/servername.h"
 #include "server/tls.h"
 #include "util/array.h"
 #include "util/clock.h"
@@ -81,6 +82,7 @@ void lmtp_offload(struct lmtp *l, enum offload_queue queue, void (*fn)(void *arg
 
 static void cmd_lhlo(struct lmtp *l, struct span args)
 {
+        char name[SERVERNAME_MAX];
         const char *mechs;
 
         args = span_trim(args);
@@ -92,7 +94,7 @@ static void cmd_lhlo(struct lmtp *l, struct span args)
         free(l->helo);
         l->helo = xstrndup(args.p, args.len);
         l->greeted = true;
-        lmtp_reply(l, "250-%s", conf_str(l->conf, NULL, "servername") ? conf_str(l->conf, NULL, "servername") : "localhost");
+        lmtp_reply(l, "250-%s", servername(l->conf, service_name(l->s->service), name));
         lmtp_reply(l, "250-8BITMIME");
         lmtp_reply(l, "250-ENHANCEDSTATUSCODES");
         lmtp_reply(l, "250-PIPELINING");
@@ -388,15 +390,14 @@ static void lmtp_open(struct session *s)
 
 static void greet(struct lmtp *l)
 {
-        const char *name = conf_str(l->conf, NULL, "servername");
-        char reason[MSGFILE_MAX];
+        char reason[MSGFILE_MAX], name[SERVERNAME_MAX];
 
         if (msgfile_shutdown(l->conf, service_name(l->s->service), reason)) {
                 lmtp_reply(l, "421 4.3.2 %s", reason);
                 l->phase = LMTP_CLOSING;
                 return;
         }
-        lmtp_reply(l, "220 %s LMTP Cyrd ready", name ? name : "localhost");
+        lmtp_reply(l, "220 %s LMTP Cyrd ready", servername(l->conf, service_name(l->s->service), name));
 }
 
 static enum step finish_tls(struct lmtp *l)

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "server/lmtp/lmtp_private.h"
+#include "server/servername.h"
 #include "util/clock.h"
 #include "util/log.h"
 
@@ -64,18 +65,19 @@ static void put_trace(struct lmtp *l)
 {
         struct str head = STR_INIT;
         char date[48];
-        const char *name = conf_str(l->conf, NULL, "servername");
+        char name[SERVERNAME_MAX];
         const char *tls = stream_tls_version(l->s->stream);
 
+        servername(l->conf, service_name(l->s->service), name);
         clock_format_rfc5322(date, sizeof date, clock_wall_s());
         /* A return path is a whole address, whatever a local sender has said. */
         str_printf(&head, "Return-Path: <%s%s%s>\r\n", l->from, *l->from && !strchr(l->from, '@') ? "@" : "",
-                   *l->from && !strchr(l->from, '@') ? (name ? name : "localhost") : "");
+                   *l->from && !strchr(l->from, '@') ? name : "");
         /* RFC 5321 4.4; the transmission types are RFC 3848's and RFC 6531's. */
         str_printf(&head, "Received: from ");
         for (const char *c = l->helo ? l->helo : "unknown"; *c; c++)
                 str_append_c(&head, (unsigned char)*c > 0x20 && (unsigned char)*c < 0x7f && !strchr("()<>\\\";", *c) ? *c : '?');
-        str_printf(&head, " (%s)\r\n\tby %s (Cyrd) with %sLMTP%s%s id %s;\r\n\t%s\r\n", l->s->peer, name ? name : "localhost",
+        str_printf(&head, " (%s)\r\n\tby %s (Cyrd) with %sLMTP%s%s id %s;\r\n\t%s\r\n", l->s->peer, name,
                    l->utf8 ? "UTF8" : "", *tls ? "S" : "", l->authenticated && l->step_valid ? "A" : "", l->id, date);
         put(l, head.data, head.len);
         str_deinit(&head);

@@ -9,10 +9,10 @@
 
 #include <stdarg.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "server/msgfile.h"
 #include "server/protocols.h"
+#include "server/servername.h"
 #include "server/tls.h"
 #include "server/version.h"
 #include "util/array.h"
@@ -246,17 +246,13 @@ static bool shut_down(struct pop3 *p)
 static void greet(struct pop3 *p)
 {
         const char *serverinfo = conf_enum(p->conf, service_name(p->s->service), "serverinfo");
-        const char *name = conf_str(p->conf, service_name(p->s->service), "servername");
-        char host[256] = "localhost";
+        char name[SERVERNAME_MAX];
 
         if (shut_down(p)) {
                 p->phase = POP3_CLOSING;
                 return;
         }
-        if (!name) {
-                gethostname(host, sizeof host - 1);
-                name = host;
-        }
+        servername(p->conf, service_name(p->s->service), name);
         pop3_ok(p, "%s%sPOP3 server ready", strcmp(serverinfo, "off") == 0 ? "" : name,
                 strcmp(serverinfo, "off") == 0 ? "" : strcmp(serverinfo, "on") == 0 ? " Cyrd " CYRD_VERSION " " : " ");
 }

@@ -74,7 +74,9 @@ static void failed(struct pop3 *p)
         int64_t pause_s = conf_duration_s(p->conf, service_name(p->s->service), "failedloginpause");
         enum err_code code = p->step.err.code;
         char quoted[LOG_QUOTE_MAX], user[LOG_QUOTE_MAX];
+        struct str denial = p->step.denial;
 
+        str_init(&p->step.denial);
         metric_add(METRIC_BADLOGINS_POP3, 1);
         log_event(LOG_NOTE, p->s->name, "pop3.badlogin", "peer=%s user=%s mech=%s code=%s reason=%s", p->s->peer,
                   p->user ? log_quote_str(user, p->user) : "-", p->auth_mech[0] ? p->auth_mech : "USER", err_code_name(code),
@@ -83,7 +85,9 @@ static void failed(struct pop3 *p)
         free(p->user);
         p->user = NULL;
         p->phase = POP3_COMMAND;
-        if (code == ERR_SYNTAX) {
+        if (denial.len) {
+                pop3_err(p, "SYS/PERM", "%s", denial.data);     /* RFC 3206 */
+        } else if (code == ERR_SYNTAX) {
                 pop3_err(p, NULL, "Bad authentication exchange");
         } else if (code == ERR_UNSUPPORTED) {
                 pop3_err(p, NULL, "No such mechanism");
@@ -96,8 +100,9 @@ static void failed(struct pop3 *p)
                 p->told &= ~(unsigned)WAKE_TIMER;
                 session_timer(p->s, pause_s > 3600 ? 3600000 : (uint32_t)pause_s * 1000);
         } else {
-                pop3_err(p, "AUTH", "Invalid login");           /* RFC 3206 */
+                pop3_err(p, "AUTH", "Invalid login");
         }
+        str_deinit(&denial);
 }
 
 static void step_done(struct pop3 *p)

@@ -41,6 +41,15 @@ sub append_all {
     }
     is($good, $rounds * @who, "$good messages are acknowledged");
 }
+# The same, and that many more once the journal is used: its files are made when they are first wanted, meanwhile logs are synced one by one.
+sub append_by_journal {
+    my ($rounds, @who) = @_;
+    for (1 .. 50) {
+        last if grep { substr($d->slurp("spool/cyrd.journal.$_"), 0, 8) eq pack 'Q', 0x6a72796387a1c05b } 0, 1;
+        append_all(5, @who);
+    }
+    append_all($rounds, @who);
+}
 sub all_there {
     my ($what, @who) = @_;
     my @bad;
@@ -91,7 +100,7 @@ sub lose {
 }
 
 ok($d->start, 'starts with two names of one directory') or BAIL_OUT($d->slurp('log'));
-append_all(15, @users);
+append_by_journal(15, @users);
 crash();
 cmp_ok(-s "$dir/spool/cyrd.journal.0" // 0, '>', 10_000, 'a journal was used');
 cmp_ok(lose(@users[0 .. 8]), '>', 10_000, '… and has what logs lose');
@@ -101,7 +110,7 @@ is(() = $d->slurp('log') =~ /journal\.recover/g, 1, '… once, though the direct
 all_there('after a power loss', @users);
 
 # One log that cannot be opened: for root, too.
-append_all(10, @users);
+append_by_journal(10, @users);
 crash();
 my ($lost, @others) = @users;
 my $path = segment($lost);
@@ -119,7 +128,7 @@ like(answer($s), qr/^t NO/, '… and takes nothing');
 like(`$Daemon::build/cyrctl -C $dir/imapd.conf check user/$lost 2>&1`, qr/could not be written back to its log.*Is a directory/s, '… and cyrctl tells why');
 like(`$Daemon::build/cyrctl -C $dir/imapd.conf reconstruct user/$lost 2>&1`, qr/could not be written back to its log.*Is a directory/s, '… reconstruct does not go over it');
 like(`$Daemon::build/cyrctl -C $dir/imapd.conf status 2>&1`, qr/1 mailbox is not used until the next start: see the log/, '… and status');
-append_all(10, @others);
+append_by_journal(10, @others);
 crash();
 lose(@others[0 .. 3]);
 ok($d->start, 'and once more, with new laps');
@@ -132,10 +141,17 @@ rename "$path.kept", $path or die;
 ok($d->start, 'starts when it can be opened again');
 all_there('after that start', @users);
 is(join(' ', glob "$dir/spool/cyrd.journal.left.*"), '', '… and nothing is left');
-append_all(3, @users);
+append_by_journal(15, @users);
 $d->stop;
 is($d->{status}, 0, 'TERM ends it with 0');
-is((-s "$dir/spool/cyrd.journal.0") + (-s "$dir/spool/cyrd.journal.1"), 0, 'after a clean stop there is nothing in the journal');
+is(substr($d->slurp("spool/cyrd.journal.$_"), 0, 8), 'ryclosed', "after a clean stop there is nothing in journal $_") for 0, 1;
+ok($d->start, 'starts after a clean stop');
+unlike($d->slurp('log'), qr/journal\.(?:recover|row)/, '… and there is nothing to bring back');
+my @made = map { (stat "$dir/spool/cyrd.journal.$_")[1] } 0, 1;
+append_by_journal(15, @users);
+is_deeply([map { (stat "$dir/spool/cyrd.journal.$_")[1] } 0, 1], \@made, 'the files are used again');
+isnt(substr($d->slurp('spool/cyrd.journal.0'), 0, 8), 'ryclosed', '… and used');
+$d->stop;
 
 # What a journal has that cannot be read is not known: nobody goes on without it but an operator.
 unlink "$dir/spool/cyrd.journal.1" or die;

@@ -86,7 +86,7 @@ is(join('', (tool('quota', '-f', '-q'))[0, 1]), '0', 'quota -f -q is silent');
 # cyr_deny
 is((tool('cyr_deny', '-s', 'imaps,pop*', '-m', 'ask the desk', 'bob'))[0], 0, 'cyr_deny');
 like((tool('cyr_deny', '-l'))[1], qr/^Username\s+Service\(s\)\s+Message\nbob\s+imaps,pop\*\s+ask the desk\n/, 'cyr_deny -l');
-ok(!eval { $cyrd->client('bob'); 1 } && $@ =~ /NO \[AUTHORIZATIONFAILED\]/, 'bob does not get in') or note_lines($@);
+ok(!eval { $cyrd->client('bob'); 1 } && $@ =~ /NO \[AUTHORIZATIONFAILED\] ask the desk/, 'bob does not get in, and is told the message') or note_lines($@);
 ok(scalar(eval { $cyrd->client('alice')->do('NOOP'); 1 }), 'alice does');
 is((tool('cyr_deny', '-a', 'bob'))[0], 0, 'cyr_deny -a');
 ok(scalar(eval { $cyrd->client('bob')->do('NOOP'); 1 }), 'he is in again') or note_lines($@);

@@ -169,6 +169,14 @@ ok($st ne '0' && $out =~ /trap\/new: no directory, or a symbolic link/, 'nor is 
 spew("$dir/real/cur/1.host:2,", "Subject: real\n\nx\n");
 symlink "$dir/real", "$dir/named";
 is(($cyrd->ctl('import', 'user/bob/named', "$dir/named"))[0], '0', 'the one that the administrator names may be a link');
+# A folder that no mailbox can be called: told, and the others come.
+make_path(map { my $f = $_; map { "$dir/misnamed/$f/$_" } qw(cur new tmp) } '', '.A', ".B\x01\e[31mred", '.C');
+spew("$dir/misnamed/$_/cur/1.host:2,", "Subject: in $_\n\nx\n") for '.A', ".B\x01\e[31mred", '.C';
+($st, $out) = $cyrd->ctl('import', 'user/bob/misnamed', "$dir/misnamed");
+ok($st ne '0' && $out =~ /forbidden character|control character/ && $out =~ /1 message was not imported/ && $out !~ /[\x01\e]/, 'a folder with a bad name is told of') or note_lines("$st $out");
+ok(($cyrd->ctl('list', 'user/bob/misnamed/*'))[1] =~ m{misnamed/A\b.*misnamed/C\b}s, '... and the others are there');
+($st, $out) = $cyrd->ctl('mailbox', 'info', "user/bob/x\e[31my");
+ok($st ne '0' && $out !~ /\e/, 'an error line has no control characters') or note_lines($out);
 # cyradm's words for rights.
 is(($cyrd->ctl('acl', 'set', 'user/bob', 'alice', 'read'))[0], '0', 'acl set read');
 ok(($cyrd->ctl('acl', 'get', 'user/bob'))[1] =~ /^alice\s+lrs\s*$/m, '... is lrs');

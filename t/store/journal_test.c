@@ -143,6 +143,16 @@ static void recover(void)
 }
 
 static void lap_path(char *buf, size_t size, unsigned lap) { snprintf(buf, size, "%s/cyrd.journal.%u", dir, lap); }
+/* Is it marked as one that has nothing in it? */
+static bool is_closed(const char *path)
+{
+        char mark[8] = "";
+        int fd = open(path, O_RDONLY);
+
+        cr_assert(fd >= 0 && pread(fd, mark, sizeof mark, 0) == sizeof mark);
+        close(fd);
+        return memcmp(mark, "ryclosed", sizeof mark) == 0;
+}
 
 Test(journal, what_a_power_loss_took_of_the_logs_comes_back)
 {
@@ -414,13 +424,40 @@ Test(journal, after_a_clean_end_there_is_nothing_in_it)
         struct err err = ERR_INIT;
         char path[100];
         struct stat sb;
+        ino_t ino[2];
 
         cr_assert_eq(group(LOGS, 200), 0);
         cr_assert_eq(journal_finish(j, &err), 0, "%s", err.text);
         for (unsigned i = 0; i < 2; i++) {
                 lap_path(path, sizeof path, i);
                 cr_assert_eq(stat(path, &sb), 0);
-                cr_expect_eq(sb.st_size, 0);
+                cr_expect(is_closed(path));
+                cr_expect_eq(sb.st_size, 64 << 10, "it keeps its size");
+                ino[i] = sb.st_ino;
+        }
+        for (unsigned i = 0; i < LOGS; i++)             /* nothing is written back */
+                lose(&logs[i], MLOG_SEGMENT_HEADER);
+        recover();
+        for (unsigned i = 0; i < LOGS; i++)
+                cr_expect_lt(sound(&logs[i]), logs[i].end);
+
+        /* … and is written over after a start: nothing is allocated. */
+        journal_destroy(&j);
+        j = journal_create(dir, 64u << 10);
+        for (unsigned i = 0; i < LOGS; i++)
+                logs[i].lap = 0;
+        fs_fault = fail;
+        failing = "fallocate";
+        atomic_store(&fail_after, 1);
+        cr_assert_eq(group(LOGS, 200), 0);
+        fs_fault = NULL;
+        for (unsigned i = 0; i < 2; i++) {
+                lap_path(path, sizeof path, i);
+                cr_assert_eq(stat(path, &sb), 0);
+                cr_expect_eq(sb.st_ino, ino[i]);
+                cr_expect_eq(sb.st_size, 64 << 10);
+                cr_expect_geq(sb.st_blocks * 512, 64 << 10);
+                cr_expect_eq(is_closed(path), i == 1);
         }
 }
 
@@ -585,7 +622,7 @@ static void damage_group(uint64_t at, unsigned len, char *said, size_t size, boo
         unlink(away);
         recover_and_listen(said, size);
         *put_away_r = stat(away, &sb) == 0;
-        cr_expect_eq(stat(path, &sb) == 0 && sb.st_size > 0, false, "it is neither empty nor put away");
+        cr_expect(stat(path, &sb) < 0 || is_closed(path), "it is neither closed nor put away");
 }
 
 /* Octets [from, to) of what was written. */
@@ -735,6 +772,7 @@ Test(journal, what_was_refused_does_not_come_over_what_took_its_place)
 
         lap_path(path, sizeof path, 0);
         snprintf(kept_lap, sizeof kept_lap, "%s.kept", path);
+        cr_assert_eq(journal_open(j, &err), 0);
         write_record(l, 1, true);
         fs_fault = keep_and_fail;                               /* it is on the disk, whatever the call says */
         cr_assert_eq(journal_commit(j, &err), -1);
@@ -767,7 +805,7 @@ Test(journal, recovery_writes_what_seems_to_be_there)
         fs_fault = count_pwrites;
         recover();
         fs_fault = NULL;
-        cr_expect_eq(pwrites, 3);
+        cr_expect_eq(pwrites, 3 + 1, "three pieces, and the mark that the lap is empty");
 }
 
 Test(journal, a_log_that_was_removed_meanwhile_is_no_obstacle)
