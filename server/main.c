@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "replication/client_op.h"
+#include "replication/server.h"
 #include "server/buildinfo.h"
 #include "server/daemon.h"
 #include "server/expire_event.h"
@@ -318,6 +319,7 @@ int main(int argc, char **argv)
         const struct program *p = program_find(name);
 
         client_op_register();
+        sync_server_register();
         if (p)
                 return run_program(p, argc, argv);
         return daemon_main(argc, argv, strcmp(name, "master") == 0, &daemon_ops);

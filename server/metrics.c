@@ -164,7 +164,8 @@ static void engine_text(struct str *out, const struct metrics_now *now)
         metrics_head(out, "cyrd_queue_length", "gauge", "Who waits for a thread: sessions to be run, calls that may block.");
         str_printf(out, "cyrd_queue_length{queue=\"run\"} %" PRIu64 "\n", now->engine.run_queue);
         for (int q = 0; q < OFFLOAD_QUEUES; q++) {
-                static const char *const names[OFFLOAD_QUEUES] = { "database", "password", "disk", "control", "callout" };
+                static const char *const names[OFFLOAD_QUEUES] = { "database", "password", "disk", "control", "callout", "callout-again",
+                                                                     "replication" };
 
                 str_printf(out, "cyrd_queue_length{queue=\"%s\"} %" PRIu64 "\n", names[q], offload_waiting((enum offload_queue)q));
         }

@@ -75,7 +75,7 @@ static const struct program programs[] = {
         { "squatter", PROGRAM_TOOL, true, NULL, NULL, "SEARCH needs no index that is made beforehand" },
         { "sync_client", PROGRAM_DAEMON, true, NULL, NULL, NULL },
         { "sync_reset", PROGRAM_TOOL, false, NULL, NULL, NULL },
-        { "sync_server", PROGRAM_SERVICE, false, COMMON "p:f", "* BYE " NOT_BUILT, NULL },
+        { "sync_server", PROGRAM_SERVICE, true, COMMON "p:f", NULL, NULL },
         { "timsieved", PROGRAM_SERVICE, false, COMMON, "BYE \"" NOT_BUILT "\"", NULL },
         { "tls_prune", PROGRAM_TOOL, true, NULL, NULL, "TLS sessions are resumed by tickets, which clients keep" },
         { "unexpunge", PROGRAM_TOOL, true, NULL, NULL, NULL },

@@ -1,6 +1,6 @@
 /*
  * offload - calls that may block (database transactions, password checks, files), on threads of their own: session_offload() and
- * engine_call() of session.h. Six queues, each first come first served over its threads. A session has one or two jobs out at a
+ * engine_call() of session.h. Seven queues, each first come first served over its threads. A session has one or two jobs out at a
  * time, so the number of sessions bounds a queue.
  */
 #include <sched.h>
@@ -15,6 +15,7 @@
 #define THREADS_MAX 64u
 #define CALLOUT_THREADS 4u
 #define CALLOUT_AGAIN_THREADS 1u
+#define REPLICATION_THREADS 4u
 #define CONTROL_THREADS 3u                      /* two long operations, and status still answers */
 
 struct detached {                               /* engine_call() */
@@ -170,6 +171,8 @@ int offload_start(const struct engine_options *o, struct err *err)
                 rc = queue_start(&queues[OFFLOAD_CALLOUT], "callout", CALLOUT_THREADS, err);
         if (rc == 0)
                 rc = queue_start(&queues[OFFLOAD_CALLOUT_AGAIN], "callout-again", CALLOUT_AGAIN_THREADS, err);
+        if (rc == 0)
+                rc = queue_start(&queues[OFFLOAD_REPLICATION], "replication", REPLICATION_THREADS, err);
         if (rc < 0)
                 offload_stop();
         return rc;

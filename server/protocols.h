@@ -12,6 +12,8 @@ extern const struct session_ops lmtp_ops;       /* server/lmtp/lmtp.c */
 extern const struct session_ops pop3_ops;       /* server/pop3/pop3.c */
 extern const struct session_ops control_ops;    /* server/control/control.c: cyrctl's socket */
 
+/* A protocol that is known above the server: its program's name and ops. From main.c, before anything is served. */
+void protocol_register(const char *program, const struct session_ops *ops);
 /* NULL: the program is not built; its service says so (params.refusal). */
 const struct session_ops *protocol_ops(const struct program *p);
 /* How a program with these words serves a service of that name. The strings are borrowed. */

@@ -118,6 +118,7 @@ enum offload_queue {
         OFFLOAD_CONTROL,                        /* cyrctl's operations: a check of everything takes hours, and nobody else waits for it */
         OFFLOAD_CALLOUT,                        /* annotation_callout: a program of somebody else's, that may take its time */
         OFFLOAD_CALLOUT_AGAIN,                  /* the same for XRUNANNOTATOR: mail that comes in does not wait behind it */
+        OFFLOAD_REPLICATION,                    /* what masters send: a whole mailbox at a time */
         OFFLOAD_QUEUES
 };
 struct offload {

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "server/imap/imap_private.h"
+#include "server/imap/sync.h"
 #include "util/array.h"
 
 /* Before login a greeting tells what helps to log in. Who asks with CAPABILITY hears the rest as well: cyradm never asks again. */
@@ -53,6 +54,11 @@ static bool login_disabled(struct imap *imap)
 static bool idle(struct imap *imap)
 {
         return conf_duration_s(imap->conf, imap_service(imap), "imapidlepoll") > 0;
+}
+
+static bool replication(struct imap *imap)
+{
+        return imap->is_admin && imap_sync_ops();
 }
 
 static const struct capability {
@@ -125,6 +131,7 @@ static const struct capability {
         { "UNSELECT",           AFTER,  NULL },                 /* RFC 3691 */
         { "UTF8=ACCEPT",        AFTER,  NULL },                 /* RFC 9755 */
         { "XLIST",              AFTER,  NULL },
+        { "X-REPLICATION",      ONLY_AFTER, replication },      /* Cyrus's: SYNC… of administrators */
         { "URL-PARTIAL",        AFTER,  NULL },                 /* RFC 5550 5.7.1 */
         { "URLAUTH",            AFTER,  NULL },                 /* RFC 4467 */
         { "URLAUTH=BINARY",     AFTER,  NULL },                 /* RFC 5524 */

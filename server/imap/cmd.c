@@ -9,6 +9,7 @@
 #include "server/imap/metadata.h"
 #include "server/imap/notify.h"
 #include "server/imap/selected.h"
+#include "server/imap/sync.h"
 #include "server/imap/url_part.h"
 #include "util/array.h"
 #include "util/clock.h"
@@ -77,6 +78,10 @@ const struct imap_cmd imap_cmds[] = {
         { "STATUS",       cmd_status,        S_AUTH,     NAMED(R),              CMD_POLL },                           /* RFC 9051 6.3.11, 8438, 7162 3.1.7 */
         { "STORE",        cmd_store,         S_SELECTED, SELECTED(R),           CMD_POLL | CMD_SEQNO | CMD_UID_FORM | CMD_WRITES }, /* RFC 9051 6.4.6, 5257 */
         { "SUBSCRIBE",    cmd_subscribe,     S_AUTH,     NAMED(L),              CMD_POLL },                           /* RFC 9051 6.3.7 */
+        { "SYNCAPPLY",    cmd_syncapply,     S_AUTH,     NONE,                  CMD_ADMIN_ONLY | CMD_RAW },           /* csync in IMAP, Cyrus's: sync.h */
+        { "SYNCGET",      cmd_syncget,       S_AUTH,     NONE,                  CMD_ADMIN_ONLY | CMD_RAW },
+        { "SYNCRESTART",  cmd_syncrestart,   S_AUTH,     NONE,                  CMD_ADMIN_ONLY | CMD_RAW },
+        { "SYNCRESTORE",  cmd_syncrestore,   S_AUTH,     NONE,                  CMD_ADMIN_ONLY | CMD_RAW },
         { "THREAD",       cmd_thread,        S_SELECTED, SELECTED(R),           CMD_POLL | CMD_SEQNO | CMD_UID_FORM }, /* RFC 5256 */
         { "UNAUTHENTICATE", cmd_unauthenticate, S_AUTH,     NONE,                  CMD_NO_LITERALS },                 /* RFC 8437 */
         { "UNSELECT",     cmd_unselect,      S_SELECTED, NONE,                  CMD_NO_LITERALS },                    /* RFC 9051 6.4.2, 3691 */
@@ -120,7 +125,8 @@ static bool parse_head(struct imap *imap)
                 }
         }
         c->cmd = imap_cmd_find(c->name);
-        if (!c->cmd || (c->uid && !(c->cmd->flags & CMD_UID_FORM))) {
+        if (!c->cmd || (c->uid && !(c->cmd->flags & CMD_UID_FORM)) ||
+            ((c->cmd->flags & CMD_ADMIN_ONLY) && !imap->is_admin && imap->state != IMAP_NOT_AUTH) || ((c->cmd->flags & CMD_RAW) && !imap_sync_ops())) {
                 c->cmd = NULL;
                 imap_bad(imap, "Unknown command");
                 return false;
@@ -156,6 +162,31 @@ static bool check_row(struct imap *imap)
                 return false;
         }
         return true;
+}
+
+bool imap_command_is_raw(struct imap *imap, struct span in, size_t *head_r, bool *undecided_r)
+{
+        size_t tag = span_index(in, ' '), line = span_index(in, '\n'), n;
+        const struct imap_cmd *cmd;
+        struct span rest;
+
+        *undecided_r = false;
+        if (!imap->is_admin || imap->state == IMAP_NOT_AUTH || !imap_sync_ops() || tag > RAW_TAG_MAX)
+                return false;
+        if (tag == in.len)
+                return (*undecided_r = line == in.len) && false;
+        rest = (struct span){ in.p + tag + 1, in.len - tag - 1 };
+        if (rest.len < 4)
+                return (*undecided_r = line == in.len && strncasecmp("SYNC", rest.p, rest.len) == 0) && false;
+        if (!span_istarts(rest, "SYNC"))
+                return false;
+        for (n = 0; n < rest.len && n <= RAW_TAG_MAX && (ascii_isalpha(rest.p[n])); n++)
+                ;
+        if (n == rest.len)
+                return (*undecided_r = true) && false;
+        cmd = imap_cmd_find((struct span){ rest.p, n });
+        *head_r = tag + 1 + n;
+        return cmd && (cmd->flags & CMD_RAW);
 }
 
 /* For `cyrctl sessions`: the mailbox and the command, which stays shown until the next one. */
@@ -213,6 +244,7 @@ enum cmd_result imap_command_run(struct imap *imap)
                 break;
         case CMD_AGAIN:
         case CMD_FLUSH:
+        case CMD_INPUT:
                 break;
         }
         return r;

@@ -321,7 +321,17 @@ static enum step gather(struct imap *imap)
         struct span in = input(imap);
         enum gather_result r;
         size_t used;
+        bool undecided = false;
 
+        if (in.len && (!imap->gather || imap_gather_idle(imap->gather))) {
+                if (imap_command_is_raw(imap, in, &used, &undecided)) {
+                        imap->loop->used += used;
+                        imap_command_begin(imap, arena_span(&imap->s->arena, (struct span){ in.p, used }));
+                        return STEP_GO;
+                }
+                if (undecided)
+                        return want_input(imap);
+        }
         if (!in.len) {
                 if (imap->gather && imap_gather_idle(imap->gather))
                         imap_gather_destroy(&imap->gather);
@@ -395,6 +405,8 @@ static enum step execute(struct imap *imap)
                 return STEP_GO;                         /* it may be done already */
         case CMD_FLUSH:
                 return rope_empty(&imap->s->out) ? STEP_GO : STEP_FLUSH;
+        case CMD_INPUT:
+                return want_input(imap);
         case CMD_DONE: case CMD_CONTINUE: case CMD_TLS: case CMD_CLOSE:
                 break;
         }
@@ -649,6 +661,7 @@ static void imap_session_close(struct session *s)
                           (long long)(clock_wall_s() - s->started));
         telemetry_stop(s, &imap->telemetry);
         imap_command_end(imap);
+        imap_sync_close(imap);
         notify_install(imap, NULL);
         notify_open_release(imap);
         imap_unselect(imap);

@@ -37,6 +37,7 @@ enum cmd_result {
         CMD_CONTINUE,           /* more input for this command is wanted (AUTHENTICATE, IDLE): it is called with imap->cmd.line */
         CMD_TLS,                /* STARTTLS: after the reply is sent the handshake begins */
         CMD_CLOSE,              /* LOGOUT, or no way to go on */
+        CMD_INPUT,              /* CMD_RAW: all octets there are were taken; call again when there are more */
 };
 
 enum imap_state { IMAP_NOT_AUTH = 1, IMAP_AUTH = 2, IMAP_SELECTED = 4 };        /* bits, for the table */
@@ -61,6 +62,8 @@ enum imap_cmd_flags {
         CMD_SLOW_ON_FAIL = 1u << 8,     /* a failure is answered after failedloginpause */
         CMD_UNADVERTISED = 1u << 9,
         CMD_TRYCREATE   = 1u << 10,     /* a named mailbox that is not there is answered with [TRYCREATE] to who may make it (`above`) */
+        CMD_ADMIN_ONLY  = 1u << 12,     /* as CMD_ADMIN, but to anyone else there is no such command: BAD */
+        CMD_RAW         = 1u << 13,     /* its arguments are not IMAP's: the handler takes them off the input itself (sync.h) */
         CMD_ADMIN_EXEMPT = 1u << 11,    /* `admins` need no rights on named mailboxes for it */
 };
 
@@ -170,6 +173,7 @@ struct imap {
         struct notify *notify;                  /* notify.h; NULL: NOTIFY was never given */
         struct notify_open *notify_open;
         unsigned bad_commands;                  /* in a row; too many: BYE */
+        struct sync_peer *sync;                 /* sync.h; NULL: no SYNC… command was given */
         struct telemetry_slot telemetry;
 
         uint32_t owner_rights;                  /* implicit_owner_rights as bits */

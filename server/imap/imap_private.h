@@ -76,6 +76,13 @@ struct imap_session {
 /* cmd.c: the row of a command; NULL: there is none. */
 const struct imap_cmd *imap_cmd_find(struct span name);
 
+#define RAW_TAG_MAX 64u                         /* of a command with CMD_RAW */
+/* cmd.c: do the octets at the beginning of a command make one with CMD_RAW that this session may use? *head_r: octets of tag, blank and name. With
+ * *undecided_r more have to come before that can be said. */
+bool imap_command_is_raw(struct imap *imap, struct span in, size_t *head_r, bool *undecided_r);
+/* cmd_sync.c: what this connection has staged is dropped. */
+void imap_sync_close(struct imap *imap);
+
 /* cmd.c: begin with a gathered command: parses tag and name, checks what its row says. The phase is PHASE_EXECUTE or PHASE_FINISH then. */
 void imap_command_begin(struct imap *imap, struct span text);
 /* Call the handler; sets the phase. */

@@ -256,6 +256,7 @@ void imap_leave_authenticated(struct imap *imap)
 
         log_event(LOG_NOTE, s->name, "imap.unauthenticate", "user=%s", log_quote_str(user, imap->userid));
         notify_install(imap, NULL);
+        imap_sync_close(imap);
         telemetry_stop(s, &imap->telemetry);
         groups_free(&imap->groups);
         free(imap->userid);

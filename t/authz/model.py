@@ -127,6 +127,7 @@ NEEDS = {
     'GETANNOTATION': Needs(**METADATA), 'SETANNOTATION': Needs(**METADATA),
     'GETQUOTA': Needs(), 'GETQUOTAROOT': Needs(named='r', above='k', admin_exempt=True),         # RFC 9208 6
     'SETQUOTA': Needs(admin_only=True),
+    'SYNCAPPLY': Needs(admin_only=True), 'SYNCGET': Needs(admin_only=True), 'SYNCRESTART': Needs(admin_only=True), 'SYNCRESTORE': Needs(admin_only=True),
     'GENURLAUTH': Needs(named='r'), 'URLFETCH': Needs(named='r'), 'RESETKEY': Needs(named='r'),  # RFC 4467
     # no mailbox
     'AUTHENTICATE': Needs(), 'LOGIN': Needs(), 'STARTTLS': Needs(), 'LOGOUT': Needs(), 'UNAUTHENTICATE': Needs(), 'CAPABILITY': Needs(),

@@ -110,6 +110,31 @@ def lmtp(tap, daemon, trusted, closed, table):
     tap.ok(answers['owner+Secret'] == answers['owner+Absent'], 'LMTP: likewise a user\'s folder', answers)
 
 
+def sync(tap, port, table):
+    """csync: whoever is no admin may do nothing, with every command of the table."""
+    def ask(c, line):
+        c.send(line.encode() + b'\r\n')
+        return c.line().rstrip().decode()
+
+    def plain(user, by=None):
+        return 'AUTHENTICATE PLAIN ' + base64.b64encode(b'%s\0%s\0%s' % (user.encode() if by else b'', (by or user).encode(), cyrd.PASSWORD.encode())).decode()
+    tap.ok(all(row['admin'] == '1' for row in table.values()) and len(table) > 30, 'csync: every row is an admin\'s', table)
+    for who, auth, want in (('nobody', None, 'NO Please authenticate first'), ('an ordinary user', plain('stranger'), 'NO Permission denied'),
+                            ('a proxyserver', plain('proxy'), 'NO Permission denied'), ('an admin for a user', plain('owner', 'admin'), 'NO Permission denied')):
+        wrong = []
+        for name in table:
+            c = Stream(port)
+            while not c.line().startswith(b'* OK'):
+                pass
+            if auth and not ask(c, auth).startswith('OK'):
+                wrong.append('log-in')
+            answer = ask(c, name.replace('/', ' ') + ' owner')
+            if answer != want:
+                wrong.append((name, answer))
+            c.close()
+        tap.ok(not wrong, 'csync: %s may do nothing' % who, wrong)
+
+
 def connect_as(account, path):
     """Connects to a socket as another account: what errno says, 0 when it is let in."""
     r, w = os.pipe()

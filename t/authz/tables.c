@@ -5,9 +5,11 @@
  *   pop3 NAME states=n rights=rights
  *   lmtp NAME needs=n
  *   control NAME reads=0|1
+ *   sync VERB/NAME admin=0|1
  */
 #include <stdio.h>
 
+#include "replication/server_private.h"
 #include "server/control/ops.h"
 #include "server/imap/imap.h"
 #include "server/lmtp/lmtp_private.h"
@@ -34,7 +36,7 @@ int main(void)
                 const struct imap_cmd *c = &imap_cmds[i];
 
                 printf("imap %s states=%u writes=%d admin=%d exempt=%d", c->name, c->states, !!(c->flags & CMD_WRITES),
-                       !!(c->flags & CMD_ADMIN), !!(c->flags & CMD_ADMIN_EXEMPT));
+                       !!(c->flags & (CMD_ADMIN | CMD_ADMIN_ONLY)), !!(c->flags & CMD_ADMIN_EXEMPT));
                 put("selected", c->needs.selected);
                 put("selected_any", c->needs.selected_any);
                 put("named", c->needs.named);
@@ -51,5 +53,7 @@ int main(void)
                 printf("lmtp %s needs=%u\n", lmtp_cmds[i].name, lmtp_cmds[i].needs);
         for (size_t i = 0; i < n; i++)
                 printf("control %s reads=%d\n", ops[i].name, !!(ops[i].flags & CTL_READS));
+        for (size_t i = 0; i < sync_cmds_n; i++)
+                printf("sync %s/%s admin=%d\n", sync_cmds[i].verb, sync_cmds[i].name, sync_cmds[i].needs == SYNC_ADMIN);
         return 0;
 }
