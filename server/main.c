@@ -11,6 +11,7 @@
 
 #include "replication/client_op.h"
 #include "replication/server.h"
+#include "replication/source.h"
 #include "server/buildinfo.h"
 #include "server/daemon.h"
 #include "server/expire_event.h"
@@ -148,7 +149,7 @@ static int open_server(struct conf_live *live, int backlog, bool temporary, stru
         if (tls_init(err) < 0 || sasl_setup(live, err) < 0)
                 goto out;
         server.sasl = true;
-        if (open_store(&store, temporary, err) < 0)
+        if (open_store(&store, temporary, err) < 0 || source_open(live, server.store, err) < 0)
                 goto out;
         engine.store = server.store;
         if (engine_start(&engine, err) < 0)
@@ -174,6 +175,7 @@ static void reload_server(void)
         struct conf *conf = conf_live_get(server.live);
 
         store_reconfigure(server.store, conf);
+        source_reload(conf);
         services_reload();
         http_listen(conf);
         conf_unref(&conf);
@@ -202,9 +204,11 @@ static void close_server(unsigned grace_ms)
         gone = !server.engine || engine_stop(grace_ms);
         server.engine = false;
         bound_close(&server.control_socket);
+        source_stop();
         /* A store that is still used is left as it is: what was acknowledged is on the disk, and the stop an unclean one. */
         if (server.store && gone)
                 store_close(&server.store);
+        source_close(gone);
         if (server.sasl && gone)
                 sasl_teardown();
         server.sasl = false;
@@ -266,6 +270,8 @@ static int run_job(const struct program *p, int argc, char *const *argv, struct 
         }
         if (strcmp(p->name, "cyr_expire") == 0)
                 return expire_event_begin(server.store, argc, argv, err);
+        if (strcmp(p->name, "sync_client") == 0)
+                return source_job(argc, argv, err);
         return p->needless ? 0 : 1;
 }
 
@@ -290,6 +296,7 @@ static const struct { const char *name; int (*main)(int argc, char **argv); } pr
         { "cyr_df", tool_cyr_df_main },
         { "cyr_expire", tool_cyr_expire_main },
         { "cyr_info", tool_cyr_info_main },
+        { "cyr_synclog", cyr_synclog_main },
         { "cyr_userseen", tool_cyr_userseen_main },
         { "deliver", tool_deliver_main },
         { "ipurge", tool_ipurge_main },
@@ -320,6 +327,7 @@ int main(int argc, char **argv)
 
         client_op_register();
         sync_server_register();
+        source_register();
         if (p)
                 return run_program(p, argc, argv);
         return daemon_main(argc, argv, strcmp(name, "master") == 0, &daemon_ops);

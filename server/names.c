@@ -35,7 +35,7 @@ static const struct program programs[] = {
         { "cyr_info", PROGRAM_TOOL, true, NULL, NULL, NULL },
         { "cyr_ls", PROGRAM_TOOL, false, NULL, NULL, NULL },
         { "cyr_pwd", PROGRAM_TOOL, false, NULL, NULL, NULL },
-        { "cyr_synclog", PROGRAM_TOOL, false, NULL, NULL, NULL },
+        { "cyr_synclog", PROGRAM_TOOL, true, NULL, NULL, NULL },
         { "cyr_userseen", PROGRAM_TOOL, true, NULL, NULL, NULL },
         { "cyr_virusscan", PROGRAM_TOOL, false, NULL, NULL, NULL },
         { "cyr_withlock_run", PROGRAM_TOOL, false, NULL, NULL, NULL },

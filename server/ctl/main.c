@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "replication/source.h"
 #include "server/ctl/client.h"
 #include "server/ctl/commands.h"
 #include "server/ctl/complete.h"
@@ -314,6 +315,7 @@ int main(int argc, char **argv)
         if (rc >= 0)
                 return rc;
         log_open(LOG_TO_STDERR, "cyrctl", -1, LOG_WARN);
+        source_register();
         v.o.cmd = ctl_command_find(v.argc, v.argv, &used);
         if (!v.o.cmd)
                 return no_such_command(&v);

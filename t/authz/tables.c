@@ -9,7 +9,9 @@
  */
 #include <stdio.h>
 
+#include "replication/client_op.h"
 #include "replication/server_private.h"
+#include "replication/source.h"
 #include "server/control/ops.h"
 #include "server/imap/imap.h"
 #include "server/lmtp/lmtp_private.h"
@@ -25,6 +27,12 @@ static void put(const char *key, uint32_t rights)
         for (const char *p = text; *p; p++)
                 if (*p != 'c' && *p != 'd')
                         putchar(*p);
+}
+
+static void put_ops(const struct ctl_op *ops, size_t n)
+{
+        for (size_t i = 0; i < n; i++)
+                printf("control %s reads=%d\n", ops[i].name, !!(ops[i].flags & CTL_READS));
 }
 
 int main(void)
@@ -51,9 +59,12 @@ int main(void)
         }
         for (size_t i = 0; i < lmtp_cmds_n; i++)
                 printf("lmtp %s needs=%u\n", lmtp_cmds[i].name, lmtp_cmds[i].needs);
-        for (size_t i = 0; i < n; i++)
-                printf("control %s reads=%d\n", ops[i].name, !!(ops[i].flags & CTL_READS));
         for (size_t i = 0; i < sync_cmds_n; i++)
                 printf("sync %s/%s admin=%d\n", sync_cmds[i].verb, sync_cmds[i].name, sync_cmds[i].needs == SYNC_ADMIN);
+        put_ops(ops, n);
+        client_op_register();                   /* as main.c does it */
+        source_register();
+        for (size_t i = 0; (ops = ctl_ops_added(i, &n)) != NULL; i++)
+                put_ops(ops, n);
         return 0;
 }
