@@ -10,6 +10,7 @@
 #include "server/ctl/top.h"
 #include "server/ctl/trace.h"
 #include "server/ctl/transfer.h"
+#include "server/ctl/verify.h"
 #include "util/array.h"
 
 #define QUOTA_COLUMNS "root=Root resource=Resource used=Used limit=Limit percent=%"
@@ -87,7 +88,7 @@ const struct ctl_command ctl_commands[] = {
         { "sync quarantine", "sync.quarantine", "", "-n:=channel",
           "channel=Channel item=Item since@=Since tries=Tries next@=Next reason=Reason", "what fails, and is left out until it works" },
         { "sync retry", "sync.retry", "[item]", "-n:=channel", "retried=Retried", "try that again now: one item as sync quarantine has it, or all" },
-        { "sync verify", "sync.verify", "[user]", "-n:=channel -S:=host", "user=User mailbox=Mailbox differs=Differs compared=Compared result=Result",
+        { "sync verify", "sync.verify", "[user]", "-n:=channel -S:=host", "user=User mailbox=Mailbox differs=Differs",
           "compare all values and checksums with the replica (of one user; -S: of this host), and tell each difference" },
         { "df", "df", "", "", "partition=Partition kib=KiB used_kib=Used available_kib=Available percent=% directory=Directory error=Error",
           "the room in the partitions" },
@@ -115,6 +116,7 @@ static const struct ctl_local locals[] = {
         { "info", info_run, false },
         { "metrics", samples_run, false },
         { "top", top_run, false },
+        { "sync.verify", verify_run, false },
         { "trace.follow", trace_follow_run, false },
 };
 
