@@ -127,7 +127,7 @@ int append_lay_down_given(struct mlog_batch *b, const struct replica_record *rec
                           uint32_t blob_number, size_t *at_r, struct new_annots *annots, struct err *err)
 {
         struct append_item item = { .stage = stage, .flags = rec->flags, .internaldate = rec->internaldate, .savedate = rec->savedate };
-        struct mlog_message stub = { .sentdate = INT64_MIN, .size = rec->size }, *f;
+        struct mlog_message stub = { .last_updated = rec->last_updated, .sentdate = INT64_MIN, .size = rec->size }, *f;
 
         if (stage) {
                 if (add_message(b, &item, blob_number, rec->last_updated, at_r, err) < 0)
