@@ -80,7 +80,9 @@ const struct imap_cmd *imap_cmd_find(struct span name);
 /* cmd.c: do the octets at the beginning of a command make one with CMD_RAW that this session may use? *head_r: octets of tag, blank and name. With
  * *undecided_r more have to come before that can be said. */
 bool imap_command_is_raw(struct imap *imap, struct span in, size_t *head_r, bool *undecided_r);
-/* cmd_sync.c: what this connection has staged is dropped. */
+/* sync.c: begin a command of csync, or go on with it. */
+enum cmd_result imap_sync_command(struct imap *imap, const char *verb);
+/* What this connection has staged is dropped. */
 void imap_sync_close(struct imap *imap);
 
 /* cmd.c: begin with a gathered command: parses tag and name, checks what its row says. The phase is PHASE_EXECUTE or PHASE_FINISH then. */

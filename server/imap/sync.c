@@ -1,8 +1,7 @@
-/*
- * cmd_sync - SYNCAPPLY, SYNCGET, SYNCRESTART, SYNCRESTORE: csync inside IMAP (sync.h). The octets behind the name come here as they arrive.
- */
-#include "server/imap/imap_private.h"
+/* sync - see sync.h. The octets behind the name of a command come here as they arrive. */
 #include "server/imap/sync.h"
+
+#include "server/imap/imap_private.h"
 
 static const struct imap_sync_ops *registered;          /* set once, before there are threads */
 
@@ -57,7 +56,7 @@ static enum cmd_result go_on(struct imap *imap)
         return answer(imap, step == SYNC_LOST);
 }
 
-static enum cmd_result begin_or_go_on(struct imap *imap, const char *verb)
+enum cmd_result imap_sync_command(struct imap *imap, const char *verb)
 {
         struct sync_peer_params params = { .session = imap->s, .conf = imap->conf, .user = imap->userid, .is_admin = imap->is_admin };
 
@@ -68,24 +67,4 @@ static enum cmd_result begin_or_go_on(struct imap *imap, const char *verb)
                 registered->begin(imap->sync, verb);
         }
         return go_on(imap);
-}
-
-enum cmd_result cmd_syncapply(struct imap *imap) { return begin_or_go_on(imap, "APPLY"); }
-enum cmd_result cmd_syncget(struct imap *imap) { return begin_or_go_on(imap, "GET"); }
-enum cmd_result cmd_syncrestore(struct imap *imap) { return begin_or_go_on(imap, "RESTORE"); }
-
-/* No argument: the line's end comes, and it is answered at once. */
-enum cmd_result cmd_syncrestart(struct imap *imap)
-{
-        struct imap_loop *loop = imap->loop;
-        struct span rest = { imap->s->in.data + loop->used, imap->s->in.len - loop->used };
-        size_t n = span_index(rest, '\n');
-
-        if (n == rest.len && n <= IMAP_LINE_MAX)
-                return CMD_INPUT;
-        loop->used += n < rest.len ? n + 1 : n;
-        loop->skip_line = n == rest.len;
-        if (span_trim((struct span){ rest.p, n }).len)
-                return imap_bad(imap, "SYNCRESTART takes no argument");
-        return begin_or_go_on(imap, "RESTART");
 }
