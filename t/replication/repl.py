@@ -42,7 +42,7 @@ class Cyrd(cyrd.Daemon, Node):
 
     def __init__(self, directory, port, options='', services='', tls=False, mechs='PLAIN'):
         os.makedirs(directory, exist_ok=True)
-        base = ('allowusermoves: yes\ndelete_mode: delayed\nexpunge_mode: delayed\nsync_timeout: 20s\n' + options)
+        base = ('sievedir: %s/sieve\nallowusermoves: yes\ndelete_mode: delayed\nexpunge_mode: delayed\nsync_timeout: 20s\n' % directory + options)
         services += '\n  csync cmd="sync_server" listen="127.0.0.1:%d"' % (port + 4)
         super().__init__(directory, port, options=base, services=services, tls=tls)
         self.csync = port + 4
@@ -56,13 +56,15 @@ class Cyrd(cyrd.Daemon, Node):
                 os.symlink(os.path.join(cyrd.BUILD, 'cyrd'), self.path(name))
         self.own()
 
+    def own(self):
+        """Symbolic links too, that lead nowhere."""
+        if self.pw:
+            subprocess.run(['chown', '-Rh', '%d:%d' % (self.pw.pw_uid, self.pw.pw_gid), self.dir], check=True)
+
     def sync(self, *args, timeout=120):
         """sync_client: exit status, output, errors."""
         r = subprocess.run([self.path('sync_client'), '-C', self.path('imapd.conf')] + list(args), capture_output=True, timeout=timeout)
         return r.returncode, r.stdout.decode(), r.stderr.decode('latin-1')
-
-    def ctl(self, *args, timeout=120):
-        return super().ctl(*args, timeout=timeout)
 
 
 class Cyrus(Node):
@@ -228,7 +230,7 @@ def image(node, users):
     out = {}
     a = node.admin()
     for name, uses in listed(a, 'LIST "" "*"').items():
-        if name.startswith('DELETED/'):
+        if name.startswith('DELETED/') or name.endswith('/#sieve'):    # where a real Cyrus keeps scripts
             continue
         out['list', name] = [u for u in uses if u in ('\\Noselect', '\\NonExistent')][:1]
         if out['list', name]:
