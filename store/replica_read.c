@@ -494,6 +494,21 @@ static int load_part(struct replica_reader *r, struct err *err)
         return 1;
 }
 
+/* The caller's own: what the reader and the mailbox have of it goes with them. */
+static void own_texts(struct replica_record *rec, struct arena *arena)
+{
+        const char **names = (const char **)(uintptr_t)rec->keywords;
+        struct annot *annots = (struct annot *)(uintptr_t)rec->annots;
+
+        for (uint32_t i = 0; i < rec->keywords_n; i++)
+                names[i] = arena_strdup(arena, names[i]);
+        for (uint32_t i = 0; i < rec->annots_n; i++) {
+                annots[i].entry = arena_strdup(arena, annots[i].entry);
+                annots[i].user = arena_strdup(arena, annots[i].user);
+                annots[i].value = arena_span(arena, annots[i].value);
+        }
+}
+
 int replica_reader_next(struct replica_reader *r, uint32_t max, struct arena *arena, struct replica_record *records_r, struct err *err)
 {
         uint32_t n = 0;
@@ -509,7 +524,7 @@ int replica_reader_next(struct replica_reader *r, uint32_t max, struct arena *ar
                                 continue;
                         replica_record_of(r->mbox, rec, arena, &records_r[n]);
                         take_annots(&records_r[n], r->annots, r->annots_n, &r->annot_at, arena);
-                        n++;
+                        own_texts(&records_r[n++], arena);
                 }
         }
         return (int)n;
