@@ -119,7 +119,7 @@ sub inner {
         map { uc $_ => $self->{$_} } qw(imap imaps lmtp lmtp_socket) });
     my $n = 0;
     for my $l (split /\r?\n/, $out) {
-        if ($l =~ /^(not )?ok (.*)/) { ok(!$1, $2); $n++ } else { print "# $l\n" }
+        if ($l =~ /^(not )?ok (?:\d+ - )?(.*)/) { ok(!$1, $2); $n++ } else { print "# $l\n" }
     }
     ok($st eq '0' && $n > 0, "$cmd->[-1] ran to its end" =~ s{\S*/}{}r);
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""sync_walk.py PORT: a real Cyrus, the master, replicates to us: users, mailboxes, rolling; by csync and inside IMAP. After each step both are looked at
+"""PORT=n sync_walk.py: a real Cyrus, the master, replicates to us: users, mailboxes, rolling; by csync and inside IMAP. After each step both are looked at
 over IMAP, message for message; the master's own comparison of CRCs has to be satisfied."""
 import os
 import re
@@ -12,7 +12,7 @@ import cyrus  # noqa: E402
 from cyrd import ADMIN, PASSWORD  # noqa: E402
 from csync import Csync  # noqa: E402
 
-port = int(sys.argv[1])
+port = int(os.environ.get('PORT') or 26500)
 why = cyrus.missing()
 if why:
     print('# skipped: ' + why)
