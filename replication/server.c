@@ -12,6 +12,7 @@
 #include "server/imap/sync.h"
 #include "server/msgfile.h"
 #include "server/protocols.h"
+#include "server/servername.h"
 #include "server/tls.h"
 #include "server/version.h"
 #include "util/log.h"
@@ -39,17 +40,18 @@ void csync_reply(struct csync *c, const char *fmt, ...)
 /* Given again after STARTTLS, then without COMPRESS, as the real one does it. */
 static void banner(struct csync *c, bool again)
 {
-        const char *name = conf_str(c->conf, NULL, "servername"), *mechs;
+        char name[SERVERNAME_MAX];
 
         if (!c->authenticated) {
-                mechs = csync_mechanisms(c);
+                const char *mechs = csync_mechanisms(c);
+
                 csync_reply(c, "* SASL%s%s", *mechs ? " " : "", mechs);
         }
         if (!c->authenticated && service_has_tls(c->s->service) && !stream_is_tls(c->s->stream))
                 csync_reply(c, "* STARTTLS");
         if (!again && !stream_is_deflated(c->s->stream))
                 csync_reply(c, "* COMPRESS DEFLATE");
-        csync_reply(c, "* OK %s Cyrus sync server %s Cyrd %s", name ? name : "localhost", CYRUS_COMPAT, CYRD_VERSION);
+        csync_reply(c, "* OK %s Cyrus sync server %s Cyrd %s", servername(c->conf, service_name(c->s->service), name), CYRUS_COMPAT, CYRD_VERSION);
 }
 
 /* ---- verbs ---- */
