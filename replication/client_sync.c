@@ -4,10 +4,12 @@
  */
 #include "replication/client_private.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
 #include "store/mailname.h"
 #include "store/user.h"
+#include "util/clock.h"
 #include "util/must.h"
 
 #define ROUNDS_MAX 3                            /* after renames it is asked again what there is */
@@ -314,6 +316,40 @@ static void delete_superfluous(struct client *c, struct folders *f, struct outco
         }
 }
 
+/* "user.joe.Sent" → "DELETED.user.joe.Sent.6B0242FA", as a delayed deletion names it; with a domain that stays in front. */
+static char *deleted_name(struct client *c, const char *name, struct arena *arena)
+{
+        const char *bang = strchr(name, '!'), *local = bang ? bang + 1 : name;
+
+        return arena_printf(arena, "%.*s%s.%s.%08" PRIX32, (int)(local - name), name, conf_str(store_conf(c->store), NULL, "deletedprefix"), local,
+                            (uint32_t)clock_wall_s());
+}
+
+/*
+ * The replica has another mailbox under the name of one of ours, and none of ours has its unique id: ours was deleted for good and made again.
+ * (With delayed deletion the former one would still be here, and its unique id matched.) There is no tombstone of a name that is in use; so nothing
+ * is removed, but it goes out of the way, to where deletions go. An older one of ours is no proof of that: that conflict stays one
+ * (IMAP_MAILBOX_MOVED).
+ */
+static void move_aside(struct client *c, struct folders *f, bool *any_r, struct outcome *o)
+{
+        for (size_t i = 0; i < f->list.n; i++) {
+                struct folder *folder = f->list.v[i];
+                struct replica_values ours;
+                struct err err = ERR_INIT;
+                enum client_result r;
+
+                if (folder->ours || folder->v.type != MBTYPE_NORMAL || folder->v.last_uid == 0 ||
+                    !replica_entry(c->store, folder->v.name, &f->arena, &ours) || ours.type != MBTYPE_NORMAL ||
+                    ours.uidvalidity <= folder->v.uidvalidity || ours.createdmodseq <= folder->v.createdmodseq)
+                        continue;
+                r = send_rename(c, folder->v.name, deleted_name(c, folder->v.name, &f->arena), folder->v.partition, folder->v.uidvalidity, &err);
+                *any_r |= r == CLIENT_OK;
+                if (!keep_going(o, r, &err))
+                        return;
+        }
+}
+
 static void sync_user_mailboxes(struct client *c, const char *userid, struct folders *f, struct outcome *o)
 {
         struct arena arena = ARENA_INIT;
@@ -350,6 +386,8 @@ static enum client_result sync_user(struct client *c, const char *userid, struct
                 r = get_user(c, userid, &u, &this);
                 if (keep_going(&o, r, &this) && r == CLIENT_OK) {
                         match_and_rename(c, &u.f, &renamed, &o);
+                        if (!client_is_gone(o.r))
+                                move_aside(c, &u.f, &renamed, &o);
                         if (!client_is_gone(o.r) && (!renamed || round + 1 == ROUNDS_MAX)) {
                                 delete_superfluous(c, &u.f, &o);
                                 if (!client_is_gone(o.r))

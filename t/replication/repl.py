@@ -43,7 +43,7 @@ class Cyrd(cyrd.Daemon, Node):
     def __init__(self, directory, port, options='', services='', tls=False, mechs='PLAIN'):
         os.makedirs(directory, exist_ok=True)
         base = ('sievedir: %s/sieve\nallowusermoves: yes\ndelete_mode: delayed\nexpunge_mode: delayed\nsync_timeout: 20s\n' % directory + options)
-        services += '\n  csync cmd="sync_server" listen="127.0.0.1:%d"' % (port + 4)
+        services += '\n  csync cmd="sync_server" listen="127.0.0.1:%d"\n  csyncunix cmd="sync_server" listen="%s/csync"' % (port + 4, directory)
         super().__init__(directory, port, options=base, services=services, tls=tls)
         self.csync = port + 4
         conf = open(self.path('imapd.conf')).read()
@@ -70,13 +70,13 @@ class Cyrd(cyrd.Daemon, Node):
 class Cyrus(Node):
     """A real one, with the same names for users."""
 
-    def __init__(self, directory, port, options='', tls=False):
+    def __init__(self, directory, port, options='', tls=False, mechs='PLAIN'):
         self.dir, self.port, self.csync, self.imaps, self.proc = directory, port, port + 4, port + 1, None
         for sub in ('conf/db', 'conf/socket', 'conf/sync', 'conf/log', 'conf/msg', 'conf/user', 'spool', 'sieve', 'run/proc', 'run/lock', 'tls'):
             os.makedirs(self.path(sub), exist_ok=True)
         opts = {'configdirectory': self.path('conf'), 'partition-default': self.path('spool'), 'defaultpartition': 'default', 'servername': 'localhost',
                 'admins': 'admin ' + AUTH, 'allowplaintext': 'yes', 'altnamespace': 'yes', 'unixhierarchysep': 'yes', 'sasl_pwcheck_method': 'auxprop',
-                'sasl_auxprop_plugin': 'sasldb', 'sasl_sasldb_path': self.path('conf/sasldb2'), 'sasl_mech_list': 'PLAIN', 'sasl_minimum_layer': '0',
+                'sasl_auxprop_plugin': 'sasldb', 'sasl_sasldb_path': self.path('conf/sasldb2'), 'sasl_mech_list': mechs, 'sasl_minimum_layer': '0',
                 'delete_mode': 'delayed', 'expunge_mode': 'delayed', 'conversations': 'no', 'allowusermoves': 'yes', 'proc_path': self.path('run/proc'),
                 'mboxname_lockpath': self.path('run/lock'), 'lmtpsocket': self.path('run/lmtp'), 'idlesocket': self.path('run/idle'),
                 'notifysocket': self.path('run/notify'), 'sievedir': self.path('sieve'), 'sieveusehomedir': 'no', 'quota_db': 'quotalegacy',
@@ -92,8 +92,9 @@ class Cyrus(Node):
         c = self.path('imapd.conf')
         with open(self.path('cyrus.conf'), 'w') as f:
             f.write('START {\n  recover cmd="ctl_cyrusdb -C %s -r"\n}\nSERVICES {\n  imap cmd="imapd -C %s" listen="127.0.0.1:%d" prefork=0\n'
-                    '  csync cmd="sync_server -C %s" listen="127.0.0.1:%d" prefork=0\n%s}\nEVENTS {\n}\n'
-                    % (c, c, port, c, self.csync, '  imaps cmd="imapd -s -C %s" listen="127.0.0.1:%d" prefork=0\n' % (c, self.imaps) if tls else ''))
+                    '  csync cmd="sync_server -C %s" listen="127.0.0.1:%d" prefork=0\n'
+                    '  csyncunix cmd="sync_server -C %s" listen="%s" prefork=0\n%s}\nEVENTS {\n}\n'
+                    % (c, c, port, c, self.csync, c, self.path('csync'), '  imaps cmd="imapd -s -C %s" listen="127.0.0.1:%d" prefork=0\n' % (c, self.imaps) if tls else ''))
         for u, p in (('admin', cyrd.PASSWORD), (AUTH, PASSWORD)):
             add_user(self.path('conf/sasldb2'), u, p)
         subprocess.run(['chown', '-R', 'cyrus:mail', directory], check=True)
