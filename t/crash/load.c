@@ -11,6 +11,7 @@
  *   move NAME TO UID… (with the other user's \Seen) | expunge NAME UID… | restore NAME UID… (expunged just before) | replace NAME TO UID GUID |
  *   seen NAME UID 0|1 (another user's \Seen) | annotate NAME VALUE (of the mailbox's /comment) |
  *   remark NAME UID VALUE (of the message's /comment) | mine NAME UID VALUE (another user's private one) |
+ *   apply NAME UID FLAGS UID GUID… (replication, one batch: the first one's flags, the second is expunged – 0: none –, new ones) |
  *   litter NAME UID N (so many annotations under names that are never used again; 0: they are removed) | subscribe NAME | unsubscribe NAME |
  *   quota NAME LIMIT (0: none; it has a root of its own otherwise)
  * "E" lines: "E <thread> <uidnext> <modseq> <first uid of new messages or 0> <uidvalidity>", of the mailbox that changed.
@@ -41,6 +42,7 @@
 #include "store/mboxlist.h"
 #include "store/mlog.h"
 #include "store/quota.h"
+#include "store/replica.h"
 #include "store/seen.h"
 #include "store/sort_cache.h"
 #include "store/store.h"
@@ -304,6 +306,126 @@ static void op_append(struct worker *w, struct box *b, unsigned n, size_t size_w
         }
         b->n += n;
         ack(w, b, result.first_uid);
+}
+
+/* ---- replication ---- */
+
+struct uploads { struct stage *stages[PICK_MAX]; unsigned n; };
+
+static struct stage *find_upload(struct uploads *u, const uint8_t guid[GUID_SIZE])
+{
+        for (unsigned i = 0; i < u->n; i++)
+                if (memcmp(stage_guid(u->stages[i]), guid, GUID_SIZE) == 0)
+                        return u->stages[i];
+        return NULL;
+}
+
+static bool has_upload(void *ctx, const uint8_t guid[GUID_SIZE])
+{
+        return find_upload(ctx, guid) != NULL;
+}
+
+static int take_upload(void *ctx, const uint8_t guid[GUID_SIZE], struct stage **stage_r, struct err *err)
+{
+        struct stage *stage = find_upload(ctx, guid);
+
+        *stage_r = stage ? stage_ref(stage) : NULL;
+        return stage ? 0 : err_set(err, ERR_NOTFOUND, "no such upload");
+}
+
+static void upload(struct worker *w, struct uploads *u, size_t size, struct err *err)
+{
+        char *body = malloc(size), head[200];
+        struct stage *stage;
+        int len = snprintf(head, sizeof head, "From: a@b\r\nSubject: %u.%u\r\n\r\n", w->number, w->counter++);
+
+        memset(body, 'a' + rand_r(&w->seed) % 26, size);
+        need(stage_begin(w->store, store_partition_dir(w->store, "default"), 0, &stage, err), "stage", err);
+        need(stage_write(stage, head, (size_t)len, err), "stage", err);
+        need(stage_write(stage, body, size, err), "stage", err);
+        need(stage_finish(stage, err), "stage", err);
+        free(body);
+        u->stages[u->n++] = stage;
+}
+
+/* What a master would send: one message with other flags, one expunged, new ones behind a gap. The CRCs have to come out as they say. */
+static void op_apply(struct worker *w, struct box *b, unsigned n, size_t size_wanted)
+{
+        static const char *const names[] = { "k0", "k1", "k2", "k3" };
+        unsigned flagged = b->n ? (unsigned)rand_r(&w->seed) % b->n : 0, gone = b->n > 1 ? (flagged + 1) % b->n : 0, k = rand_r(&w->seed) % 6;
+        uint32_t flags = rand_r(&w->seed) % 2 ? MSG_SEEN : MSG_FLAGGED, gone_uid = b->n > 1 ? b->msgs[gone].uid : 0;
+        struct replica_record *recs = calloc(MSGS_MAX * 4 + PICK_MAX, sizeof *recs);
+        struct replica_apply a = { .has = has_upload, .message = take_upload };
+        struct arena arena = ARENA_INIT;
+        struct replica_reader *reader;
+        struct uploads u = { .n = 0 };
+        char guids[PICK_MAX * 41 + 1] = "";
+        struct err err = ERR_INIT;
+        uint32_t first = 0;
+        int all;
+
+        if (b->n + n > MSGS_MAX || b->n == 0) {
+                free(recs);
+                return;
+        }
+        need(replica_reader_open(w->store, b->name, 0, false, &arena, &a.values, &reader, &err), "read", &err);
+        all = replica_reader_next(reader, MSGS_MAX * 4, &arena, recs, &err);
+        need(all, "read", &err);
+        must(all < MSGS_MAX * 4);
+        replica_reader_close(&reader);
+        a.since_modseq = a.values.highestmodseq;
+        a.since_crcs = a.values.crcs;
+        for (int i = 0; i < all; i++) {
+                struct replica_record *rec = &recs[i];
+
+                if (rec->uid != b->msgs[flagged].uid && rec->uid != gone_uid)
+                        continue;
+                replica_crc_record(&a.values.crcs, rec);
+                rec->modseq = ++a.values.highestmodseq;
+                rec->last_updated = clock_wall_s();
+                if (rec->uid == gone_uid) {
+                        rec->flags |= MSG_EXPUNGED;
+                } else {
+                        rec->flags = flags;
+                        rec->keywords = &names[k % 4];
+                        rec->keywords_n = k < 4;
+                        rec->internaldate++;
+                }
+                replica_crc_record(&a.values.crcs, rec);
+                recs[a.records_n++] = *rec;
+        }
+        first = a.values.last_uid + 1 + (uint32_t)(rand_r(&w->seed) % 3);
+        for (unsigned i = 0; i < n; i++) {
+                struct replica_record *rec = &recs[a.records_n++];
+
+                upload(w, &u, size_wanted ? size_wanted : body_size(w), &err);
+                *rec = (struct replica_record){ .uid = first + i, .modseq = ++a.values.highestmodseq, .createdmodseq = 1,
+                        .last_updated = clock_wall_s(), .internaldate = 1000 + i, .savedate = 2000, .size = stage_size(u.stages[i]) };
+                memcpy(rec->guid, stage_guid(u.stages[i]), GUID_SIZE);
+                replica_crc_record(&a.values.crcs, rec);
+                a.values.last_uid = rec->uid;
+                hex_encode(b->msgs[b->n + i].guid, rec->guid, GUID_SIZE);
+                strcat(guids, " ");
+                strcat(guids, b->msgs[b->n + i].guid);
+        }
+        a.records = recs;
+        a.ctx = &u;
+        note("B %u apply %s %u %u %u%s", w->number, b->name, b->msgs[flagged].uid, flags | (k < 4 ? 256u << k : 0), gone_uid, guids);
+        if (replica_apply(w->store, &a, &err) != REPLICA_OK)
+                need(-1, "apply", &err);
+        for (unsigned i = 0; i < n; i++) {
+                b->msgs[b->n + i].uid = first + i;
+                b->msgs[b->n + i].deleted = false;
+                stage_unref(&u.stages[i]);
+        }
+        b->n += n;
+        if (gone_uid) {
+                memmove(&b->msgs[gone], &b->msgs[gone + 1], (b->n - gone - 1) * sizeof b->msgs[0]);
+                b->n--;
+        }
+        arena_deinit(&arena);
+        free(recs);
+        ack(w, b, n ? first : 0);
 }
 
 static void op_flags(struct worker *w, struct box *b)
@@ -698,6 +820,8 @@ static void op_big(struct worker *w, struct box *b)
         if (mailbox_purge_expunged(b->mbox, clock_wall_s() + 1, NULL, &err) < 0 || mailbox_compact(b->mbox, &err) < 0)
                 need(-1, "purge and compact", &err);
         op_append(w, b, 1, 100);
+        op_apply(w, b, PICK_MAX, 50000);                /* built aside as well */
+        op_apply(w, b, 1, 70000);
         for (unsigned i = 0; i < 2; i++)                /* so many are worth filing what their headers say */
                 op_append(w, to, PICK_MAX, 500);
         op_sort(to);
@@ -859,6 +983,8 @@ static void *work(void *arg)
                         op_blobs(w);
                 else if (what < 3)
                         op_restore(w, b, 8);
+                else if (what < 8)
+                        op_apply(w, b, (unsigned)rand_r(&w->seed) % 3, 0);
                 else if (what < 43)
                         op_append(w, b, rand_r(&w->seed) % 5 == 0 ? 3 : 1, 0);
                 else if (what < 55)

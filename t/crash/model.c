@@ -225,6 +225,17 @@ struct box_model *model_apply(struct thread_model *t, const char *op, uint32_t f
         } else if (strcmp(verb, "expunge") == 0) {
                 while ((word = strtok_r(NULL, " ", &save)))
                         model_remove(b, word, true);
+        } else if (strcmp(verb, "apply") == 0) {
+                struct msg_model *m = model_msg(b, strtok_r(NULL, " ", &save));
+                uint32_t flags = (uint32_t)atoi(strtok_r(NULL, " ", &save));
+
+                if (m) {                        /* durably, if it was acknowledged */
+                        m->flags.n = 0;
+                        *ARRAY_PUSH(&m->flags) = (struct flag_at){ flags, 0 };
+                }
+                model_remove(b, strtok_r(NULL, " ", &save), true);
+                while ((word = strtok_r(NULL, " ", &save)))
+                        model_add(b, word, first_uid ? first_uid++ : 0, 0);
         } else if (strcmp(verb, "restore") == 0) {
                 while ((word = strtok_r(NULL, " ", &save)))
                         model_restore(b, word, first_uid ? first_uid++ : 0);
