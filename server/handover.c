@@ -46,6 +46,7 @@ static void say(const struct handover *h, int fd, const char *text)
 {
         static const struct { const char *program, *lead; } forms[] = {
                 { "imapd", "* BYE " }, { "pop3d", "-ERR [SYS/TEMP] " }, { "lmtpd", "421 4.3.2 " },
+                { "sync_server", "BYE " },
         };
         char line[200] = "";
 
@@ -327,6 +328,7 @@ static void take_name(struct handover *h)
 {
         static const struct { const char *program, *name, *tls; } usual[] = {
                 { "imapd", "imap", "imaps" }, { "pop3d", "pop3", "pop3s" }, { "lmtpd", "lmtp", "lmtp" }, { "timsieved", "sieve", "sieve" },
+                { "sync_server", "csync", "csync" },
         };
         const char *given = getenv("CYRUS_SERVICE"), *name = h->program->name;
 
