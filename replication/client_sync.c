@@ -211,7 +211,8 @@ static enum client_result sync_mailboxes(struct client *c, const char *const *na
 
                 renamed = false;
                 folders_init(&f);
-                if (keep_going(&o, client_get_mailboxes(c, names, n, &f, &this), &this) && o.r == CLIENT_OK)
+                if (keep_going(&o, client_get_mailboxes(c, names, n, &f, &this), &this) && o.r == CLIENT_OK &&
+                    keep_going(&o, client_get_uniqueids(c, names, n, &f, &this), &this))
                         match_and_rename(c, &f, &renamed, &o);
                 if (!client_is_gone(o.r) && (!renamed || round + 1 == ROUNDS_MAX))
                         update_mailboxes(c, names, n, &f, &o);
@@ -275,6 +276,18 @@ static enum client_result get_user(struct client *c, const char *userid, struct 
                 err_clear(err);
                 r = CLIENT_OK;
         }
+        return r;
+}
+
+/* What the replica has of his under another user's name. */
+static enum client_result get_elsewhere(struct client *c, const char *userid, struct folders *f, struct err *err)
+{
+        struct arena arena = ARENA_INIT;
+        const char **names;
+        size_t n = replica_user_mailboxes(c->store, userid, true, &arena, &names);
+        enum client_result r = client_get_uniqueids(c, names, n, f, err);
+
+        arena_deinit(&arena);
         return r;
 }
 
@@ -384,6 +397,8 @@ static enum client_result sync_user(struct client *c, const char *userid, struct
                 folders_init(&u.f);
                 meta_init(&u.meta);
                 r = get_user(c, userid, &u, &this);
+                if (r == CLIENT_OK)
+                        r = get_elsewhere(c, userid, &u.f, &this);
                 if (keep_going(&o, r, &this) && r == CLIENT_OK) {
                         match_and_rename(c, &u.f, &renamed, &o);
                         if (!client_is_gone(o.r))
@@ -512,6 +527,14 @@ enum client_result client_verify_mailboxes(struct client *c, const char *const *
         return r;
 }
 
+/* Where a real Cyrus keeps scripts, which are compared as such. */
+static bool is_sieve_mailbox(const char *name)
+{
+        size_t n = strlen(name);
+
+        return n > 7 && strcmp(name + n - 7, ".#sieve") == 0;
+}
+
 enum client_result client_verify_user(struct client *c, const char *userid, client_differs *differs, void *ctx, struct err *err)
 {
         struct verify x = { c, differs, ctx };
@@ -532,7 +555,7 @@ enum client_result client_verify_user(struct client *c, const char *userid, clie
         for (size_t i = 0; i < u.f.list.n && r == CLIENT_OK; i++) {
                 const struct replica_values *v = &u.f.list.v[i]->v;
 
-                if (v->type == MBTYPE_NORMAL && !replica_find_uniqueid(c->store, v->uniqueid, &arena))
+                if (v->type == MBTYPE_NORMAL && !is_sieve_mailbox(v->name) && !replica_find_uniqueid(c->store, v->uniqueid, &arena))
                         differs(ctx, v->name, "superfluous");
         }
         if (r == CLIENT_OK)
