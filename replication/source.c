@@ -144,7 +144,7 @@ struct listing { struct ctl_call *call; const char *channel; unsigned n; const c
 static void status_row(void *ctx, const struct rolling_status *s)
 {
         struct listing *l = ctx;
-        json_t *row;
+        json_t *row, *error;
 
         for (unsigned i = 0; l->logged[i] && i < ARRAY_LEN(l->seen); i++)
                 l->seen[i] = l->seen[i] || strcmp(l->logged[i], s->channel) == 0;
@@ -161,7 +161,8 @@ static void status_row(void *ctx, const struct rolling_status *s)
                                               "failures", (json_int_t)s->failures, "losses", (json_int_t)s->losses,
                                               "messages_sent", (json_int_t)s->messages_sent, "bytes_sent", (json_int_t)s->bytes_sent,
                                               "bytes_received", (json_int_t)s->bytes_received));
-        json_object_set_new(row, "error", json_string(s->error) ? json_string(s->error) : json_string("see the log"));
+        error = json_string(s->error);
+        json_object_set_new(row, "error", error ? error : json_string("see the log"));         /* a text cut within a character */
         l->call->row(l->call, row);
 }
 
