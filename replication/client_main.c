@@ -18,6 +18,8 @@
 #include "util/must.h"
 #include "util/str.h"
 
+#define LINES_MAX ((size_t)64 << 20)
+
 struct sync_client {
         struct tool t;
         json_t *args;
@@ -26,6 +28,7 @@ struct sync_client {
         bool roll, background, once;            /* -r, -R; -r; -1 */
         unsigned verbose;
         const char *config, *file;
+        struct str lines;                       /* with -r or -R: what is in `file` */
         unsigned wait_s;
         struct progress_bar progress;
 };
@@ -128,6 +131,30 @@ static int read_names(struct sync_client *s, const char *path)
         return 0;
 }
 
+/* A log, as it is. Read by who started us: the daemon may not be allowed to. */
+static int read_lines(struct sync_client *s, const char *path)
+{
+        FILE *in = strcmp(path, "-") == 0 ? stdin : fopen(path, "r");
+        size_t n;
+
+        if (!in) {
+                perror(path);
+                return -1;
+        }
+        do {
+                str_reserve(&s->lines, 65536);
+                n = fread(s->lines.data + s->lines.len, 1, 65536, in);
+                s->lines.len += n;
+        } while (n > 0 && s->lines.len < LINES_MAX);
+        if (in != stdin)
+                fclose(in);
+        if (!utf8_valid(str_span(&s->lines)) || s->lines.len >= LINES_MAX) {
+                fprintf(stderr, "sync_client: %s is no log of changes\n", path);
+                return -1;
+        }
+        return 0;
+}
+
 static int take_mode(struct sync_client *s, const char *mode)
 {
         if (s->mode || s->roll)
@@ -201,7 +228,7 @@ static int take_words(struct sync_client *s, int argc, char **argv)
                 return usage();
         for (int i = optind; i < argc; i++)
                 json_array_append_new(s->names, json_string(argv[i]));
-        if (s->mode && s->file && read_names(s, s->file) < 0)
+        if (s->file && (s->mode ? read_names(s, s->file) : read_lines(s, s->file)) < 0)
                 return TOOL_FAILED;
         if (s->mode && strcmp(s->mode, "all") != 0 && json_array_size(s->names) == 0)
                 return usage();
@@ -230,12 +257,14 @@ static int sync_now(struct sync_client *s, struct err *err)
 
 static int roll(struct sync_client *s, int argc, char **argv, struct err *err)
 {
-        struct ctl_client client = { .conf = s->t.conf, .row = show_row, .ctx = s };
-        json_t *words = json_array();
+        struct ctl_client client = { .conf = s->t.conf, .row = show_row, .waiting = show_waiting, .ctx = s };
+        json_t *words = json_array(), *args = json_pack("{s:o}", "argv", words);
 
         for (int i = 0; i < argc; i++)
                 json_array_append_new(words, json_string(argv[i]));
-        return ctl_client_call(&client, "sync.roll", json_pack("{s:o}", "argv", words), err);
+        if (s->file)
+                json_object_set_new(args, "lines", json_stringn(s->lines.data, s->lines.len));
+        return ctl_client_call(&client, "sync.roll", args, err);
 }
 
 int sync_client_main(int argc, char **argv)
@@ -246,6 +275,7 @@ int sync_client_main(int argc, char **argv)
         int rc;
 
         memcpy(given, argv, ((size_t)argc + 1) * sizeof *given);
+        str_init(&s.lines);
         s.args = json_object();
         s.names = json_array();
         rc = take_words(&s, argc, argv);
@@ -258,6 +288,7 @@ int sync_client_main(int argc, char **argv)
                         rc = tool_fail(&s.t, &err);
                 tool_close(&s.t);
         }
+        str_deinit(&s.lines);
         json_decref(s.args);
         json_decref(s.names);
         free(given);

@@ -111,9 +111,9 @@ class Cyrus(Node):
         self.proc = subprocess.Popen(['/usr/sbin/cyrmaster', '-C', self.path('imapd.conf'), '-M', self.path('cyrus.conf'), '-p', self.path('pid'), '-D'],
                                      stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
         end = time.monotonic() + wait
-        while time.monotonic() < end:
+        while time.monotonic() < end and self.proc.poll() is None:
             try:
-                with socket.create_connection(('127.0.0.1', self.csync)):
+                with socket.create_connection(('127.0.0.1', self.csync)), socket.create_connection(('127.0.0.1', self.port)):
                     return True
             except OSError:
                 time.sleep(0.05)
@@ -135,6 +135,13 @@ class Cyrus(Node):
             except OSError:
                 pass
             self.proc.wait()
+            for port in (self.port, self.csync):    # its services have the sockets too, and take a moment to be gone
+                for _ in range(200):
+                    try:
+                        socket.create_connection(('127.0.0.1', port)).close()
+                    except OSError:
+                        break
+                    time.sleep(0.02)
 
     imap = cyrd.Daemon.imap
     user = cyrd.Daemon.user
