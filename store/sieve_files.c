@@ -473,9 +473,7 @@ int sieve_files_remove_user(struct store *store, const char *userid, struct err 
 
         mutex_lock(&changing);
         if (path && fs_exists(path)) {
-                rc = fs_remove_tree(path, err);
-                if (rc == 0)
-                        rc = fs_sync_dir(arena_strndup(&arena, path, (size_t)(strrchr(path, '/') - path)), err);
+                rc = fs_remove_tree(path, err);         /* not synced: what a power loss brings back no INBOX leads to */
         }
         mutex_unlock(&changing);
         arena_deinit(&arena);

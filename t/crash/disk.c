@@ -210,6 +210,12 @@ static void take_event(const struct rec *r, const char *path, const char *path2,
                 table_set(rec.by_ino, key_ino(&r->ino), o);
                 name_event(path, o);
                 break;
+        case REC_SYMLINK:
+                o = new_node(false);
+                o->target = xstrdup(path2);
+                table_set(rec.by_ino, key_ino(&r->ino), o);
+                name_event(path, o);
+                break;
         case REC_NOTE:
                 *ARRAY_PUSH(&rec.notes) = (struct note){ rec.events, r->time_us, xstrdup(path), strlen(path) };
                 break;
@@ -395,7 +401,8 @@ static int put_directory(const char *path, struct node *dir, uint32_t cut, int m
                 char full[4096];
 
                 snprintf(full, sizeof full, "%s/%.*s", path, (int)key.len, key.p);
-                rc = n->is_dir ? put_directory(full, n, cut, mode, v, seed) : put_file(full, n, cut, mode, v, seed);
+                rc = n->target ? symlink(n->target, full) : n->is_dir ? put_directory(full, n, cut, mode, v, seed)
+                               : put_file(full, n, cut, mode, v, seed);
         }
         return rc;
 }

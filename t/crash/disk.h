@@ -22,6 +22,7 @@ struct node {
         ARRAY(struct sync) syncs;
         uint32_t durable;               /* what was done to it before this event is */
         uint32_t gone;                  /* the event that took its (last) name, 0: it has one */
+        char *target;                   /* a symbolic link's, which is there whole or not at all; else NULL */
         /* a file */
         char *base;                     /* its durable octets */
         uint64_t size, cap;

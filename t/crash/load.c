@@ -12,6 +12,7 @@
  *   seen NAME UID 0|1 (another user's \Seen) | annotate NAME VALUE (of the mailbox's /comment) |
  *   remark NAME UID VALUE (of the message's /comment) | mine NAME UID VALUE (another user's private one) |
  *   apply NAME UID FLAGS UID GUID… (replication, one batch: the first one's flags, the second is expunged – 0: none –, new ones) |
+ *   script NAME TEXT | activate NAME | deactivate NAME | unscript NAME (a Sieve script of the user, called as the mailbox is) |
  *   litter NAME UID N (so many annotations under names that are never used again; 0: they are removed) | subscribe NAME | unsubscribe NAME |
  *   quota NAME LIMIT (0: none; it has a root of its own otherwise)
  * "E" lines: "E <thread> <uidnext> <modseq> <first uid of new messages or 0> <uidvalidity>", of the mailbox that changed.
@@ -44,6 +45,7 @@
 #include "store/quota.h"
 #include "store/replica.h"
 #include "store/seen.h"
+#include "store/sieve_files.h"
 #include "store/sort_cache.h"
 #include "store/store.h"
 #include "store/store_private.h"
@@ -77,7 +79,7 @@ enum session {
 
 struct box {
         char name[64];
-        bool there, subscribed;
+        bool there, subscribed, script;
         unsigned limit;                 /* of its quota root, 0: it has none */
         struct mailbox *mbox;
         struct { uint32_t uid; char guid[41]; bool deleted; } msgs[MSGS_MAX];
@@ -156,7 +158,7 @@ static void op_create(struct worker *w, struct box *b)
         need(mboxlist_create(store_mboxlist(w->store), &what, &e, &err), "create", &err);
         mbentry_unref(&e);
         b->there = true;
-        b->subscribed = false;
+        b->subscribed = b->script = false;
         b->n = 0;
         open_box(w, b);
         ack(w, b, 0);
@@ -220,6 +222,7 @@ static void op_rename(struct worker *w, struct box *b)
         note("B %u rename %s %s", w->number, b->name, to);
         need(mboxlist_rename(store_mboxlist(w->store), b->name, to, true, NULL, &err), "rename", &err);
         strcpy(b->name, to);
+        b->script = false;
         ack(w, b, 0);
 }
 
@@ -474,6 +477,34 @@ static void op_seen(struct worker *w, struct box *b)
         seen_unref(&change.seen);
         uidset_deinit(&uids);
         ack(w, b, 0);
+}
+
+static void op_sieve(struct worker *w, struct box *b)
+{
+        struct err err = ERR_INIT;
+        char user[16], text[32];
+
+        snprintf(user, sizeof user, "u%u", w->number);
+        if (b->script && rand_r(&w->seed) % 2) {
+                note("B %u unscript %s", w->number, b->name);
+                need(sieve_files_remove(w->store, user, b->name + 5, &err), "remove a script", &err);
+                b->script = false;
+                ack(w, NULL, 0);
+                return;
+        }
+        if (rand_r(&w->seed) % 4 == 0) {
+                note("B %u deactivate %s", w->number, b->name);
+                need(sieve_files_activate(w->store, user, NULL, &err), "deactivate", &err);
+                ack(w, NULL, 0);
+        }
+        b->script = true;
+        snprintf(text, sizeof text, "%u.%u", w->number, w->counter++);
+        note("B %u script %s %s", w->number, b->name, text);
+        need(sieve_files_write(w->store, user, b->name + 5, 1000, span_of(text), &err), "script", &err);
+        ack(w, NULL, 0);
+        note("B %u activate %s", w->number, b->name);
+        need(sieve_files_activate(w->store, user, b->name + 5, &err), "activate", &err);
+        ack(w, NULL, 0);
 }
 
 static void op_annotate(struct worker *w, struct box *b)
@@ -992,6 +1023,8 @@ static void *work(void *arg)
                 else if (what < 61)
                         op_seen(w, b);
                 else if (what < 63)
+                        op_sieve(w, b);
+                else if (what < 64)
                         op_annotate(w, b);
                 else if (what < 66)
                         op_remark(w, b);
@@ -1095,8 +1128,8 @@ static struct conf *configuration(const struct load *l, bool second, const char 
         struct conf *conf;
         struct diag diag;
         struct err err = ERR_INIT;
-        int n = snprintf(text, sizeof text, "configdirectory: %s/etc/conf\npartition-default: %s/spool/data\ndefaultpartition: default\n",
-                         l->root, l->root);
+        int n = snprintf(text, sizeof text, "configdirectory: %s/etc/conf\npartition-default: %s/spool/data\ndefaultpartition: default\n"
+                         "sievedir: %s/etc/sieve\n", l->root, l->root, l->root);
 
         if (second)
                 n += snprintf(text + n, sizeof text - (size_t)n, "partition-second: %s/second/data\npartition-third: %s/second/third\n", l->root,

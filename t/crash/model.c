@@ -161,7 +161,8 @@ struct box_model *model_apply(struct thread_model *t, const char *op, uint32_t f
                 b = NULL;
         } else if (strcmp(verb, "rename") == 0) {
                 snprintf(b->name, sizeof b->name, "%.63s", strtok_r(NULL, " ", &save));
-                b->dumping = b->dumped = b->subscribed = false;
+                b->dumping = b->dumped = b->subscribed = b->active = false;
+                b->script[0] = '\0';            /* that is another one's, by its name */
         } else if (strcmp(verb, "append") == 0) {
                 uint32_t flags = (uint32_t)atoi(strtok_r(NULL, " ", &save));
                 const char *brought = strtok_r(NULL, " ", &save);
@@ -225,6 +226,17 @@ struct box_model *model_apply(struct thread_model *t, const char *op, uint32_t f
         } else if (strcmp(verb, "expunge") == 0) {
                 while ((word = strtok_r(NULL, " ", &save)))
                         model_remove(b, word, true);
+        } else if (strcmp(verb, "script") == 0) {
+                snprintf(b->script, sizeof b->script, "%s", strtok_r(NULL, " ", &save));
+        } else if (strcmp(verb, "activate") == 0) {
+                for (size_t i = 0; i < t->boxes.n; i++)
+                        t->boxes.v[i].active = &t->boxes.v[i] == b;
+        } else if (strcmp(verb, "deactivate") == 0) {
+                for (size_t i = 0; i < t->boxes.n; i++)
+                        t->boxes.v[i].active = false;
+        } else if (strcmp(verb, "unscript") == 0) {
+                b->script[0] = '\0';
+                b->active = false;
         } else if (strcmp(verb, "apply") == 0) {
                 struct msg_model *m = model_msg(b, strtok_r(NULL, " ", &save));
                 uint32_t flags = (uint32_t)atoi(strtok_r(NULL, " ", &save));

@@ -11,9 +11,9 @@
 
 struct flag_at { uint32_t flags; uint64_t time_us; };
 struct msg_model { char guid[41], remark[32], mine[32]; uint32_t uid; unsigned litter; ARRAY(struct flag_at) flags, other; };   /* other: another user's \Seen */
-struct box_model { char name[64], comment[32]; ARRAY(struct msg_model) msgs, gone; /* expunged, and not purged yet for all that is known */
+struct box_model { char name[64], comment[32], script[32]; ARRAY(struct msg_model) msgs, gone; /* expunged, and not purged yet for all that is known */
                    uint32_t uidnext, uidvalidity; uint64_t modseq; unsigned limit;   /* of its quota root, 0: none */
-                   bool subscribed, dumping, dumped; };
+                   bool subscribed, active, dumping, dumped; };
 struct thread_model { ARRAY(struct box_model) boxes; const char *in_flight; uint64_t in_flight_us; };
 
 /* A copy of its own: model_deinit() it too. */

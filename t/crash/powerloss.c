@@ -33,6 +33,7 @@
 #include "store/mboxlist.h"
 #include "store/quota.h"
 #include "store/seen.h"
+#include "store/sieve_files.h"
 #include "store/sort_cache.h"
 #include "store/store.h"
 #include "store/user.h"
@@ -226,6 +227,25 @@ static int check_marks(struct mailbox *mbox, uint32_t uidnext, FILE *f, struct e
         return 0;
 }
 
+/* The user's script that is called as the mailbox is. */
+static int dump_script(struct store *store, const char *user, const char *name, FILE *f, struct arena *arena, struct err *err)
+{
+        struct sieve_script *list;
+        struct span text;
+        uint32_t n;
+
+        if (sieve_files_list(store, user, arena, &list, &n, err) < 0)
+                return -1;
+        for (uint32_t i = 0; i < n; i++) {
+                if (strcmp(list[i].name, name) != 0)
+                        continue;
+                if (sieve_files_read(store, user, name, arena, &text, err) < 0)
+                        return -1;
+                fprintf(f, "t %d %.*s\n", list[i].active, (int)text.len, text.p);
+        }
+        return 0;
+}
+
 static int dump_open(struct store *store, struct mailbox *mbox, FILE *f, const struct mbentry *e, struct err *err)
 {
         struct mailbox_status st;
@@ -245,7 +265,10 @@ static int dump_open(struct store *store, struct mailbox *mbox, FILE *f, const s
                 quota_get(store, e->name, &quota) ? (long long)quota.limit[QUOTA_STORAGE] : 0);
         if (mailbox_annots(mbox, 0, NULL, &arena, &annots) > 0)
                 fprintf(f, "a %.*s\n", (int)annots[0].value.len, annots[0].value.p);
+        rc = dump_script(store, user, e->name + 5, f, &arena, err);
         arena_deinit(&arena);
+        if (rc < 0)
+                return -1;
         if (check_marks(mbox, st.uidnext, f, err) < 0 || seen_open(store, e->uniqueid, "other", &other, err) < 0)
                 return -1;
         rc = dump_messages(mbox, other, f, err);
@@ -355,7 +378,8 @@ static void dump_store(const char *scratch, int damage, int out)
         snprintf(path, sizeof path, "%s/imapd.conf", scratch);
         n = snprintf(text, sizeof text,
                      "configdirectory: %s/etc/conf\npartition-default: %s/spool/data\npartition-second: %s/second/data\n"
-                     "partition-third: %s/second/third\ndefaultpartition: default\n", scratch, scratch, scratch, scratch);
+                     "partition-third: %s/second/third\ndefaultpartition: default\nsievedir: %s/etc/sieve\n", scratch, scratch, scratch, scratch,
+                     scratch);
         if (fs_replace(path, text, (size_t)n, 0600, &err) < 0)
                 goto failed;
         diag_init(&diag);
@@ -392,7 +416,7 @@ failed:
 }
 
 struct found_msg { uint32_t uid, flags, other; unsigned litter; char guid[41], remark[32], mine[32]; bool used; };
-struct found_box { char name[64], comment[32]; uint32_t uidnext, uidvalidity, limit; uint64_t modseq; bool subscribed; ARRAY(struct found_msg) msgs; };
+struct found_box { char name[64], comment[32], script[32]; uint32_t uidnext, uidvalidity, limit; uint64_t modseq; bool subscribed, active; ARRAY(struct found_msg) msgs; };
 struct found { ARRAY(struct found_box) boxes; char problem[600]; bool complete, unclean; };
 
 static void found_deinit(struct found *s)
@@ -420,6 +444,9 @@ static void take_line(struct found *s, char *line)
                 }
         } else if (line[0] == 'a' && b) {
                 snprintf(b->comment, sizeof b->comment, "%.31s", line + 2);
+        } else if (line[0] == 't' && b) {
+                b->active = line[2] == '1';
+                snprintf(b->script, sizeof b->script, "%.31s", line + 4);
         } else if (line[0] == 'm' && b) {
                 struct found_msg *m = ARRAY_PUSH(&b->msgs);
 
@@ -571,6 +598,11 @@ static bool box_equal(const struct box_model *want, struct found_box *have, uint
         if (have->uidnext < want->uidnext || have->modseq < want->modseq || (want->uidvalidity && have->uidvalidity != want->uidvalidity)) {
                 snprintf(why, size, "%s: uidnext %u of %u, modseq %llu of %llu, uidvalidity %u of %u", want->name, have->uidnext, want->uidnext,
                          (unsigned long long)have->modseq, (unsigned long long)want->modseq, have->uidvalidity, want->uidvalidity);
+                return false;
+        }
+        if (strcmp(have->script, want->script) != 0 || have->active != want->active) {
+                snprintf(why, size, "%s: script \"%s\"%s instead of \"%s\"%s", want->name, have->script, have->active ? ", active," : "",
+                         want->script, want->active ? ", active" : "");
                 return false;
         }
         if (have->subscribed != want->subscribed) {

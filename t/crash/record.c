@@ -471,6 +471,23 @@ int linkat(int d1, const char *p1, int d2, const char *p2, int flags)
 
 int link(const char *p1, const char *p2) { return linkat(AT_FDCWD, p1, AT_FDCWD, p2, 0); }
 
+int symlinkat(const char *target, int d, const char *p)
+{
+        REAL(symlinkat);
+        char a[PATH_MAX];
+        struct stat st;
+        int rc;
+
+        if (!below_root(d, p, a))
+                return real(target, d, p);
+        pthread_mutex_lock(&lock);
+        rc = real(target, d, p);
+        if (rc == 0 && fstatat(d, p, &st, AT_SYMLINK_NOFOLLOW) == 0)
+                log_two(REC_SYMLINK, st.st_ino, a, target);
+        pthread_mutex_unlock(&lock);
+        return rc;
+}
+
 int unlinkat(int d, const char *p, int flags)
 {
         REAL(unlinkat);

@@ -20,6 +20,7 @@ enum rec_type {
         REC_RMDIR,
         REC_NOTE,               /* path: a line of the load program */
         REC_EXCHANGE,           /* path ⇄ path2 */
+        REC_SYMLINK,            /* path leads to path2 */
 };
 
 struct rec {
