@@ -463,8 +463,13 @@ static void rest(struct rolling *r, uint64_t not_before, uint64_t at_latest)
 static void renew(struct rolling *r)
 {
         int64_t most = r->options.reconnect_s > 0 ? r->options.reconnect_s : RECONNECT_S;
+        bool again;
 
-        if (r->client && clock_mono_ms() - r->connected_ms > (uint64_t)most * 1000)
+        rolling_lock(r);
+        again = r->reconfigured || clock_mono_ms() - r->connected_ms > (uint64_t)most * 1000;
+        r->reconfigured = false;
+        rolling_unlock(r);
+        if (r->client && again)
                 rolling_disconnect(r, NULL);
 }
 
@@ -890,6 +895,18 @@ static unsigned hurry_one(struct rolling *r, const char *unused)
 unsigned rolling_now(const char *channel)
 {
         return each_locked(channel, hurry_one, NULL);
+}
+
+static unsigned reconfigure_one(struct rolling *r, const char *unused)
+{
+        (void)unused;
+        r->reconfigured = r->hurry = true;
+        return 1;
+}
+
+void rolling_reconfigure(void)
+{
+        each_locked(NULL, reconfigure_one, NULL);
 }
 
 static unsigned compare_one(struct rolling *r, const char *unused)

@@ -74,6 +74,8 @@ int rolling_start(const struct rolling_options *options, struct err *err) EXCLUD
 int rolling_run(const struct rolling_options *options, bool (*stop)(void *ctx), void *ctx, struct err *err) EXCLUDES(rolling_class);
 /* End it, or (NULL) all of them. Waits for the threads: for the step at which they are, a quarter of a second, not for the replica. */
 void rolling_stop(const char *channel) EXCLUDES(rolling_class);
+/* HUP: connections are made anew, with the options of now, after what is being done. */
+void rolling_reconfigure(void) EXCLUDES(rolling_class);
 /* The log of this channel was written: sync_log_options.written. */
 void rolling_written(void *ctx, const char *channel) EXCLUDES(rolling_class);
 

@@ -116,6 +116,7 @@ struct rolling {
         struct mutex lock;
         struct cond wake;
         bool woken, stop, hurry;
+        bool reconfigured;                      /* the connection is to be made anew, with the options of now */
         bool ended;
         struct quarantine quarantine;
         struct compare_state compare;

@@ -661,6 +661,7 @@ void source_reload(struct conf *conf)
 {
         if (source.log)
                 sync_log_reconfigure(source.log, conf);
+        rolling_reconfigure();
 }
 
 void source_stop(void)

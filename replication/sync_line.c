@@ -355,7 +355,7 @@ const char **sync_log_channels(struct conf *conf, struct arena *arena)
 
                         p += strspn(p, " \t");
                         n = strcspn(p, " \t");
-                        if (n)
+                        if (n && !memchr(p, '/', n) && *p != '.')       /* it is a directory's name, and none that leads elsewhere */
                                 *ARRAY_PUSH(&list) = n == 2 && p[0] == '"' && p[1] == '"' ? "" : arena_strndup(arena, p, n);
                         p += n;
                 }

@@ -607,6 +607,8 @@ int sync_log_open(const struct sync_log_options *options, struct sync_log **log_
         queue_init(&log->queue);
         queue_init(&log->spare);
         rc = take_complete(log, &complete, err);
+        if (store_was_unclean(log->store))      /* what was logged may have been more than what is there now */
+                str_clear(&complete);
         if (rc == 0)
                 rc = reconfigure_idle(log, options->conf, str_span(&complete), err);
         str_deinit(&complete);
