@@ -10,6 +10,7 @@
  */
 #include "server/control/ops.h"
 
+#include <poll.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -87,13 +88,24 @@ static void on_progress(struct ctl_call *call, uint64_t done, uint64_t total, co
         emit(c, json_pack("{s:{s:I, s:I, s:s}}", "progress", "done", (json_int_t)done, "total", (json_int_t)total, "unit", unit));
 }
 
+/*
+ * Has the one who asked hung up? A session is not told while a job is out, and an operation that says nothing for half an hour writes nothing that
+ * could fail. One that only has no more to ask is still there.
+ */
+static bool is_gone(const struct control *c)
+{
+        struct pollfd p = { .fd = stream_fd(c->s->stream) };    /* stays open while the job is out */
+
+        return poll(&p, 1, 0) > 0 && p.revents & (POLLHUP | POLLERR);
+}
+
 static bool is_cancelled(struct ctl_call *call)
 {
         struct control *c = call->ctx;
-        bool yes;
+        bool gone = c->op->flags & CTL_LONG && is_gone(c), yes;
 
         mutex_lock(&c->lock);
-        c->cancelled |= engine_stopping();              /* a session hears of it only when nothing is pending */
+        c->cancelled |= gone || engine_stopping();              /* a session hears of it only when nothing is pending */
         yes = c->cancelled;
         mutex_unlock(&c->lock);
         return yes;
