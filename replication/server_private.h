@@ -28,6 +28,9 @@
 
 /* ---- server_stage.c ---- */
 
+#define SYNC_STAGED_MAX ((uint64_t)64 << 30)    /* octets of messages that one connection may have waiting */
+#define SYNC_STAGED_COUNT_MAX 5000000u          /* of messages: each is in memory by its GUID */
+
 /*
  * The staging area of one connection: octets of messages by partition and GUID, in one unlinked file for each partition. A mailbox of a hundred
  * thousand messages comes in one go: they cannot be open one by one. What was put there is not durable: it is nothing until its mailbox is
@@ -50,7 +53,6 @@ int sync_staging_stage(struct sync_staging *staging, const char *partition, cons
 
 /* ---- server_peer.c ---- */
 
-#define SYNC_STAGED_MAX ((uint64_t)64 << 30)    /* octets of messages that one connection may have waiting */
 #define SYNC_RECORDS_MEMORY ((size_t)2 << 30)   /* octets of memory for the records of one command: of some millions of messages */
 #define SYNC_GUIDS_MAX 100000                   /* in one RESERVE; Cyrus's client sends 8193 at most */
 

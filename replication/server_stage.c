@@ -30,6 +30,7 @@ struct staging_area {                           /* of a partition */
 struct sync_staging {
         struct store *store;
         uint64_t octets, octets_max;
+        size_t count;                           /* of messages, in all areas */
         ARRAY(struct staging_area *) areas;
 
         /* the message that comes */
@@ -72,6 +73,7 @@ void sync_staging_clear(struct sync_staging *st)
                 area_destroy(st->areas.v[i]);
         ARRAY_FREE(&st->areas);
         st->octets = 0;
+        st->count = 0;
 }
 
 void sync_staging_destroy(struct sync_staging **stp)
@@ -164,6 +166,8 @@ int sync_staging_begin(struct sync_staging *st, struct span partition, const uin
                 return err_set(err, ERR_LIMIT, "a message of %" PRIu64 " octets", size);
         if (size > st->octets_max - st->octets)
                 return err_set(err, ERR_LIMIT, "messages of more than %" PRIu64 " octets are waiting for their mailbox", st->octets_max);
+        if (st->count >= SYNC_STAGED_COUNT_MAX)
+                return err_set(err, ERR_LIMIT, "%u messages are waiting for their mailbox", SYNC_STAGED_COUNT_MAX);
         st->into = a;
         st->twice = table_find(a->messages, (struct span){ (const char *)guid, GUID_SIZE }) != NULL;
         memcpy(st->guid, guid, GUID_SIZE);
@@ -225,6 +229,7 @@ int sync_staging_end(struct sync_staging *st, struct err *err)
         *staged = (struct staged){ st->begun_at, st->announced };
         (void)table_set(a->messages, (struct span){ (const char *)st->guid, GUID_SIZE }, staged);
         st->octets += st->announced;
+        st->count++;
         return 0;
 }
 

@@ -82,6 +82,11 @@ u1.ok('STORE 7 +FLAGS (\\Deleted)')
 u1.ok('EXPUNGE')
 u1.ok('COPY 1:4 INBOX.Sent')
 u1.ok('SUBSCRIBE INBOX')
+for odd in '"INBOX.with space (x)"', 'INBOX.Entw&APw-rfe', '"INBOX.a [b] \'c\' $d"':
+    u1.ok('CREATE ' + odd)
+    u1.ok('SUBSCRIBE ' + odd)
+assert u1.append('INBOX', msg(1000, 5000000), '\\Draft $a.b:c')[0] == 'OK'
+assert u1.append('INBOX', b'Subject: \xe4 8bit\r\n\r\n\xff\xfe octets\r\n')[0] == 'OK'
 u1.ok('SUBSCRIBE INBOX.Sent')
 admin.ok('SETQUOTA user.user1 (STORAGE 100000 MESSAGE 5000)')
 u1.cmd('SETMETADATA INBOX (/private/comment "mine \\"quoted\\"")')
@@ -202,12 +207,50 @@ tap.ok(replica.start(), 'killed in the middle, it starts again', replica.logged(
 sync('-u', 'user2')
 same('user2', 'and the next run completes it')
 
-master.stop()
-tap.ok(replica.stop() == 0, 'the replica ends well')
-errors = [l for l in replica.logged().splitlines() if ' error ' in l]
-tap.ok(not errors, 'and has logged no error', '\n'.join(errors))
-rc, text = replica.ctl('check')
-tap.ok(rc == 0, 'cyrctl check', text)
+def ended():
+    master.stop()
+    tap.ok(replica.stop() == 0, 'the replica ends well')
+    errors = [l for l in replica.logged().splitlines() if ' error ' in l]
+    tap.ok(not errors, 'and has logged no error', '\n'.join(errors))
+    rc, text = replica.ctl('check')
+    tap.ok(rc == 0, 'cyrctl check', text)
+
+
+ended()
+
+# Domains, other separators: names on the wire are internal ones all the same.
+names = 'unixhierarchysep: yes\naltnamespace: yes\nvirtdomains: userid\ndefaultdomain: localhost\n'
+os.makedirs(directory + '/replica2/sieve')
+os.makedirs(directory + '/master2')
+replica = cyrd.Daemon(directory + '/replica2', port + 100, 'virtdomains: userid\ndefaultdomain: localhost\nallowusermoves: yes\nexpunge_mode: delayed\nsievedir: %s/replica2/sieve\n' % directory,
+                      services='csync cmd="sync_server" listen="127.0.0.1:%d"\n' % CSYNC)
+replica.write('imapd.conf', open(replica.path('imapd.conf')).read().replace('autocreate_quota: 0', 'autocreate_quota: -1'))
+replica.own()
+master = cyrus.Cyrus(directory + '/master2', port, users=('jo.e', 'ann@example.org'), options='''sync_log: yes
+sync_host: 127.0.0.1
+sync_port: %d
+sync_try_imap: no
+''' % CSYNC)
+text = open(master.path('imapd.conf')).read().replace('altnamespace: no\nunixhierarchysep: no\n', names)
+master.write('imapd.conf', text)
+tap.ok(replica.start() and master.start(), 'two others start', replica.logged())
+admin, scripts = master.user(ADMIN), False
+for who in 'jo.e', 'ann@example.org':
+    st = admin.cmd('CREATE user/' + who)
+    tap.ok(st[0] == 'OK', 'a user ' + who, st)
+    u = master.user(who)
+    u.ok('CREATE Lists')
+    u.ok('CREATE "Lists/a.b"')
+    u.ok('SUBSCRIBE "Lists/a.b"')
+    for i in range(5):
+        u.append('INBOX', msg(i))
+        u.append('"Lists/a.b"', msg(i), '\\Seen')
+    sync('-u', who)
+    same(who, 'of ' + who)
+    u.ok('RENAME "Lists/a.b" "Lists/c"')
+    sync('-R', '-1')
+    same(who, 'of %s, by the log' % who)
+ended()
 if not tap.bad and not os.environ.get('KEEP'):
     cyrd.shutil.rmtree(directory, ignore_errors=True)
 else:
