@@ -7,8 +7,9 @@ $(CRASH_B)/record.so: t/crash/record.c t/crash/record.h
 	$(CC) $(CPPFLAGS) -std=c11 -O2 -g -pthread $(WARN) -Wno-missing-prototypes -shared -fPIC -o $@ $< -ldl
 
 # -rdynamic: the load calls the preloaded layer's crash_note(), and call sites are told apart by their return addresses.
+$(CRASH_B)/load: $(CRASH_B)/load_replica.o
 $(CRASH_B)/load $(CRASH_B)/powerloss: $(CRASH_B)/%: $(CRASH_B)/%.o $B/libcyrd.a
-	$(CC) $(CFLAGS) $(SANFLAGS) $(LDFLAGS) -rdynamic -o $@ $^ $(LIBS)
+	$(CC) $(CFLAGS) $(SANFLAGS) $(LDFLAGS) -rdynamic -o $@ $(filter %.o,$^) $B/libcyrd.a $(LIBS)
 
 $(CRASH_B)/powerloss: $(CRASH_B)/model.o $(CRASH_B)/disk.o $(CRASH_B)/sites.o
 
