@@ -345,7 +345,7 @@ like($out, qr{^error: /nope: No such file or directory\n.*; 1 error, 0 warnings$
 ($st, @rows) = check_of("tls_versions: tls1_0 tls1_2\nautocreatequota: 5\nvirtdomains: yes\nsquatter_debug: yes\nx_sync_host: y\n");
 ok((grep { ($_->{option} // '') eq 'autocreatequota' && $_->{why} =~ /Line \d+ says otherwise/ } @rows), 'the same option under two names: which line is in force');
 my %s = map { ($_->{kind} // '') eq 'option' ? ($_->{option} => $_->{state}) : () } @rows;
-is("$s{tls_versions} $s{virtdomains} $s{squatter_debug} $s{x_sync_host}", 'translated translated honoured later', 'what is read as something else; options of programs and channels');
+is("$s{tls_versions} $s{virtdomains} $s{squatter_debug} $s{x_sync_host}", 'translated translated honoured honoured', 'what is read as something else; options of programs and channels');
 is($s{autocreatequota}, 'ignored', 'an old name loses against the new one');
 is($st, 0, '... and nothing of that is wrong');
 ($st, @rows) = check_of('', "START {\n r cmd=\"/usr/sbin/cyrus ctl_cyrusdb -r\"\n}\nSERVICES {\n imap cmd=\"/usr/lib/cyrus/bin/imapd -U 30\" listen=\"143\" prefork=3 maxchild=9 maxfds=7\n sieve cmd=\"timsieved\" listen=\"4190\"\n own cmd=\"/bin/cat\" listen=\"9\" prefork=1\n}\nEVENTS {\n x cmd=\"/bin/true\" period=5 at=0401\n}\nDAEMON {\n idled cmd=\"idled\"\n}\n");

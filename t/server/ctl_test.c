@@ -82,7 +82,8 @@ Test(ctl, every_command_has_its_operation)
         for (size_t i = 0; i < ctl_commands_n; i++) {
                 const char *op = ctl_commands[i].op;
 
-                if (!ctl_local_find(op))                        /* what cyrctl does itself */
+                /* What cyrctl does itself; what is of a layer above this, and added by main.c. */
+                if (!ctl_local_find(op) && strncmp(op, "sync.", 5) != 0)
                         cr_expect_not_null(ctl_op_find(op), "%s", ctl_commands[i].words);
         }
 }
