@@ -58,14 +58,14 @@ static void banner(struct csync *c, bool again)
 
 static void verb_starttls(struct csync *c, struct span args)
 {
-        if (args.len)
+        if (!service_has_tls(c->s->service))
+                csync_reply(c, "BAD IMAP_PROTOCOL_ERROR Unrecognized command");
+        else if (args.len)
                 csync_reply(c, "BAD Unexpected extra arguments to Starttls");
         else if (stream_is_tls(c->s->stream))
                 csync_reply(c, "BAD Already did a successful Starttls");
         else if (c->authenticated)
                 csync_reply(c, "BAD Can't Starttls after authentication");
-        else if (!service_has_tls(c->s->service))
-                csync_reply(c, "BAD IMAP_PROTOCOL_ERROR Unrecognized command");
         else {
                 csync_reply(c, "OK Begin TLS negotiation now");
                 c->phase = CSYNC_TLS_DRAIN;

@@ -7,7 +7,8 @@
 
 /* ---- writing ---- */
 
-static void write_annots(struct dlist_writer *w, const char *key, const struct annot *list, uint32_t n)
+/* Those of a mailbox have no modseq of their own on the wire: Cyrus keeps none. */
+static void write_annots(struct dlist_writer *w, const char *key, const struct annot *list, uint32_t n, bool modseqs)
 {
         if (n == 0)
                 return;
@@ -16,7 +17,7 @@ static void write_annots(struct dlist_writer *w, const char *key, const struct a
                 dlist_write_kvlist(w, NULL);
                 dlist_write_text(w, "ENTRY", list[i].entry);
                 dlist_write_text(w, "USERID", list[i].user);
-                dlist_write_u64(w, "MODSEQ", list[i].modseq);
+                dlist_write_u64(w, "MODSEQ", modseqs ? list[i].modseq : 0);
                 dlist_write_str(w, "VALUE", list[i].value);
                 dlist_write_end(w);
         }
@@ -44,7 +45,7 @@ void sync_write_values(struct dlist_writer *w, const struct replica_values *v)
         if (!intermediate)
                 dlist_write_u64(w, "SYNC_CRC_ANNOT", v->crcs.annot);
         dlist_write_u64(w, "LAST_UID", v->last_uid);
-        dlist_write_u64(w, "HIGHESTMODSEQ", v->highestmodseq);
+        dlist_write_u64(w, "HIGHESTMODSEQ", intermediate ? 0 : v->highestmodseq);
         dlist_write_u64(w, "RECENTUID", v->recentuid);
         dlist_write_date(w, "RECENTTIME", v->recent_time);
         dlist_write_date(w, "LAST_APPENDDATE", v->last_appenddate);
@@ -60,7 +61,7 @@ void sync_write_values(struct dlist_writer *w, const struct replica_values *v)
                 dlist_write_text(w, "QUOTAROOT", v->quotaroot);
         write_if(w, "CREATEDMODSEQ", v->createdmodseq);
         write_if(w, "FOLDERMODSEQ", v->foldermodseq);
-        write_annots(w, "ANNOTATIONS", v->annots, v->annots_n);
+        write_annots(w, "ANNOTATIONS", v->annots, v->annots_n, false);
         str_deinit(&options);
 }
 
@@ -90,7 +91,7 @@ void sync_write_record(struct dlist_writer *w, const struct replica_record *rec,
         dlist_write_u64(w, "SIZE", rec->size);
         dlist_write_guid(w, "GUID", rec->guid);
         n = replica_wire_annots(rec, scratch, &annots);
-        write_annots(w, "ANNOTATIONS", annots, n);
+        write_annots(w, "ANNOTATIONS", annots, n, true);
         dlist_write_end(w);
 }
 
