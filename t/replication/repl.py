@@ -222,6 +222,9 @@ def numbers(row):
     return sorted(zip(words[::2], words[1::2]))
 
 
+SHAREDSEEN = '/shared/vendor/cmu/cyrus-imapd/sharedseen'
+
+
 def metadata(c, name, entries):
     """{entry: value} of what is set."""
     out = {}
@@ -256,7 +259,7 @@ def image(node, users):
             # What is \\Recent to somebody else a real Cyrus knows from when he selected it, cyrd from when anybody did.
             mine = not name.startswith(('Other Users/', 'Shared Folders/'))
             out['unseen', user, name] = [numbers(r) for r in untagged(c.cmd('STATUS %s (UNSEEN%s)' % (quote(name), ' RECENT' * mine))[2], b'STATUS')]
-            out['annotations', user, name] = metadata(c, name, ['/shared/comment', '/private/comment'])
+            out['annotations', user, name] = metadata(c, name, ['/shared/comment', '/private/comment', SHAREDSEEN])
             got = examine(c, name)
             if got is None:
                 continue
