@@ -319,25 +319,40 @@ void sync_apply_rename(struct sync_peer *peer)
                 sync_answer(peer, replica_rename(peer->store, from, to, partition, uidvalidity, is_local(peer), &err), from, 0, &err);
 }
 
+static int compare_uids(const void *a, const void *b)
+{
+        return *(const uint32_t *)a < *(const uint32_t *)b ? -1 : *(const uint32_t *)a > *(const uint32_t *)b;
+}
+
+/* Sorted first: a set that is filled from behind takes quadratic time. False: one is no UID. */
+static bool read_uids(struct sync_peer *peer, const struct dlist *list, struct uidset *uids)
+{
+        uint32_t *sorted = ARENA_ARRAY(&peer->arena, uint32_t, list->n + 1);
+        size_t n = 0;
+        uint64_t uid;
+
+        for (const struct dlist *d = list->first; d; d = d->next) {
+                if (!dlist_as_u64(d, UINT32_MAX, &uid) || uid == 0)
+                        return false;
+                sorted[n++] = (uint32_t)uid;
+        }
+        qsort(sorted, n, sizeof *sorted, compare_uids);
+        for (size_t i = 0; i < n; i++)
+                uidset_add(uids, sorted[i]);
+        return true;
+}
+
 void sync_apply_expunge(struct sync_peer *peer)
 {
         const char *name, *uniqueid;
         const struct dlist *list;
         struct uidset uids;
         struct err err = ERR_INIT;
-        uint64_t uid = 1;
 
         if (!name_of(peer, "MBOXNAME", &name))
                 return;
         uidset_init(&uids);
-        if (!dlist_text(peer->item, "UNIQUEID", &uniqueid) || !dlist_list(peer->item, "UID", &list))
-                list = NULL;
-        for (const struct dlist *d = list ? list->first : NULL; d && uid; d = d->next)
-                if (!dlist_as_u64(d, UINT32_MAX, &uid))
-                        uid = 0;
-                else if (uid)
-                        uidset_add(&uids, (uint32_t)uid);
-        if (!list || uid == 0)
+        if (!dlist_text(peer->item, "UNIQUEID", &uniqueid) || !dlist_list(peer->item, "UID", &list) || !read_uids(peer, list, &uids))
                 sync_bad_parameters(peer, name, 0, "UNIQUEID or UID");
         else
                 sync_answer(peer, replica_expunge(peer->store, name, uniqueid, &uids, &err), name, 0, &err);

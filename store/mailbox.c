@@ -411,6 +411,8 @@ int mailbox_vanished(struct mailbox *m, uint64_t since, uint32_t first, uint32_t
 
 /* ---- octets ---- */
 
+#define CHECKED_UID_MAX (1u << 26)              /* 10 MiB; a replica's UIDs may be any. Those above are checked each time */
+
 static bool is_checked_locked(struct mailbox *m, uint32_t uid) REQUIRES(m->lock, mailbox_class);
 static bool is_checked_locked(struct mailbox *m, uint32_t uid)
 {
@@ -419,6 +421,8 @@ static bool is_checked_locked(struct mailbox *m, uint32_t uid)
 
 static void set_checked(struct mailbox *m, uint32_t uid) EXCLUDES(mailbox_class)
 {
+        if (uid > CHECKED_UID_MAX)
+                return;
         mailbox_lock(m);
         if (uid / 64 >= m->checked_words) {
                 uint32_t words = uid / 64 + uid / 256 + 16;

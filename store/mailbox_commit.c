@@ -963,7 +963,7 @@ void mailbox_fail_locked(struct mailbox *m, const struct err *why, bool partitio
                 if (!c->failed)
                         err_copy(&c->err, why);
                 c->failed = true;
-                c->hard = c->held = false;
+                c->hard = c->held = c->sets_modseq = false;
                 c->count = c->uidnext = 0;
                 c->modseq = 0;
                 uidset_clear(&c->expunged);

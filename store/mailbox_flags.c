@@ -485,7 +485,7 @@ static int strip_tombstones_locked(struct mailbox *m, struct forget_work *w, str
         return rc;
 }
 
-/* Most of the looking is done before, with pauses; under the lock only at what changed since. */
+/* Most of the looking is done before, with pauses; under the lock only at what changed since: at all when modseqs were given meanwhile. */
 static int forget_locked(struct mailbox *m, struct forget_work *w, uint64_t since, const char **names, struct err *err)
         REQUIRES(m->lock, mailbox_class);
 static int forget_locked(struct mailbox *m, struct forget_work *w, uint64_t since, const char **names, struct err *err)
@@ -512,7 +512,7 @@ int mailbox_forget_keywords(struct mailbox *m, void (*forgot)(void *ctx, uint32_
 {
         struct forget_work *w;
         const char **names;
-        uint64_t since;
+        uint64_t since, given;
         int rc;
 
         if (mailbox_keyword_count(m) == 0)
@@ -521,14 +521,17 @@ int mailbox_forget_keywords(struct mailbox *m, void (*forgot)(void *ctx, uint32_
         names = xcalloc(KEYWORDS_MAX, sizeof *names);
         w->m = m;
         mlog_batch_init(&w->batch);
+        mailbox_maintain_begin(m);                      /* what is built aside has keywords that no message has yet */
         mailbox_lock(m);
         rc = mailbox_writable_locked(m, err);
         since = index_counters(m->ix)->highestmodseq;
+        given = m->given;
         if (rc == 0)
                 rc = look_at_used_locked(m, w, 0, false, err);
         if (rc == 0)
-                rc = forget_locked(m, w, since, names, err);
+                rc = forget_locked(m, w, m->given == given ? since : 0, names, err);
         mailbox_unlock(m);
+        mailbox_maintain_end(m);
         mailbox_after(m);
         if (rc == 0)
                 rc = mailbox_sync_wait(m, err);

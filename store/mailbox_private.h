@@ -225,6 +225,7 @@ struct mailbox {
         uint32_t epoch;                         /* written into records */
         uint64_t end_mark, durable_mark;
         uint64_t durable_modseq;                /* highest modseq known to be on disk */
+        uint64_t given;                         /* how often modseqs were given by replication: they need not be above all that were before */
         uint64_t options_seq;                   /* of the record that set the options */
         bool options_dirty;                     /* recent uid and the like: go with the next batch */
         ARRAY(struct move_note *) moves;

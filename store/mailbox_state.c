@@ -583,6 +583,7 @@ static void apply_values(struct mailbox *m, uint64_t seq, const struct mlog_valu
                 c->created_modseq = v->counters.created_modseq;
         apply_options(m, seq, &v->counters.options);
         state_set_quiet(m, v->how & MLOG_QUIET);
+        m->given++;
 }
 
 bool state_is_quiet(struct mailbox *m)

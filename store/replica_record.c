@@ -295,6 +295,12 @@ int replica_take_annots(struct replica_record *rec, const struct annot *list, ui
 
 /* ---- from the index ---- */
 
+/* The protocol has no dates before 1970: with others the CRCs would never be those of what is sent. */
+static int64_t wire_date(int64_t date)
+{
+        return date > 0 ? date : 0;
+}
+
 void replica_record_of(struct mailbox *m, const struct index_rec *rec, struct arena *arena, struct replica_record *out)
 {
         const struct kwset *set = mailbox_kwset(m, rec->kwset);
@@ -302,7 +308,8 @@ void replica_record_of(struct mailbox *m, const struct index_rec *rec, struct ar
 
         *out = (struct replica_record){ .uid = rec->uid, .flags = rec->flags & (MSG_SYSTEM_FLAGS | MSG_EXPUNGED | MSG_UNLINKED),
                 .modseq = rec->modseq, .createdmodseq = rec->createdmodseq, .thrid = rec->flags & MSG_OWN_THRID ? 0 : rec->thrid,
-                .last_updated = rec->last_updated, .internaldate = rec->internaldate, .savedate = rec->savedate, .size = rec->size };
+                .last_updated = wire_date(rec->last_updated), .internaldate = wire_date(rec->internaldate), .savedate = wire_date(rec->savedate),
+                .size = rec->size };
         memcpy(out->guid, rec->guid, GUID_SIZE);
         if (!set || !set->n)
                 return;

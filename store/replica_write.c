@@ -328,6 +328,8 @@ static void forget_changes_locked(struct mailbox *m)
 {
         m->private_changes.n = 0;
         m->flags_before.n = 0;
+        if (m->durable_modseq > index_counters(m->ix)->highestmodseq)
+                m->durable_modseq = index_counters(m->ix)->highestmodseq;
 }
 
 static int write_locked(struct replica_batch *b, struct mailbox *m, struct waiter *waiter, struct err *err) REQUIRES(m->lock, mailbox_class);

@@ -81,7 +81,7 @@ Test(mailbox, fronts_through_a_window)
                 struct arena arena = ARENA_INIT;
                 struct msg_front one, other;
 
-                front_window_plan(&window, &msgs[i], 64 - i);
+                front_window_plan(&window, &msgs[i], 64 - i, false);
                 cr_assert_eq(mailbox_front(m, &msgs[i], FRONT_ALL, &arena, &window, &one, &err), 0, "%s", err.text);
                 cr_assert_eq(mailbox_front(m, &msgs[i], FRONT_ALL, &arena, NULL, &other, &err), 0, "%s", err.text);
                 cr_assert(span_eq(one.envelope, other.envelope) && one.envelope.len > 10);
