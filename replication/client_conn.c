@@ -19,6 +19,10 @@
 #include "util/clock.h"
 #include "util/must.h"
 
+#define KEEP_IDLE_S 5                           /* without tcp_keepalive_… */
+#define KEEP_INTERVAL_S 2
+#define KEEP_COUNT 3
+#define UNACKNOWLEDGED_MS 60000
 #define CONNECT_MS 30000
 #define HANDSHAKE_MS 60000
 #define TURN_MS 250                             /* how often `stop` is asked */
@@ -137,21 +141,31 @@ static void say_address(const struct sockaddr *sa, socklen_t len, char out[ADDRE
                 snprintf(out, ADDRESS_MAX, "%s;%s", host, port);
 }
 
-/* Cyrus's tcp_keepalive: a peer that is gone without a word is noticed while we only wait. */
+static void set_tcp(int fd, int option, int value)
+{
+        (void)setsockopt(fd, IPPROTO_TCP, option, &value, sizeof value);
+}
+
+static int or_else(int64_t configured, int otherwise)
+{
+        return configured > 0 && configured < 32768 ? (int)configured : otherwise;
+}
+
+/*
+ * A host that is gone without a word is noticed within seconds while we wait for its answer, and within a minute while it has not even acknowledged what we
+ * sent: rolling replication would else be behind for as long as sync_timeout. tcp_keepalive_… say how patient to be. (A replica that lives, but is slow or stopped, does
+ * acknowledge.)
+ */
 static void keep_alive(int fd, struct conf *conf)
 {
-        int on = 1, v;
+        int on = 1;
 
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-        if (!conf_switch(conf, NULL, "tcp_keepalive"))
-                return;
+        set_tcp(fd, TCP_NODELAY, 1);
         setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
-        if ((v = (int)conf_int(conf, NULL, "tcp_keepalive_cnt")) > 0)
-                setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &v, sizeof v);
-        if ((v = (int)conf_duration_s(conf, NULL, "tcp_keepalive_idle")) > 0)
-                setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &v, sizeof v);
-        if ((v = (int)conf_duration_s(conf, NULL, "tcp_keepalive_intvl")) > 0)
-                setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &v, sizeof v);
+        set_tcp(fd, TCP_KEEPIDLE, or_else(conf_duration_s(conf, NULL, "tcp_keepalive_idle"), KEEP_IDLE_S));
+        set_tcp(fd, TCP_KEEPINTVL, or_else(conf_duration_s(conf, NULL, "tcp_keepalive_intvl"), KEEP_INTERVAL_S));
+        set_tcp(fd, TCP_KEEPCNT, or_else(conf_int(conf, NULL, "tcp_keepalive_cnt"), KEEP_COUNT));
+        set_tcp(fd, TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS);
 }
 
 /* One address. */
