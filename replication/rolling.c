@@ -18,6 +18,9 @@
 #define ANSWER_MS 5000                          /* … which has to be answered within */
 #define LOOK_MS 1000                            /* what others write to the log is found within; the shutdown file */
 #define RECONNECT_S 600
+#define UNUSED_MS 10000                         /* the second connection is closed after so long without work */
+#define PATIENCE_MS 30000
+#define OCTETS_A_MS 100                         /* patience for what was sent: 100 KB a second is slow */
 #define FRUITLESS_MAX 5                         /* connections lost without anything done: then it waits before the next one */
 
 const uint32_t rolling_lag_bucket_ms[ROLLING_LAG_BUCKETS] = { 5, 10, 25, 50, 100, 250, 1000, 5000, 60000, 0 };
@@ -70,13 +73,6 @@ bool rolling_stopping(struct rolling *r)
         return stop;
 }
 
-void rolling_set_state(struct rolling *r, enum rolling_state state)
-{
-        rolling_lock(r);
-        r->status.state = state;
-        rolling_unlock(r);
-}
-
 void rolling_set_error(struct rolling *r, const char *text)
 {
         rolling_lock(r);
@@ -86,22 +82,69 @@ void rolling_set_error(struct rolling *r, const char *text)
 
 /* ---- the connection ---- */
 
+static bool stop_probe(void *ctx)
+{
+        const uint64_t *deadline = ctx;
+
+        return clock_mono_ms() >= *deadline;
+}
+
+/* Does the replica answer somebody else? A connection of its own, for a moment. */
+static bool answers_others(struct lane *l)
+{
+        struct rolling *r = l->r;
+        uint64_t deadline = clock_mono_ms() + ANSWER_MS;
+        struct client_options o = r->options.client;
+        struct conf *conf = conf_live_get(r->options.live);
+        struct client *c = NULL;
+        struct err err = ERR_INIT;
+        bool yes;
+
+        o.store = r->options.store;
+        o.conf = conf;
+        o.channel = r->channel[0] ? r->channel : NULL;
+        o.stop = stop_probe;
+        o.action = NULL;
+        o.traffic = NULL;
+        o.ctx = &deadline;
+        yes = r->options.peer->open(&o, &c, &err) == 0 && r->options.peer->noop(c, &err) == CLIENT_OK;
+        if (c)
+                r->options.peer->close(&c);
+        conf_unref(&conf);
+        return yes;
+}
+
+/* It has been silent for too long, for what it was sent; it is asked whether that is its, or the item's fault. */
+static bool is_stalled(struct lane *l, uint64_t asked_ms, uint64_t sent)
+{
+        uint64_t patience = l->patience_ms + (sent - l->item_sent) / OCTETS_A_MS, now = clock_mono_ms();
+
+        if (!l->patience_ms || !asked_ms || now < asked_ms + patience)
+                return false;
+        l->stalled = answers_others(l);
+        if (!l->stalled)
+                l->patience_ms *= 2;            /* and asked again then */
+        return l->stalled;
+}
+
 /* Called by the client four times a second while it waits: also the time to look what has come. */
 static bool asked_to_stop(void *ctx)
 {
-        struct rolling *r = ctx;
-        struct client_traffic t;
+        struct lane *l = ctx;
+        struct rolling *r = l->r;
+        struct client_traffic t = { 0 };
+        uint64_t asked;
 
-        if (r->client) {
-                r->options.peer->traffic(r->client, &t);
-                rolling_lock(r);
-                if (t.wire_received != r->heard_octets && r->asked_ms)
-                        r->asked_ms = clock_mono_ms();
-                r->heard_octets = t.wire_received;
-                r->present = t;
-                rolling_unlock(r);
-        }
-        return rolling_stopping(r) || (r->deadline_ms && clock_mono_ms() >= r->deadline_ms);
+        if (l->client)
+                r->options.peer->traffic(l->client, &t);
+        rolling_lock(r);
+        if (t.wire_received != l->heard_octets && l->asked_ms)
+                l->asked_ms = clock_mono_ms();
+        l->heard_octets = t.wire_received;
+        l->present = t;
+        asked = l->asked_ms;
+        rolling_unlock(r);
+        return rolling_stopping(r) || (l->deadline_ms && clock_mono_ms() >= l->deadline_ms) || is_stalled(l, asked, t.sent);
 }
 
 static void add_traffic(struct client_traffic *to, const struct client_traffic *t)
@@ -113,26 +156,29 @@ static void add_traffic(struct client_traffic *to, const struct client_traffic *
         to->messages_sent += t->messages_sent;
 }
 
-void rolling_disconnect(struct rolling *r, const char *why)
+void rolling_disconnect(struct lane *l, const char *why)
 {
+        struct rolling *r = l->r;
         char quoted[LOG_QUOTE_MAX];
         struct client_traffic t;
 
-        if (!r->client)
+        if (!l->client)
                 return;
-        r->options.peer->traffic(r->client, &t);
-        r->deadline_ms = clock_mono_ms() + ANSWER_MS;
-        r->options.peer->close(&r->client);
-        r->deadline_ms = 0;
+        r->options.peer->traffic(l->client, &t);
+        l->patience_ms = 0;
+        l->deadline_ms = clock_mono_ms() + ANSWER_MS;
+        r->options.peer->close(&l->client);
+        l->deadline_ms = 0;
         rolling_lock(r);
-        add_traffic(&r->past, &t);
-        r->present = (struct client_traffic){ 0 };
-        r->heard_octets = 0;
-        r->status.connected = false;
-        r->asked_ms = 0;
+        add_traffic(&l->past, &t);
+        l->present = (struct client_traffic){ 0 };
+        l->heard_octets = 0;
+        l->asked_ms = 0;
+        if (!l->second)
+                r->status.connected = false;
         if (why) {
                 r->status.losses++;
-                r->fruitless++;
+                l->fruitless++;
                 snprintf(r->error, sizeof r->error, "%s", why);
         }
         rolling_unlock(r);
@@ -150,20 +196,21 @@ static const char *host_of(struct rolling *r, struct conf *conf)
 /* The client has one context for all that it calls: ours. */
 static void tell_action(void *ctx, const char *line)
 {
-        struct rolling *r = ctx;
+        struct lane *l = ctx;
 
-        r->options.client.action(r->options.client.ctx, line);
+        l->r->options.client.action(l->r->options.client.ctx, line);
 }
 
 static void tell_traffic(void *ctx, bool sent, const void *p, size_t len)
 {
-        struct rolling *r = ctx;
+        struct lane *l = ctx;
 
-        r->options.client.traffic(r->options.client.ctx, sent, p, len);
+        l->r->options.client.traffic(l->r->options.client.ctx, sent, p, len);
 }
 
-static int try_connect(struct rolling *r, struct err *err)
+static int try_connect(struct lane *l, struct err *err)
 {
+        struct rolling *r = l->r;
         struct client_options o = r->options.client;
         struct conf *conf = conf_live_get(r->options.live);
         int rc;
@@ -171,26 +218,32 @@ static int try_connect(struct rolling *r, struct err *err)
         o.store = r->options.store;
         o.conf = conf;
         o.channel = r->channel[0] ? r->channel : NULL;
+        o.no_wait = true;                       /* whoever is at a user already, of us or others, is not waited for: he is put off */
         o.stop = asked_to_stop;
         o.action = o.action ? tell_action : NULL;
         o.traffic = o.traffic ? tell_traffic : NULL;
-        o.ctx = r;
-        rolling_lock(r);
-        r->status.state = ROLLING_CONNECTING;
-        snprintf(r->peer, sizeof r->peer, "%s", host_of(r, conf) ? host_of(r, conf) : "");
-        rolling_unlock(r);
-        rc = r->options.peer->open(&o, &r->client, err);
+        o.ctx = l;
+        if (!l->second) {
+                rolling_lock(r);
+                r->status.state = ROLLING_CONNECTING;
+                snprintf(r->peer, sizeof r->peer, "%s", host_of(r, conf) ? host_of(r, conf) : "");
+                rolling_unlock(r);
+        }
+        rc = r->options.peer->open(&o, &l->client, err);
         conf_unref(&conf);
         if (rc < 0)
                 return -1;
         rolling_lock(r);
-        r->connected_ms = clock_mono_ms();
-        snprintf(r->peer, sizeof r->peer, "%s", r->options.peer->name(r->client));
-        r->status.connected = true;
-        r->status.state = ROLLING_BUSY;
-        r->error[0] = '\0';
+        l->connected_ms = clock_mono_ms();
+        if (!l->second) {
+                snprintf(r->peer, sizeof r->peer, "%s", r->options.peer->name(l->client));
+                r->status.connected = true;
+                r->status.state = ROLLING_BUSY;
+                r->error[0] = '\0';
+        }
         rolling_unlock(r);
-        log_event(LOG_NOTE, NULL, "rolling.connected", "channel=%s peer=\"%s\"", name_of(r), r->options.peer->name(r->client));
+        if (!l->second)
+                log_event(LOG_NOTE, NULL, "rolling.connected", "channel=%s peer=\"%s\"", name_of(r), r->options.peer->name(l->client));
         return 0;
 }
 
@@ -209,76 +262,82 @@ static uint64_t backoff_ms(struct rolling *r, unsigned failures)
 }
 
 /* Wait for so long, or until somebody is in a hurry. False: it is to stop. */
-static bool wait_before(struct rolling *r, uint64_t ms)
+static bool wait_before(struct lane *l, uint64_t ms)
 {
+        struct rolling *r = l->r;
         uint64_t deadline = clock_mono_ms() + ms;
+        bool *hurry = l->second ? &r->hurry_second : &r->hurry;
 
         rolling_lock(r);
-        r->status.state = ROLLING_WAITING;
-        r->retry_ms = deadline;
-        while (!r->stop && !r->hurry && clock_mono_ms() < deadline) {
+        if (!l->second) {
+                r->status.state = ROLLING_WAITING;
+                r->retry_ms = deadline;
+        }
+        while (!r->stop && !*hurry && clock_mono_ms() < deadline) {
                 uint64_t slice = clock_mono_ms() + LOOK_MS;
 
-                cond_wait_until(&r->wake, &r->lock, slice < deadline ? slice : deadline);
+                cond_wait_until(l->second ? &r->wake_second : &r->wake, &r->lock, slice < deadline ? slice : deadline);
                 if (r->outer_stop && r->outer_stop(r->outer_ctx))
                         r->stop = true;
         }
-        r->hurry = false;
+        *hurry = false;
         rolling_unlock(r);
         return !rolling_stopping(r);
 }
 
 static bool is_shut_down(struct rolling *r);
 
-bool rolling_connect(struct rolling *r)
+bool rolling_connect(struct lane *l)
 {
+        struct rolling *r = l->r;
         char quoted[LOG_QUOTE_MAX];
         struct err err = ERR_INIT;
         unsigned fruitless;
 
-        if (r->client)
+        if (l->client)
                 return !rolling_stopping(r);
         rolling_lock(r);
-        fruitless = r->fruitless;
+        fruitless = l->fruitless;
         rolling_unlock(r);
-        if (fruitless >= FRUITLESS_MAX && !wait_before(r, backoff_ms(r, fruitless - FRUITLESS_MAX + 1)))
+        if (fruitless >= FRUITLESS_MAX && !wait_before(l, backoff_ms(r, fruitless - FRUITLESS_MAX + 1)))
                 return false;
-        while (!rolling_stopping(r) && !is_shut_down(r)) {
+        while (!rolling_stopping(r) && (l->second || !is_shut_down(r))) {
                 err_clear(&err);
-                if (try_connect(r, &err) == 0) {
-                        r->connect_failures = 0;
+                if (try_connect(l, &err) == 0) {
+                        l->connect_failures = 0;
                         return true;
                 }
                 if (rolling_stopping(r))
                         return false;
-                if (r->connect_failures++ == 0 || r->connect_failures % 16 == 0)
+                if (l->connect_failures++ == 0 || l->connect_failures % 16 == 0)
                         log_event(LOG_WARN, NULL, "rolling.connect", "channel=%s reason=%s", name_of(r), log_quote_str(quoted, err.text));
                 rolling_set_error(r, err.text);
                 if (r->options.once && err.code == ERR_CONFIG)
                         return false;
-                if (!wait_before(r, backoff_ms(r, r->connect_failures)))
+                if (!wait_before(l, backoff_ms(r, l->connect_failures)))
                         return false;
         }
         return false;
 }
 
-bool rolling_ping(struct rolling *r)
+bool rolling_ping(struct lane *l)
 {
+        struct rolling *r = l->r;
         struct err err = ERR_INIT;
         enum client_result result;
 
-        r->deadline_ms = clock_mono_ms() + ANSWER_MS;
+        l->deadline_ms = clock_mono_ms() + ANSWER_MS;
         rolling_lock(r);
-        r->asked_ms = clock_mono_ms();
+        l->asked_ms = clock_mono_ms();
         rolling_unlock(r);
-        result = r->options.peer->noop(r->client, &err);
-        r->deadline_ms = 0;
+        result = r->options.peer->noop(l->client, &err);
+        l->deadline_ms = 0;
         rolling_lock(r);
-        r->asked_ms = 0;
+        l->asked_ms = 0;
         rolling_unlock(r);
         if (result == CLIENT_OK || result == CLIENT_FAILED)
                 return true;
-        rolling_disconnect(r, result == CLIENT_STOPPED ? "the replica does not answer" : err.text);
+        rolling_disconnect(l, result == CLIENT_STOPPED ? "the replica does not answer" : err.text);
         return false;
 }
 
@@ -326,6 +385,7 @@ static void want_comparing(struct rolling *r) EXCLUDES(rolling_class)
         free(r->compare.after);
         r->compare.after = xstrdup("");
         r->compare.done = 0;
+        cond_signal(&r->wake_second);
         rolling_unlock(r);
 }
 
@@ -345,17 +405,16 @@ static bool run_file(struct rolling *r, int fd)
         work_init(&w, conf_str(store_conf(r->options.store), NULL, "deletedprefix"));
         if (sync_log_read(fd, read_line, read_bad, &w, &err) < 0) {
                 rolling_set_error(r, err.text);
-                r->incomplete = true;
                 work_deinit(&w);
                 return false;
         }
         finish_reading(r, &w);
         rolling_lock(r);
         r->status.state = ROLLING_BUSY;
-        r->busy_since_us = r->run_since_us;
+        r->busy_since_us = r->lanes[0].run_since_us;
         r->busy_events = r->busy_events > w.lines ? r->busy_events : w.lines;
         rolling_unlock(r);
-        ok = rolling_do(r, &w, UINT_MAX) && rolling_save(r);
+        ok = rolling_do(&r->lanes[0], &w, UINT_MAX) && rolling_save(r);
         work_deinit(&w);
         rolling_lock(r);
         if (ok) {
@@ -386,7 +445,7 @@ static int run_log(struct rolling *r)
         }
         rolling_lock(r);
         /* What a former run has left is older than what has been logged since. */
-        r->run_since_us = r->busy_since_us ? r->busy_since_us : since;
+        r->lanes[0].run_since_us = r->busy_since_us ? r->busy_since_us : since;
         r->busy_events += events;
         rolling_unlock(r);
         rc = run_file(r, fd) ? 1 : -1;
@@ -463,14 +522,15 @@ static void rest(struct rolling *r, uint64_t not_before, uint64_t at_latest)
 static void renew(struct rolling *r)
 {
         int64_t most = r->options.reconnect_s > 0 ? r->options.reconnect_s : RECONNECT_S;
+        struct lane *l = &r->lanes[0];
         bool again;
 
         rolling_lock(r);
-        again = r->reconfigured || clock_mono_ms() - r->connected_ms > (uint64_t)most * 1000;
+        again = r->reconfigured || clock_mono_ms() - l->connected_ms > (uint64_t)most * 1000;
         r->reconfigured = false;
         rolling_unlock(r);
-        if (r->client && again)
-                rolling_disconnect(r, NULL);
+        if (l->client && again)
+                rolling_disconnect(l, NULL);
 }
 
 static bool take_woken(struct rolling *r) EXCLUDES(rolling_class)
@@ -486,54 +546,80 @@ static bool take_woken(struct rolling *r) EXCLUDES(rolling_class)
 
 static void roll(struct rolling *r)
 {
+        struct lane *l = &r->lanes[0];
         uint64_t begun_ms = 0, heard_ms = 0;
-        int64_t next_s;
 
         while (!rolling_stopping(r) && !is_shut_down(r)) {
-                bool did = false, more;
                 uint64_t now;
 
                 renew(r);
-                if (!rolling_connect(r))
+                if (!rolling_connect(l))
                         break;
                 begun_ms = clock_mono_ms();
-                more = take_woken(r) || has_log(r);
-                if (more) {
+                if (take_woken(r) || has_log(r)) {
                         int rc = run_log(r);
 
-                        did = rc != 0;
                         if (rc < 0 && !rolling_stopping(r))
-                                wait_before(r, LOOK_MS);
+                                wait_before(l, LOOK_MS);
+                        if (rc != 0)
+                                heard_ms = clock_mono_ms();
                 }
                 if (rolling_stopping(r))
                         break;
-                if (!rolling_retry_due(r, &next_s))
-                        break;
-                if (is_comparing(r)) {          /* a step between two runs, however many there are */
-                        rolling_set_state(r, ROLLING_COMPARING);
-                        if (!rolling_compare_step(r))
-                                break;
-                        heard_ms = clock_mono_ms();
-                        rolling_set_state(r, ROLLING_BUSY);
-                        continue;
-                }
                 now = clock_mono_ms();
-                if (did)
-                        heard_ms = now;
-                if (r->client && now - heard_ms >= HEARTBEAT_MS) {
-                        (void)rolling_ping(r);
+                if (l->client && now - heard_ms >= HEARTBEAT_MS) {
+                        (void)rolling_ping(l);
                         heard_ms = now;
                 }
                 rest(r, begun_ms + interval_ms(r), now + LOOK_MS);
         }
 }
 
+/* The second thread's: what is due of the quarantine, comparing. Its connection is there when it is needed. */
+static void *tend(void *arg)
+{
+        struct rolling *r = arg;
+        struct lane *l = &r->lanes[1];
+        uint64_t used_ms = clock_mono_ms();
+        int64_t next_s;
+
+        while (!rolling_stopping(r)) {
+                bool busy = is_comparing(r);
+
+                if (!rolling_retry_due(l, &next_s) || (busy && !rolling_compare_step(l)))
+                        break;
+                if (busy)
+                        continue;
+                if (next_s <= clock_wall_s())
+                        used_ms = clock_mono_ms();
+                else if (l->client && clock_mono_ms() - used_ms > UNUSED_MS)
+                        rolling_disconnect(l, NULL);
+                rolling_lock(r);
+                if (!r->stop && !r->hurry_second && !r->compare.on)
+                        cond_wait_until(&r->wake_second, &r->lock, clock_mono_ms() + LOOK_MS);
+                r->hurry_second = false;
+                rolling_unlock(r);
+        }
+        rolling_disconnect(l, NULL);
+        return NULL;
+}
+
 static void *roll_on(void *arg)
 {
         struct rolling *r = arg;
+        pthread_t second;
+        int e = thread_start(&second, "rolling-tend", 0, tend, r);
 
+        if (e)
+                log_event(LOG_ERROR, NULL, "rolling.thread", "channel=%s reason=\"%s\" consequence=\"nothing is compared or tried again\"", name_of(r), strerror(e));
         roll(r);
-        rolling_disconnect(r, NULL);
+        rolling_disconnect(&r->lanes[0], NULL);
+        rolling_lock(r);
+        r->stop = true;
+        cond_signal(&r->wake_second);
+        rolling_unlock(r);
+        if (!e)
+                pthread_join(second, NULL);
         rolling_save(r);
         rolling_lock(r);
         r->status.state = ROLLING_ENDED;
@@ -557,7 +643,9 @@ static void rolling_free(struct rolling *r)
         if (r->rest.known)
                 work_deinit(&r->rest);
         cond_deinit(&r->wake);
+        cond_deinit(&r->wake_second);
         mutex_deinit(&r->lock);
+        mutex_deinit(&r->saving);
         free((char *)(uintptr_t)r->options.client.host);
         free((char *)(uintptr_t)r->options.client.partition);
         free((char *)(uintptr_t)r->options.shutdown_file);
@@ -582,8 +670,13 @@ static struct rolling *rolling_create(const struct rolling_options *o)
         r->configdir = xstrdup(store_configdir(o->store));
         sync_log_path(r->configdir, r->channel, "state", &path);
         r->state_path = str_take(&path);
+        r->options.patience_ms = o->patience_ms ? o->patience_ms : PATIENCE_MS;
+        r->lanes[0] = (struct lane){ .r = r };
+        r->lanes[1] = (struct lane){ .r = r, .second = true };
         mutex_init(&r->lock);
+        mutex_init(&r->saving);
         cond_init(&r->wake);
+        cond_init(&r->wake_second);
         quarantine_init(&r->quarantine);
         sync_log_path(r->configdir, r->channel, "", &path);
         if (fs_mkdir_p_durable(path.data, 0755, &err) < 0)
@@ -618,6 +711,7 @@ static void end_one(struct rolling *r)
         rolling_lock(r);
         r->stop = true;
         cond_broadcast(&r->wake);
+        cond_broadcast(&r->wake_second);
         rolling_unlock(r);
         if (r->has_thread)
                 pthread_join(r->thread, NULL);
@@ -700,7 +794,7 @@ int rolling_run(const struct rolling_options *options, bool (*stop)(void *ctx), 
                 while ((rc = run_log(r)) > 0 && has_log(r))     /* log-run, and then what has come since */
                         if (rolling_stopping(r))
                                 break;
-        rolling_disconnect(r, NULL);
+        rolling_disconnect(&r->lanes[0], NULL);
         if (rc < 0 || r->incomplete)
                 rc = err_set(err, rolling_stopping(r) ? ERR_CANCELLED : ERR_UNAVAILABLE, "%s", r->error[0] ? r->error : "not everything was done");
         list_lock();
@@ -729,6 +823,7 @@ void rolling_stop(const char *channel)
                 rolling_lock(r);
                 r->stop = true;
                 cond_broadcast(&r->wake);
+                cond_broadcast(&r->wake_second);
                 rolling_unlock(r);
         }
         while ((r = gone) != NULL) {
@@ -764,23 +859,30 @@ static void fill_status(struct rolling *r, struct rolling_status *s) EXCLUDES(ro
         rolling_lock(r);
         *s = r->status;
         s->channel = r->channel;
-        s->connected_s = s->connected ? (int64_t)((now - r->connected_ms) / 1000) : 0;
+        s->connected_s = s->connected ? (int64_t)((now - r->lanes[0].connected_ms) / 1000) : 0;
         s->waiting_s = s->state == ROLLING_WAITING && r->retry_ms > now ? (int64_t)((r->retry_ms - now + 999) / 1000) : 0;
         if (r->busy_since_us && (!since || r->busy_since_us < since))
                 since = r->busy_since_us;
         s->lag_ms = since && now_us > since ? (now_us - since) / 1000 : 0;
         s->events = events + r->busy_events;
-        s->silent_ms = r->asked_ms && now > r->asked_ms ? now - r->asked_ms : 0;
         s->comparing = r->compare.on;
         s->compared = r->compare.on ? r->compare.done : 0;
         s->compare_total = r->compare.on ? mailboxes : 0;
+        if (s->comparing && s->state == ROLLING_IDLE)
+                s->state = ROLLING_COMPARING;
         for (size_t i = 0; i < r->quarantine.list.n; i++)
                 *(r->quarantine.list.v[i]->put_off ? &s->put_off : &s->quarantined) += 1;
-        s->bytes_sent = r->past.sent + r->present.sent;
-        s->bytes_received = r->past.received + r->present.received;
-        s->wire_sent = r->past.wire_sent + r->present.wire_sent;
-        s->wire_received = r->past.wire_received + r->present.wire_received;
-        s->messages_sent = r->past.messages_sent + r->present.messages_sent;
+        for (int i = 0; i < 2; i++) {
+                const struct lane *l = &r->lanes[i];
+
+                if (l->asked_ms && now > l->asked_ms && now - l->asked_ms > s->silent_ms)
+                        s->silent_ms = now - l->asked_ms;
+                s->bytes_sent += l->past.sent + l->present.sent;
+                s->bytes_received += l->past.received + l->present.received;
+                s->wire_sent += l->past.wire_sent + l->present.wire_sent;
+                s->wire_received += l->past.wire_received + l->present.wire_received;
+                s->messages_sent += l->past.messages_sent + l->present.messages_sent;
+        }
         rolling_unlock(r);
 }
 
@@ -860,6 +962,7 @@ static unsigned each_locked(const char *channel, unsigned (*fn)(struct rolling *
                 rolling_lock(r);
                 n += fn(r, arg);
                 cond_broadcast(&r->wake);
+                cond_broadcast(&r->wake_second);
                 rolling_unlock(r);
         }
         list_unlock();
@@ -876,7 +979,7 @@ static unsigned retry_one(struct rolling *r, const char *item)
                         n++;
                 }
         if (n)
-                r->hurry = true;
+                r->hurry_second = true;
         return n;
 }
 
@@ -888,7 +991,7 @@ unsigned rolling_retry(const char *channel, const char *item)
 static unsigned hurry_one(struct rolling *r, const char *unused)
 {
         (void)unused;
-        r->hurry = r->woken = true;
+        r->hurry = r->hurry_second = r->woken = true;
         return 1;
 }
 
@@ -912,7 +1015,7 @@ void rolling_reconfigure(void)
 static unsigned compare_one(struct rolling *r, const char *unused)
 {
         (void)unused;
-        r->compare.on = r->compare_again = r->hurry = true;
+        r->compare.on = r->compare_again = r->hurry_second = true;
         return 1;
 }
 

@@ -1,7 +1,7 @@
 /*
  * rolling - rolling replication: what the log for replicas (sync_log.h) says is told to a replica as it happens. reference: csync, section 12.
  *
- * One thread a channel. It is woken when the log is written; between the beginnings of two runs lies sync_repeat_interval (-d) at least, if that is
+ * A thread for each channel, and one for what may take long there (the quarantine, comparing) with a connection of its own. The first is woken when the log is written; between the beginnings of two runs lies sync_repeat_interval (-d) at least, if that is
  * set. A run takes the log (`log` becomes `log-run`), drops what is there twice, and does the rest in Cyrus's order: groups of mailboxes by owner,
  * QUOTA, ANNOTATION, SEEN, SUB, UNMAILBOX, META, USER, UNUSER; what fails is promoted (a mailbox or META to USER, SEEN and SUB to META).
  *
@@ -63,6 +63,7 @@ struct rolling_options {
         int64_t interval_ms;                    /* -d: least time between the beginnings of runs; -1: sync_repeat_interval, if that is set, else none */
         int64_t reconnect_s;                    /* -t: a connection is closed and made anew after so long; 0: 600 */
         const char *shutdown_file;              /* -F; NULL: sync_shutdown_file. Copied */
+        uint64_t patience_ms;                   /* so long the replica may say nothing to an item, and more the more it was sent, if it answers others; 0: 30 s */
         bool once;                              /* -1: rolling_run() of what there is, then the end */
         int fd;                                 /* -f: with `once`, this file, which stays, instead of the log; 0: none. Borrowed */
 };

@@ -83,9 +83,32 @@ struct quarantined *quarantine_due(const struct quarantine *q, int64_t now, int6
 
 /* Read the file. Not there, or not readable: everything is to be compared. */
 void state_load(const char *path, struct quarantine *q, struct compare_state *compare);
-int state_save(const char *path, struct quarantine *q, const struct compare_state *compare, struct err *err);
+char *state_text(struct quarantine *q, const struct compare_state *compare);     /* the file, for free(); it is not dirty then */
 
 /* ---- rolling.c ---- */
+
+/*
+ * A connection and the thread that uses it. A channel has two: the first does what the log says; the second what may take long, and must not hold that up – what is tried
+ * again from the quarantine, and comparing. The client sees to it that they are not at one user at the same time: who comes second puts it off.
+ */
+struct lane {
+        struct rolling *r;
+        bool second;
+        /* Its thread's own. */
+        struct client *client;
+        unsigned connect_failures;              /* in a row */
+        uint64_t deadline_ms;                   /* the replica has to have answered by then; 0: it has time */
+        uint64_t run_since_us;                  /* the oldest change of this run; 0: not known */
+        uint64_t item_sent;                     /* octets that had been sent when this item began */
+        uint64_t patience_ms;                   /* so long the replica may say nothing to this item; 0: for ever */
+        bool stalled;                           /* it was silent for longer, and somebody else got an answer meanwhile */
+        /* rolling_class */
+        uint64_t connected_ms;                  /* monotonic */
+        unsigned fruitless;                     /* connections in a row that were lost without anything done */
+        uint64_t asked_ms;                      /* when the replica was asked what it has not answered, or last said something of it; 0: nothing */
+        uint64_t heard_octets;
+        struct client_traffic past, present;    /* of former connections; of this one */
+};
 
 struct rolling {
         struct rolling *next;                   /* list_lock */
@@ -98,57 +121,48 @@ struct rolling {
         bool has_thread;
         bool (*outer_stop)(void *ctx);          /* rolling_run() */
         void *outer_ctx;
+        struct lane lanes[2];
+        struct mutex saving;                    /* held while the state is written: only by the two threads, with no other lock */
 
-        /* The thread's own. */
-        struct client *client;
-        uint64_t connected_ms;                  /* monotonic */
-        unsigned connect_failures, fruitless;   /* in a row; fruitless: connections lost without anything done */
-        uint64_t deadline_ms;                   /* the replica has to have answered by then; 0: it has time */
-        uint64_t run_since_us;                  /* the oldest change of this run; 0: not known */
-        uint64_t heard_octets;                  /* received, when it was last looked */
-        int64_t shutdown_looked_ms;
+        /* The second thread's own. */
         struct table *compared_users;           /* of this pass */
         struct work rest;                       /* what comes behind the last mailbox; `known` NULL: not there yet */
         uint64_t state_saved_ms;
-        bool incomplete;                        /* rolling_run(): something was not done */
 
         /* rolling_class. */
         struct mutex lock;
-        struct cond wake;
-        bool woken, stop, hurry;
+        struct cond wake, wake_second;
+        bool woken, stop, hurry, hurry_second;
         bool reconfigured;                      /* the connection is to be made anew, with the options of now */
         bool ended;
+        bool incomplete;                        /* rolling_run(): something was not done */
         struct quarantine quarantine;
         struct compare_state compare;
         bool compare_again;                     /* from the beginning, please */
         struct rolling_status status;           /* its strings: */
         char peer[200], error[ERR_TEXT_MAX];
-        uint64_t asked_ms;                      /* when the replica was asked what it has not answered; 0: nothing */
         uint64_t busy_since_us, busy_events;
         uint64_t retry_ms;                      /* ROLLING_WAITING: until then */
-        struct client_traffic past;             /* of former connections */
-        struct client_traffic present;
 };
 void rolling_lock(struct rolling *r) ACQUIRE(r->lock, rolling_class);
 void rolling_unlock(struct rolling *r) RELEASE(r->lock, rolling_class);
 
 bool rolling_stopping(struct rolling *r) EXCLUDES(rolling_class);
 /* A connection, waiting for one as long as it takes. False: it is to stop. */
-bool rolling_connect(struct rolling *r) EXCLUDES(rolling_class);
-void rolling_disconnect(struct rolling *r, const char *why) EXCLUDES(rolling_class);
+bool rolling_connect(struct lane *l) EXCLUDES(rolling_class);
+void rolling_disconnect(struct lane *l, const char *why) EXCLUDES(rolling_class);
 /* NOOP with little time. False: the connection is gone. */
-bool rolling_ping(struct rolling *r) EXCLUDES(rolling_class);
-void rolling_set_state(struct rolling *r, enum rolling_state state) EXCLUDES(rolling_class);
+bool rolling_ping(struct lane *l) EXCLUDES(rolling_class);
 void rolling_set_error(struct rolling *r, const char *text) EXCLUDES(rolling_class);
 
 /* ---- rolling_run.c ---- */
 
 /* At most `max` items of it, in order; what cannot be done is in quarantine then. False: stopped in the middle of it. */
-bool rolling_do(struct rolling *r, struct work *w, unsigned max) EXCLUDES(rolling_class);
+bool rolling_do(struct lane *l, struct work *w, unsigned max) EXCLUDES(rolling_class);
 /* What is due of the quarantine: one item. Nothing due: next_r says when (Unix seconds). False: stopped. */
-bool rolling_retry_due(struct rolling *r, int64_t *next_r) EXCLUDES(rolling_class);
+bool rolling_retry_due(struct lane *l, int64_t *next_r) EXCLUDES(rolling_class);
 /* One step of comparing everything: one user, or some shared mailboxes. False: stopped. */
-bool rolling_compare_step(struct rolling *r) EXCLUDES(rolling_class);
+bool rolling_compare_step(struct lane *l) EXCLUDES(rolling_class);
 bool rolling_save(struct rolling *r) EXCLUDES(rolling_class);
 
 #endif

@@ -17,6 +17,7 @@
 #include "store/quota.h"
 #include "store/replica.h"
 #include "util/clock.h"
+#include "util/fs.h"
 #include "util/log.h"
 #include "util/must.h"
 
@@ -54,11 +55,12 @@ static void put_aside(struct rolling *r, const struct item *it, const char *reas
         quarantine_put(&r->quarantine, text.data, reason, put_off);
         if (!put_off)
                 r->status.failures++;
+        r->incomplete = true;
+        cond_signal(&r->wake_second);           /* it is the second lane's from now on */
         rolling_unlock(r);
         if (!put_off && first)
                 log_event(LOG_WARN, NULL, "rolling.quarantine", "channel=%s item=%s reason=%s", r->channel[0] ? r->channel : "-",
                           log_quote_str(quoted[0], text.data), log_quote_str(quoted[1], reason));
-        r->incomplete = true;
         str_deinit(&text);
 }
 
@@ -80,17 +82,24 @@ static void let_out(struct rolling *r, const struct item *it, const struct work 
 /* ---- one item ---- */
 
 /* The replica is being asked: what is said of it while it says nothing. */
-static void asking(struct rolling *r, bool yes) EXCLUDES(rolling_class)
+static void asking(struct lane *l, bool yes) EXCLUDES(rolling_class)
 {
-        rolling_lock(r);
-        r->asked_ms = yes ? clock_mono_ms() : 0;
-        rolling_unlock(r);
+        struct client_traffic t = { 0 };
+
+        if (l->client)
+                l->r->options.peer->traffic(l->client, &t);
+        l->item_sent = t.sent;
+        l->patience_ms = yes ? l->r->options.patience_ms : 0;
+        l->stalled = false;
+        rolling_lock(l->r);
+        l->asked_ms = yes ? clock_mono_ms() : 0;
+        rolling_unlock(l->r);
 }
 
-static enum client_result call(struct rolling *r, const struct item *it, struct err *err)
+static enum client_result call(struct lane *l, const struct item *it, struct err *err)
 {
-        const struct rolling_peer *peer = r->options.peer;
-        struct client *c = r->client;
+        const struct rolling_peer *peer = l->r->options.peer;
+        struct client *c = l->client;
 
         switch (it->kind) {
         case SYNC_MAILBOX: return it->names.n ? peer->mailboxes(c, (const char *const *)it->names.v, it->names.n, err) : CLIENT_OK;
@@ -106,27 +115,27 @@ static enum client_result call(struct rolling *r, const struct item *it, struct 
         }
 }
 
-static enum client_result do_item(struct rolling *r, const struct item *it, struct err *err) EXCLUDES(rolling_class)
+static enum client_result do_item(struct lane *l, const struct item *it, bool *stalled_r, struct err *err) EXCLUDES(rolling_class)
 {
         enum client_result result;
 
-        asking(r, true);
-        result = call(r, it, err);
+        asking(l, true);
+        result = call(l, it, err);
+        *stalled_r = l->stalled;
         /* No INBOX here: what is to be done about that is UNUSER's. */
         if (it->kind == SYNC_USER && result == CLIENT_FAILED && err->code == ERR_NOTFOUND)
                 result = CLIENT_OK;
         if (result <= CLIENT_PUT_OFF && (it->kind == SYNC_MAILBOX || it->kind == SYNC_USER)) {
                 struct err ignored = ERR_INIT;
-                enum client_result restarted = r->options.peer->restart(r->client, &ignored);
 
-                /* The item itself is done: what was lost is noticed by the next one, too. */
-                if (restarted > CLIENT_PUT_OFF && result == CLIENT_OK) {
-                        asking(r, false);
-                        rolling_disconnect(r, ignored.text);
+                /* The item itself is done: that the connection is lost now is not its fault. */
+                if (l->r->options.peer->restart(l->client, &ignored) > CLIENT_PUT_OFF) {
+                        asking(l, false);
+                        rolling_disconnect(l, ignored.text);
                         return result;
                 }
         }
-        asking(r, false);
+        asking(l, false);
         return result;
 }
 
@@ -234,22 +243,60 @@ static bool lost(struct rolling *r, struct work *w, struct item *it, const char 
         return false;
 }
 
+/* It says nothing to this one, while it answers others: it is not waited for any longer, nor for each half of it. */
+static void stalled(struct rolling *r, const struct item *it)
+{
+        char why[100];
+
+        snprintf(why, sizeof why, "the replica says nothing to it, while it answers others");
+        for (size_t i = 0; it->kind == SYNC_MAILBOX && i < it->names.n; i++) {
+                struct item *one = half((struct item *)(uintptr_t)it, i, i + 1);
+
+                put_aside(r, one, why, false);
+                item_free(one);
+        }
+        if (it->kind != SYNC_MAILBOX)
+                put_aside(r, it, why, false);
+}
+
+/* Somebody else is at this user: all of him, as soon as that is over; or, if that is known to fail, the mailboxes. */
+static void put_off(struct rolling *r, struct work *w, struct item *it, const char *reason)
+{
+        struct item *user;
+
+        if (it->kind != SYNC_MAILBOX || it->retry) {
+                put_aside(r, it, reason, true);
+                return;
+        }
+        if (!it->a[0] || in_quarantine(r, SYNC_USER, it->a, "")) {
+                if (it->names.n > 1)
+                        halve(w, it);
+                else
+                        put_aside(r, it, reason, true);
+                return;
+        }
+        user = item_create(SYNC_USER, it->a, "");
+        put_aside(r, user, reason, true);
+        item_free(user);
+}
+
 /* ---- all of it ---- */
 
-static void count_done(struct rolling *r) EXCLUDES(rolling_class)
+static void count_done(struct lane *l) EXCLUDES(rolling_class)
 {
-        uint64_t now = clock_mono_us(), lag_ms = r->run_since_us && now > r->run_since_us ? (now - r->run_since_us) / 1000 : 0;
+        struct rolling *r = l->r;
+        uint64_t now = clock_mono_us(), lag_ms = l->run_since_us && now > l->run_since_us ? (now - l->run_since_us) / 1000 : 0;
         int b = 0;
 
         while (rolling_lag_bucket_ms[b] && lag_ms > rolling_lag_bucket_ms[b])
                 b++;
         rolling_lock(r);
         r->status.items++;
-        if (r->run_since_us) {
+        if (l->run_since_us) {
                 r->status.lag_counts[b]++;
                 r->status.lag_ms_total += lag_ms;
         }
-        r->fruitless = 0;
+        l->fruitless = 0;
         rolling_unlock(r);
 }
 
@@ -279,55 +326,59 @@ static bool leave_out(struct rolling *r, struct item *it) EXCLUDES(rolling_class
 }
 
 /* The item is used up, or kept in w->later. False: stopped, and it is not done. */
-static bool take_item(struct rolling *r, struct work *w, struct item *it) EXCLUDES(rolling_class)
+static bool take_item(struct lane *l, struct work *w, struct item *it) EXCLUDES(rolling_class)
 {
+        struct rolling *r = l->r;
         struct err err = ERR_INIT;
         enum client_result result;
+        bool silent;
 
         for (;;) {
-                if (!rolling_connect(r)) {
+                if (!rolling_connect(l)) {
                         item_free(it);
                         return false;
                 }
                 /* What it is blamed for next must not have been the connection's fault. */
-                if (it->losses == 0 || rolling_ping(r))
+                if (it->losses == 0 || rolling_ping(l))
                         break;
         }
-        result = do_item(r, it, &err);
+        result = do_item(l, it, &silent, &err);
         switch (result) {
         case CLIENT_OK:
                 let_out(r, it, w);
-                count_done(r);
+                count_done(l);
                 break;
         case CLIENT_FAILED:
                 fail(r, w, it, err.text);
                 break;
         case CLIENT_PUT_OFF:
-                if (it->kind == SYNC_MAILBOX && it->names.n > 1)
-                        halve(w, it);
-                else
-                        put_aside(r, it, err.text[0] ? err.text : "locked", true);
+                put_off(r, w, it, err.text[0] ? err.text : "locked");
                 break;
         case CLIENT_LOST:
-                rolling_disconnect(r, err.text);
+                rolling_disconnect(l, err.text);
                 if (lost(r, w, it, err.text))
                         return true;
                 break;
         case CLIENT_BYE:
-                rolling_disconnect(r, err.text);
+                rolling_disconnect(l, err.text);
                 *ARRAY_PUSH(&w->later) = it;
                 return true;
         case CLIENT_STOPPED:
-                rolling_disconnect(r, "stopped");
-                *ARRAY_PUSH(&w->later) = it;
-                return !rolling_stopping(r);    /* it was its time that was over: see rolling_ping() */
+                rolling_disconnect(l, silent ? "the replica says nothing" : "stopped");
+                if (!silent) {
+                        *ARRAY_PUSH(&w->later) = it;
+                        return !rolling_stopping(r);
+                }
+                stalled(r, it);
+                break;
         }
         item_free(it);
         return true;
 }
 
-bool rolling_do(struct rolling *r, struct work *w, unsigned max)
+bool rolling_do(struct lane *l, struct work *w, unsigned max)
 {
+        struct rolling *r = l->r;
         struct item *it;
 
         while (max-- > 0 && (it = work_next(w)) != NULL) {
@@ -339,7 +390,7 @@ bool rolling_do(struct rolling *r, struct work *w, unsigned max)
                         item_free(it);
                         return false;
                 }
-                if (!take_item(r, w, it))
+                if (!take_item(l, w, it))
                         return false;
         }
         return true;
@@ -348,13 +399,23 @@ bool rolling_do(struct rolling *r, struct work *w, unsigned max)
 bool rolling_save(struct rolling *r)
 {
         struct err err = ERR_INIT;
+        char *text = NULL;
         bool ok = true;
 
+        mutex_lock(&r->saving);                 /* what is written last is what was last taken */
         rolling_lock(r);
         if (r->quarantine.dirty)
-                ok = state_save(r->state_path, &r->quarantine, &r->compare, &err) == 0;
-        rolling_unlock(r);
+                text = state_text(&r->quarantine, &r->compare);
         r->state_saved_ms = clock_mono_ms();
+        rolling_unlock(r);
+        if (text && fs_replace(r->state_path, text, strlen(text), 0600, &err) < 0) {
+                rolling_lock(r);
+                r->quarantine.dirty = true;
+                rolling_unlock(r);
+                ok = false;
+        }
+        mutex_unlock(&r->saving);
+        free(text);
         if (!ok) {
                 log_event(LOG_ERROR, NULL, "rolling.state", "channel=%s reason=\"%s\"", r->channel[0] ? r->channel : "-", err.text);
                 rolling_set_error(r, err.text);
@@ -369,11 +430,12 @@ static const char *deleted_prefix(struct rolling *r)
 
 /* ---- what is due of the quarantine ---- */
 
-bool rolling_retry_due(struct rolling *r, int64_t *next_r)
+bool rolling_retry_due(struct lane *l, int64_t *next_r)
 {
+        struct rolling *r = l->r;
         struct arena arena = ARENA_INIT;
         struct quarantined *due;
-        struct sync_line l;
+        struct sync_line line;
         struct work w;
         char *text = NULL;
         bool ok = true;
@@ -386,15 +448,15 @@ bool rolling_retry_due(struct rolling *r, int64_t *next_r)
         if (!text)
                 return true;
         work_init(&w, deleted_prefix(r));
-        if (sync_line_parse(span_of(text), &arena, &l, NULL) == 0) {
-                struct item *it = item_create(l.kind, l.kind == SYNC_MAILBOX ? work_owner(w.deleted_prefix, l.a, &arena) : l.a, l.b);
+        if (sync_line_parse(span_of(text), &arena, &line, NULL) == 0) {
+                struct item *it = item_create(line.kind, line.kind == SYNC_MAILBOX ? work_owner(w.deleted_prefix, line.a, &arena) : line.a, line.b);
 
-                if (l.kind == SYNC_MAILBOX)
-                        item_add_name(it, l.a);
+                if (line.kind == SYNC_MAILBOX)
+                        item_add_name(it, line.a);
                 it->retry = true;
                 *ARRAY_PUSH(&w.later) = it;
-                r->run_since_us = 0;
-                ok = rolling_do(r, &w, UINT_MAX);
+                l->run_since_us = 0;
+                ok = rolling_do(l, &w, UINT_MAX);
         } else {
                 rolling_lock(r);
                 quarantine_remove(&r->quarantine, text);
@@ -505,9 +567,11 @@ static void note_compared(struct rolling *r, const char *after, uint64_t n) EXCL
         rolling_unlock(r);
 }
 
-static bool compare_rest(struct rolling *r)
+static bool compare_rest(struct lane *l)
 {
-        if (!rolling_do(r, &r->rest, COMPARE_ITEMS))
+        struct rolling *r = l->r;
+
+        if (!rolling_do(l, &r->rest, COMPARE_ITEMS))
                 return false;
         if (!work_is_empty(&r->rest))
                 return true;
@@ -523,8 +587,9 @@ static bool compare_rest(struct rolling *r)
         return true;
 }
 
-bool rolling_compare_step(struct rolling *r)
+bool rolling_compare_step(struct lane *l)
 {
+        struct rolling *r = l->r;
         const struct mbentry *entries[64];
         struct arena arena = ARENA_INIT;
         unsigned n, done = 0, mailboxes = 0;
@@ -533,9 +598,9 @@ bool rolling_compare_step(struct rolling *r)
         bool ok;
 
         begin_again(r);
-        r->run_since_us = 0;
+        l->run_since_us = 0;
         if (r->rest.known)
-                return compare_rest(r);
+                return compare_rest(l);
         rolling_lock(r);
         after = xstrdup(r->compare.after);
         rolling_unlock(r);
@@ -545,7 +610,7 @@ bool rolling_compare_step(struct rolling *r)
         work_init(&w, deleted_prefix(r));
         while (done < n && !plan(r, &w, entries[done++]->name, &mailboxes, &arena))
                 ;
-        ok = rolling_do(r, &w, UINT_MAX);
+        ok = rolling_do(l, &w, UINT_MAX);
         if (ok && done) {
                 note_compared(r, entries[done - 1]->name, done);
                 rolling_save(r);

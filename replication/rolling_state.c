@@ -210,11 +210,10 @@ static json_t *json_text(const char *text)
         return j;
 }
 
-int state_save(const char *path, struct quarantine *q, const struct compare_state *compare, struct err *err)
+char *state_text(struct quarantine *q, const struct compare_state *compare)
 {
         json_t *j = json_pack("{s:i, s:n, s:[]}", "version", 1, "compare", "quarantine"), *list = json_object_get(j, "quarantine");
         char *text;
-        int rc;
 
         if (compare->on)
                 json_object_set_new(j, "compare", json_pack("{s:o, s:I}", "after", json_text(compare->after), "done", (json_int_t)compare->done));
@@ -228,9 +227,6 @@ int state_save(const char *path, struct quarantine *q, const struct compare_stat
         text = json_dumps(j, JSON_COMPACT);
         json_decref(j);
         must(text != NULL);
-        rc = fs_replace(path, text, strlen(text), 0600, err);
-        free(text);
-        if (rc == 0)
-                q->dirty = false;
-        return rc;
+        q->dirty = false;
+        return text;
 }

@@ -21,7 +21,7 @@ struct client { struct client_options options; };
 static struct fake {
         struct mutex lock;
         struct str said;                        /* what it was asked, an item a line; NOOP and RESTART are not noted */
-        char fails[100], hangs_up[100], locked[100], slow[100]; /* items with this text in them; "" none */
+        char fails[100], hangs_up[100], locked[100], slow[100], stalls[100]; /* items with this text in them; "" none */
         bool refuses;                           /* connections */
         bool silent;                            /* does not answer NOOP */
         bool dies_at_noop;
@@ -107,10 +107,10 @@ static inline bool fake_has(const char *text, const char *what)
 }
 
 /* The answer to one item, whose text is noted. */
-static inline enum client_result fake_answer(struct err *err, const char *text)
+static inline enum client_result fake_answer(struct client *c, struct err *err, const char *text)
 {
         enum client_result result = CLIENT_OK;
-        bool slow;
+        bool slow, stalls;
 
         mutex_lock(&fake.lock);
         fake.asked++;
@@ -122,7 +122,13 @@ static inline enum client_result fake_answer(struct err *err, const char *text)
         else if (fake_has(text, fake.locked))
                 result = CLIENT_PUT_OFF;
         slow = fake_has(text, fake.slow);
+        stalls = fake_has(text, fake.stalls);
         mutex_unlock(&fake.lock);
+        if (stalls) {
+                while (!c->options.stop(c->options.ctx))
+                        usleep(10000);
+                return CLIENT_STOPPED;
+        }
         if (slow)
                 usleep(300000);
         if (result == CLIENT_LOST)
@@ -139,31 +145,30 @@ static inline enum client_result fake_mailboxes(struct client *c, const char *co
         struct str text = STR_INIT;
         enum client_result result;
 
-        (void)c;
         str_append_str(&text, "MAILBOXES");
         for (size_t i = 0; i < n; i++)
                 str_printf(&text, " %s", names[i]);
-        result = fake_answer(err, text.data);
+        result = fake_answer(c, err, text.data);
         str_deinit(&text);
         return result;
 }
 
-static inline enum client_result fake_item(const char *what, const char *a, const char *b, struct err *err)
+static inline enum client_result fake_item(struct client *c, const char *what, const char *a, const char *b, struct err *err)
 {
         struct str text = STR_INIT;
         enum client_result result;
 
         str_printf(&text, "%s %s%s%s", what, a, b ? " " : "", b ? b : "");
-        result = fake_answer(err, text.data);
+        result = fake_answer(c, err, text.data);
         str_deinit(&text);
         return result;
 }
 
 #define FAKE_ONE(name, WORD) \
-        static inline enum client_result name(struct client *c, const char *a, struct err *err) { (void)c; return fake_item(WORD, a, NULL, err); }
+        static inline enum client_result name(struct client *c, const char *a, struct err *err) { return fake_item(c, WORD, a, NULL, err); }
 #define FAKE_TWO(name, WORD) \
         static inline enum client_result name(struct client *c, const char *a, const char *b, struct err *err) \
-        { (void)c; return fake_item(WORD, a, b, err); }
+        { return fake_item(c, WORD, a, b, err); }
 FAKE_ONE(fake_user, "USER")
 FAKE_ONE(fake_meta, "META")
 FAKE_ONE(fake_quota, "QUOTA")

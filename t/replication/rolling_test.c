@@ -368,6 +368,42 @@ Test(rolling, a_quarantined_item_does_not_hold_up_the_others_and_comes_out_when_
         cr_expect(has_said("MAILBOXES user.bad\n"));
 }
 
+Test(rolling, an_item_to_which_the_replica_says_nothing_does_not_hold_up_the_others)
+{
+        struct rolling_options o = options();
+
+        prepare("");
+        o.patience_ms = 200;
+        cr_assert_eq(rolling_start(&o, &err), 0, "%s", err.text);
+        WAIT(is_idle());
+        fake_set(fake.stalls, "user.stall");
+        create("user.stall");
+        create("user.stall.x");
+        WAIT(look("").status.quarantined >= 2);
+        rolling_retry(NULL, NULL);              /* from now on it is the second connection that waits */
+        for (int i = 0; i < 10; i++) {
+                char name[40], what[60];
+                uint64_t before = clock_mono_ms();
+
+                snprintf(name, sizeof name, "user.u%d", i);
+                snprintf(what, sizeof what, "MAILBOXES %s\n", name);
+                create(name);
+                WAIT(has_said(what));
+                cr_expect_lt(clock_mono_ms() - before, 150);
+        }
+        mutex_lock(&fake.lock);
+        fake.silent = true;                     /* altogether: then it is not the item's fault */
+        mutex_unlock(&fake.lock);
+        create("user.stall2");
+        usleep(1500000);
+        cr_expect_leq(look("").status.quarantined, 2);
+        mutex_lock(&fake.lock);
+        fake.silent = false;
+        mutex_unlock(&fake.lock);
+        fake_set(fake.stalls, "");
+        WAIT((rolling_retry(NULL, NULL), look("").status.quarantined == 0) && is_idle());
+}
+
 Test(rolling, a_locked_item_is_tried_again_after_two_seconds)
 {
         start();
