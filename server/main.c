@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "replication/client_op.h"
+#include "replication/reset.h"
 #include "replication/server.h"
 #include "replication/source.h"
 #include "server/buildinfo.h"
@@ -304,6 +305,7 @@ static const struct { const char *name; int (*main)(int argc, char **argv); } pr
         { "quota", tool_quota_main },
         { "reconstruct", tool_reconstruct_main },
         { "sync_client", sync_client_main },
+        { "sync_reset", sync_reset_main },
         { "unexpunge", tool_unexpunge_main },
 };
 
@@ -326,6 +328,7 @@ int main(int argc, char **argv)
         const struct program *p = program_find(name);
 
         client_op_register();
+        sync_reset_register();
         sync_server_register();
         source_register();
         if (p)

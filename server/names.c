@@ -74,7 +74,7 @@ static const struct program programs[] = {
         { "smmapd", PROGRAM_SERVICE, false, COMMON, "46:TEMP " NOT_BUILT ",", NULL },        /* a netstring */
         { "squatter", PROGRAM_TOOL, true, NULL, NULL, "SEARCH needs no index that is made beforehand" },
         { "sync_client", PROGRAM_DAEMON, true, NULL, NULL, NULL },
-        { "sync_reset", PROGRAM_TOOL, false, NULL, NULL, NULL },
+        { "sync_reset", PROGRAM_TOOL, true, NULL, NULL, NULL },
         { "sync_server", PROGRAM_SERVICE, true, COMMON "p:f", NULL, NULL },
         { "timsieved", PROGRAM_SERVICE, false, COMMON, "BYE \"" NOT_BUILT "\"", NULL },
         { "tls_prune", PROGRAM_TOOL, true, NULL, NULL, "TLS sessions are resumed by tickets, which clients keep" },

@@ -241,5 +241,5 @@ CONTROL_READS = {'acl.get', 'check', 'config', 'df', 'expunged.list', 'info', 'l
                  'sync.quarantine', 'sync.status', 'sync.verify', 'top', 'trace.list', 'user.info', 'user.list'}
 CONTROL_CHANGES = {'acl.set', 'expire', 'expunged.restore', 'handover', 'mailbox.create', 'mailbox.delete', 'mailbox.load',
                    'mailbox.move', 'mailbox.rename', 'mailbox.specialuse', 'message.append', 'message.purge', 'metadata.set', 'quota.delete', 'quota.fix',
-                   'quota.set', 'readers.prune', 'reconstruct', 'seen.own.remove', 'sessions.kick', 'sync.client', 'sync.now', 'sync.retry', 'sync.roll', 'temporary.end', 'trace.off',
+                   'quota.set', 'readers.prune', 'reconstruct', 'seen.own.remove', 'sessions.kick', 'sync.client', 'sync.now', 'sync.reset', 'sync.retry', 'sync.roll', 'temporary.end', 'trace.off',
                    'trace.on', 'user.create', 'user.delete', 'user.move', 'user.rename'}
