@@ -10,6 +10,7 @@
 #include <stdio.h>
 
 #include "replication/client_op.h"
+#include "replication/reset.h"
 #include "replication/server_private.h"
 #include "replication/source.h"
 #include "server/control/ops.h"
@@ -62,7 +63,8 @@ int main(void)
         for (size_t i = 0; i < sync_cmds_n; i++)
                 printf("sync %s/%s admin=%d\n", sync_cmds[i].verb, sync_cmds[i].name, sync_cmds[i].needs == SYNC_ADMIN);
         put_ops(ops, n);
-        client_op_register();                   /* as main.c does it */
+        client_op_register();
+        sync_reset_register();                   /* as main.c does it */
         source_register();
         for (size_t i = 0; (ops = ctl_ops_added(i, &n)) != NULL; i++)
                 put_ops(ops, n);
