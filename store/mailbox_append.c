@@ -222,7 +222,7 @@ static int commit_messages(struct mailbox *m, struct mlog_batch *b, const struct
                            struct err *err) EXCLUDES(mailbox_class)
 {
         struct commit c = { .hard = true, .waiter = waiter, .count = n };
-        struct kwneed need = { ARRAY_INIT, ARRAY_INIT };
+        struct kwneed need = { .names = ARRAY_INIT };
         struct index_counters *counters;
         int rc = 0;
 

@@ -345,7 +345,7 @@ int carry_side_begin(struct carry *t, struct err *err)
 static int side_keywords(struct carry *t, struct err *err)
 {
         struct mailbox *m = t->to;
-        struct kwneed need = { ARRAY_INIT, ARRAY_INIT };
+        struct kwneed need = { .names = ARRAY_INIT };
         struct mlog_batch b;
         struct commit c = { .waiter = NULL };
         int rc;
@@ -540,7 +540,7 @@ int carry_build(struct carry *t, struct err *err)
 int carry_commit(struct carry *t, struct commit *c, struct err *err)
 {
         struct mailbox *m = t->to;
-        struct kwneed need = { ARRAY_INIT, ARRAY_INIT };
+        struct kwneed need = { .names = ARRAY_INIT };
         uint32_t n = (uint32_t)(t->side ? t->side_messages.n : t->fronts.n);
         struct index_counters *counters;
         int rc = 0;

@@ -320,7 +320,7 @@ int mailbox_store_flags(struct mailbox *m, const struct uidset *uids, const stru
                         struct uidset *modified_r, struct uidset *changed_r, uint64_t *modseq_r, struct waiter *waiter,
                         struct err *err)
 {
-        struct flag_work w = { .m = m, .change = change, .need = { ARRAY_INIT, ARRAY_INIT }, .entries = ARRAY_INIT };
+        struct flag_work w = { .m = m, .change = change, .need = { .names = ARRAY_INIT }, .entries = ARRAY_INIT };
         struct commit c = { .waiter = change->seen ? NULL : waiter };
         int rc;
 

@@ -312,6 +312,8 @@ int kwtab_find_name(const struct kwtab *kw, struct span name);                  
 struct kwneed {
         ARRAY(struct { struct span name; uint16_t id; }) names; /* borrowed */
         ARRAY(struct kwset *) sets;
+        struct table *by_name, *by_ids;         /* where they are, + 1: a batch of replication may bring thousands. NULL: none yet */
+        uint64_t set_ids;                       /* in all sets together */
 };
 void kwneed_deinit(struct kwneed *need);
 /* Ids for names, and a set id for ids (sorted here, doubles dropped); for new ones a record is added to b->head. ERR_LIMIT. */

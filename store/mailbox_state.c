@@ -148,6 +148,21 @@ void kwneed_deinit(struct kwneed *need)
                 free(need->sets.v[i]);
         ARRAY_FREE(&need->sets);
         ARRAY_FREE(&need->names);
+        table_destroy(&need->by_name);
+        table_destroy(&need->by_ids);
+}
+
+/* The place of a key in one of the lists, -1: it is not there. */
+static int need_find(const struct table *t, struct span key)
+{
+        return t ? (int)(uintptr_t)table_find(t, key) - 1 : -1;
+}
+
+static void need_note(struct table **t, struct span key, size_t place)
+{
+        if (!*t)
+                *t = table_create();
+        table_set(*t, key, (void *)(uintptr_t)(place + 1));
 }
 
 /* An id for a new name: one more, or when there are no more a forgotten one that `need` does not use yet. -1: none. */
@@ -168,21 +183,36 @@ static int unused_id(struct mailbox *m, const struct kwneed *need)
         return -1;
 }
 
+static int add_needed_name(struct mailbox *m, struct kwneed *need, struct span name, struct mlog_batch *b, uint16_t *id_r, struct err *err);
+
 int kw_need_name(struct mailbox *m, struct kwneed *need, struct span name, struct mlog_batch *b, uint16_t *id_r, struct err *err)
 {
-        int id = kwtab_find_name(&m->kw, name);
-        struct mlog_keyword rec;
+        int id = kwtab_find_name(&m->kw, name), rc;
+        struct str folded = STR_INIT;
 
         if (id >= 0) {
                 *id_r = (uint16_t)id;
                 return 0;
         }
-        for (size_t i = 0; i < need->names.n; i++) {
-                if (span_ieq(need->names.v[i].name, name)) {
-                        *id_r = need->names.v[i].id;
-                        return 0;
-                }
+        fold_name(&folded, name);
+        id = need_find(need->by_name, str_span(&folded));
+        if (id >= 0) {
+                *id_r = need->names.v[id].id;
+                str_deinit(&folded);
+                return 0;
         }
+        rc = add_needed_name(m, need, name, b, id_r, err);
+        if (rc == 0)
+                need_note(&need->by_name, str_span(&folded), need->names.n - 1);
+        str_deinit(&folded);
+        return rc;
+}
+
+static int add_needed_name(struct mailbox *m, struct kwneed *need, struct span name, struct mlog_batch *b, uint16_t *id_r, struct err *err)
+{
+        struct mlog_keyword rec;
+        int id;
+
         if (name.len == 0 || name.len > KEYWORD_BYTES_MAX || memchr(name.p, 0, name.len))
                 return err_set(err, ERR_LIMIT, "a keyword has 1 to %d octets", KEYWORD_BYTES_MAX);
         id = unused_id(m, need);
@@ -205,9 +235,10 @@ int kw_need_set(struct mailbox *m, struct kwneed *need, uint16_t *ids, uint32_t 
                 struct err *err)
 {
         uint32_t have = atomic_load(&m->kw.sets), kept = 0;
-        uint64_t total = m->kw.set_ids;
         struct mlog_kwset rec;
         uintptr_t known;
+        struct span key;
+        int place;
 
         if (n > 1)
                 qsort(ids, n, sizeof *ids, compare_ids);
@@ -218,24 +249,25 @@ int kw_need_set(struct mailbox *m, struct kwneed *need, uint16_t *ids, uint32_t 
                 *set_r = 0;
                 return 0;
         }
-        known = (uintptr_t)table_find(m->kw.by_ids, (struct span){ (const char *)ids, kept * sizeof *ids });
+        key = (struct span){ (const char *)ids, kept * sizeof *ids };
+        known = (uintptr_t)table_find(m->kw.by_ids, key);
         if (known) {
                 *set_r = (uint32_t)known;
                 return 0;
         }
-        for (size_t i = 0; i < need->sets.n; i++) {
-                total += need->sets.v[i]->n;
-                if (need->sets.v[i]->n == kept && memcmp(need->sets.v[i]->ids, ids, kept * sizeof *ids) == 0) {
-                        *set_r = have + (uint32_t)i;
-                        return 0;
-                }
+        place = need_find(need->by_ids, key);
+        if (place >= 0) {
+                *set_r = have + (uint32_t)place;
+                return 0;
         }
-        if (have + need->sets.n >= KWSETS_MAX || total + kept > KWSET_IDS_MAX)
+        if (have + need->sets.n >= KWSETS_MAX || m->kw.set_ids + need->set_ids + kept > KWSET_IDS_MAX)
                 return err_set(err, ERR_LIMIT, "this mailbox has had too many different sets of keywords, no more can be made");
         rec = (struct mlog_kwset){ .id = have + (uint32_t)need->sets.n, .n = kept };
         mlog_batch_add(b, &b->head, MLOG_KWSET, &rec, sizeof rec, ids, kept * sizeof *ids, NULL, 0, 0);
         *set_r = rec.id;
         *ARRAY_PUSH(&need->sets) = make_set(ids, kept);
+        need->set_ids += kept;
+        need_note(&need->by_ids, key, need->sets.n - 1);
         return 0;
 }
 

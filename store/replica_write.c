@@ -133,7 +133,7 @@ static int resolve_locked(struct replica_batch *b, struct mailbox *m, struct kwn
 static int resolve_now(struct replica_batch *b, struct err *err) EXCLUDES(mailbox_class)
 {
         struct mailbox *m = b->m;
-        struct kwneed need = { ARRAY_INIT, ARRAY_INIT };
+        struct kwneed need = { .names = ARRAY_INIT };
         struct commit c = { .waiter = NULL };
         struct mlog_batch batch;
         int rc;
