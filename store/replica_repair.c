@@ -88,6 +88,14 @@ static enum replica_code number_locked(struct repairing *w, struct err *err)
         return REPLICA_OK;
 }
 
+/* As it is for the wire, but with our own dates, which may be before 1970. */
+static void record_of_ours(struct mailbox *m, const struct index_rec *was, struct arena *arena, struct replica_record *rec)
+{
+        replica_record_of(m, was, arena, rec);
+        rec->internaldate = was->internaldate;
+        rec->savedate = was->savedate;
+}
+
 /* One of ours as a record, annotations included. */
 static int own_record(struct repairing *w, uint32_t uid, struct replica_record *rec, struct err *err) EXCLUDES(mailbox_class)
 {
@@ -104,7 +112,7 @@ static int own_record(struct repairing *w, uint32_t uid, struct replica_record *
         mailbox_unlock(w->m);
         if (rc <= 0)
                 return rc < 0 ? -1 : err_set(err, ERR_BUSY, "message %u is gone", uid);
-        replica_record_of(w->m, &was, &w->arena, rec);
+        record_of_ours(w->m, &was, &w->arena, rec);
         n = annots_name_users(w->m->store, &w->arena, annots, n);
         list = ARENA_ARRAY(&w->arena, struct annot, n ? n : 1);
         for (uint32_t i = 0; i < n; i++)
@@ -185,7 +193,7 @@ static int fix_one_locked(struct repairing *w, const struct replica_fix *f, int6
 
         if (rc <= 0)
                 return rc < 0 ? -1 : err_set(err, ERR_BUSY, "message %u is gone", f->uid);
-        replica_record_of(w->m, &was, &arena, &rec);
+        record_of_ours(w->m, &was, &arena, &rec);
         if (f->what == REPLICA_FIX_TAKE) {
                 rec.flags = (rec.flags & MSG_EXPUNGED) | (f->theirs->flags & MSG_SYSTEM_FLAGS);
                 rec.keywords = f->theirs->keywords;
