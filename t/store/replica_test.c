@@ -1,5 +1,6 @@
 /* replica - applying: what the master has is there, exactly; what is refused changes nothing; all of it survives. */
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <sys/wait.h>
 
 #include "store/change.h"
@@ -572,4 +573,86 @@ Test(replica, watchers_and_the_feed_are_told_and_know_where_it_comes_from)
         cr_expect_eq(change_marks(), 0);
         change_unsubscribe(s, &sub);
         close_store(&s);
+}
+
+/* ---- calls that fail ---- */
+
+static unsigned calls, fail_at;
+
+static int fault(const char *call)
+{
+        (void)call;
+        return ++calls == fail_at ? EIO : 0;
+}
+
+/* Each call (each `step`-th) in turn fails: granted or not, after the next start the mailbox is what it was, or what the master has. Returns how many there were. */
+static unsigned each_call_fails(struct replica_apply *before, struct replica_apply *after, unsigned step)
+{
+        bool failed = true;
+        unsigned at;
+
+        for (at = 1; failed && at < 300; at += step) {
+                enum replica_code code;
+                struct store *s;
+                char *is, *was, *is_to_be;
+
+                scratch_remove();
+                scratch_make();
+                s = scratch_open("delete_mode: immediate\n");
+                before->ctx = after->ctx = &up;
+                if (before->values.name)
+                        APPLY(s, before, REPLICA_OK);
+                was = before->values.name ? gen_expected(before) : strdup("error notfound: no mailbox user.joe");
+                is_to_be = gen_expected(after);
+                calls = 0;
+                fail_at = at;
+                fs_fault = fault;
+                code = replica_apply(s, after, &err);
+                failed = calls >= at;
+                fs_fault = NULL;
+                cr_expect(code == REPLICA_OK || failed, "call %u: %d %s", at, code, err.text);
+                store_close(&s);
+                s = scratch_open("delete_mode: immediate\n");
+                is = strdup(gen_dump(s, "user.joe", true));
+                /* The list's entry is a transaction of its own: made, and the batch not there – then it was deleted again, or is empty. */
+                if (code == REPLICA_OK)
+                        cr_expect_str_eq(is, is_to_be, "call %u", at);
+                else
+                        cr_expect(strcmp(is, was) == 0 || strcmp(is, is_to_be) == 0 || (!before->values.name && !strstr(is, "flags=")), "call %u: %s",
+                                  at, is);
+                free(is);
+                free(was);
+                free(is_to_be);
+                store_close(&s);
+        }
+        return at - 2 * step;
+}
+
+Test(replica, whatever_fails_nothing_is_half_applied)
+{
+        static struct replica_record all[6], large[60];
+        struct replica_apply none = { .values = { .name = NULL } }, a, b, c;
+        struct store *s = open_store();                 /* the uploads outlive it: their octets are in memory */
+
+        a = make_five();
+        memcpy(all, five, sizeof five);
+        all[0].flags = MSG_FLAGGED;
+        all[0].modseq = 8;
+        all[2].annots_n = 1;
+        all[2].modseq = 9;
+        all[4].flags = MSG_EXPUNGED;
+        all[4].modseq = 10;
+        all[5] = gen_record(&up, 12, 50, 300, 11);
+        gen_upload(&up, 50, 300);
+        b = gen_apply(&up, "user.joe", ID_1, all, 6);
+        for (unsigned i = 0; i < 60; i++) {
+                large[i] = gen_record(&up, i + 1, 100 + i, 40000, i + 2);
+                gen_upload(&up, 100 + i, 40000);
+        }
+        c = gen_apply(&up, "user.joe", ID_1, large, 60);
+        store_close(&s);
+        cr_expect_geq(each_call_fails(&a, &b, 1), 2);
+        cr_expect_geq(each_call_fails(&none, &a, 2), 8);
+        cr_expect_geq(each_call_fails(&none, &c, 3), 12);          /* built aside */
+        gen_uploads_end(&up);
 }
