@@ -236,7 +236,7 @@ void sync_log_unlock(int fd)
 
 static int open_or_make(const char *path, struct err *err)
 {
-        int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
+        int fd = open(path, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
 
         if (fd < 0 && errno == ENOENT) {
                 struct str dir = STR_INIT;
@@ -247,7 +247,7 @@ static int open_or_make(const char *path, struct err *err)
                 str_deinit(&dir);
                 if (rc < 0)
                         return -1;
-                fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
+                fd = open(path, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
         }
         return fd >= 0 ? fd : err_errno(err, errno, "open %s", path);
 }
@@ -279,6 +279,17 @@ int sync_log_open_locked(const char *path, int *fd_r, struct err *err)
         return err_set(err, ERR_BUSY, "%s is renamed all the time", path);
 }
 
+int sync_log_write(int fd, struct span lines, struct err *err)
+{
+        struct stat st;
+        char last;
+
+        /* What a full disk has left of somebody's line must not become part of ours. */
+        if (fstat(fd, &st) == 0 && st.st_size > 0 && pread(fd, &last, 1, st.st_size - 1) == 1 && last != '\n' && fs_write_all(fd, "\n", 1, err) < 0)
+                return -1;
+        return fs_write_all(fd, lines.p, lines.len, err);
+}
+
 int sync_log_append(const char *configdir, const char *channel, struct span lines, bool sync, struct err *err)
 {
         struct str path = STR_INIT;
@@ -287,7 +298,7 @@ int sync_log_append(const char *configdir, const char *channel, struct span line
         sync_log_path(configdir, channel, "log", &path);
         rc = sync_log_open_locked(path.data, &fd, err);
         if (rc == 0) {
-                rc = fs_write_all(fd, lines.p, lines.len, err);
+                rc = sync_log_write(fd, lines, err);
                 if (rc == 0 && sync)
                         rc = fs_datasync(fd, path.data, err);
                 close(fd);

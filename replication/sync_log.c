@@ -351,7 +351,7 @@ static int write_channel(struct sync_log *log, struct channel *ch, uint64_t *wri
         rc = channel_open_locked(ch, err);
         if (rc == 0) {
                 *written_r = pick_new(ch, &out);
-                rc = out.len ? fs_write_all(ch->fd, out.data, out.len, err) : 0;
+                rc = out.len ? sync_log_write(ch->fd, str_span(&out), err) : 0;
                 if (rc == 0 && fstat(ch->fd, &st) == 0)
                         ch->size = st.st_size;
                 sync_log_unlock(ch->fd);

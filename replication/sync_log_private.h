@@ -10,5 +10,7 @@ void sync_log_unlock(int fd);
 bool sync_log_is_file(int fd, const char *path);
 /* Open for append, made with its directory if it is not there, locked and of that name. close() unlocks. */
 int sync_log_open_locked(const char *path, int *fd_r, struct err *err);
+/* Append to the locked file; what is there and has no line end gets one. */
+int sync_log_write(int fd, struct span lines, struct err *err);
 
 #endif

@@ -223,6 +223,37 @@ Test(rolling, a_locked_item_is_put_off_and_not_a_failure)
         cr_expect_eq(in_file("USER joe", "LOCKED"), 1);
 }
 
+static bool log_is_there(const char *file)
+{
+        struct str path = STR_INIT;
+        bool there;
+
+        sync_log_path(configdir, NULL, file, &path);
+        there = fs_exists(path.data);
+        str_deinit(&path);
+        return there;
+}
+
+Test(rolling, what_cannot_be_noted_as_quarantined_stays_in_the_log)
+{
+        struct str path = STR_INIT;
+
+        cr_expect_eq(run("QUOTA a\n"), 0, "%s", err.text);
+        free(fake_take());
+        fake_set(fake.fails, "QUOTA");
+        sync_log_path(configdir, NULL, "state", &path);
+        prepare("QUOTA b\n");
+        unlink(path.data);
+        cr_assert_eq(mkdir(path.data, 0700), 0);                /* nothing can be written there */
+        cr_expect_eq(rolling_run(&(struct rolling_options){ .store = store, .live = live, .peer = &fake_peer, .once = true }, NULL, NULL, &err), -1);
+        cr_expect(log_is_there("log-run"));
+        cr_assert_eq(rmdir(path.data), 0);
+        cr_expect_eq(rolling_run(&(struct rolling_options){ .store = store, .live = live, .peer = &fake_peer, .once = true }, NULL, NULL, &err), -1);
+        cr_expect(!log_is_there("log-run"));
+        cr_expect_eq(in_file("QUOTA b", "NOTSUPPORTED"), 1);
+        str_deinit(&path);
+}
+
 Test(rolling, a_file_is_done_and_stays)
 {
         struct rolling_options o = options();
@@ -462,17 +493,6 @@ Test(rolling, the_shutdown_file_ends_it)
         cr_expect(!fs_exists(path));
         cr_expect_eq(rolling_start(&o, &err), 0, "%s", err.text);       /* it may begin again */
         WAIT(is_idle());
-}
-
-static bool log_is_there(const char *file)
-{
-        struct str path = STR_INIT;
-        bool there;
-
-        sync_log_path(configdir, NULL, file, &path);
-        there = fs_exists(path.data);
-        str_deinit(&path);
-        return there;
 }
 
 Test(rolling, what_a_stop_interrupts_is_done_again)

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "store/acl.h"
@@ -178,6 +179,20 @@ Test(sync_log, a_torn_last_line_and_an_endless_one_are_passed_over)
         str_deinit(&text);
 }
 
+Test(sync_log, half_a_line_that_somebody_left_is_not_ours)
+{
+        struct gathered g;
+        int fd;
+
+        cr_assert_eq(sync_log_append(dir, NULL, SPAN("MAILBOX a\nMAILBOX b"), false, &err), 0);
+        cr_assert_eq(sync_log_append(dir, NULL, SPAN("MAILBOX c\n"), false, &err), 0);
+        cr_assert_eq(sync_log_take(dir, NULL, &fd, &err), 1);
+        g = read_fd(fd);
+        cr_expect_str_eq(g.text.data, "MAILBOX a\nMAILBOX b\nMAILBOX c\n");
+        cr_expect_eq(g.bad, 0);
+        str_deinit(&g.text);
+}
+
 /* ---- from a store ---- */
 
 struct logged { struct store *store; struct sync_log *log; struct conf *conf; };
@@ -256,6 +271,44 @@ Test(sync_log, first_everything_is_to_be_compared_and_after_a_clean_stop_nothing
 {
         struct logged l = open_all("sync_log: yes\n", false);
 
+        close_all(&l);
+        expect_log(NULL, "RESYNC\n");
+        l = open_all("sync_log: yes\n", false);
+        close_all(&l);
+        expect_log(NULL, "");
+}
+
+static void die_in_a_child(bool and_complete)
+{
+        int status;
+        pid_t pid = fork();
+
+        if (pid == 0) {
+                struct logged l = open_all("sync_log: yes\n", false);
+
+                if (and_complete) {             /* the log was closed, and then the store was not */
+                        sync_log_store_closing(l.log);
+                        sync_log_close(&l.log);
+                }
+                _exit(0);
+        }
+        waitpid(pid, &status, 0);
+        cr_assert_eq(status, 0);
+}
+
+Test(sync_log, after_a_kill_everything_is_to_be_compared)
+{
+        struct logged l = open_all("sync_log: yes\n", false);
+
+        close_all(&l);
+        expect_log(NULL, "RESYNC\n");
+        die_in_a_child(false);
+        expect_log(NULL, "");
+        l = open_all("sync_log: yes\n", false);
+        close_all(&l);
+        expect_log(NULL, "RESYNC\n");
+        die_in_a_child(true);
+        l = open_all("sync_log: yes\n", false);
         close_all(&l);
         expect_log(NULL, "RESYNC\n");
         l = open_all("sync_log: yes\n", false);
