@@ -266,7 +266,8 @@ static enum step finish_tls(struct csync *c)
         return STEP_HANDSHAKE;
 }
 
-/* After the daemon's stop, a time-out, cyrctl's kick: an orderly end, which the peer tries again after (csync 1.3). Within an answer it cannot be said. */
+/* After the daemon's stop, a time-out, cyrctl's kick: an orderly end, after which the peer tries again (csync 1.3). Within an answer it cannot
+ * be said. */
 static enum step goodbye(struct csync *c)
 {
         if (c->phase != CSYNC_TLS_HANDSHAKE && c->phase != CSYNC_DEFLATE_DRAIN && c->phase != CSYNC_LAYER_DRAIN && c->phase != CSYNC_PEER)

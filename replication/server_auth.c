@@ -129,8 +129,8 @@ void csync_auth_step_done(struct csync *c)
                 failed(c);
                 return;
         }
-        log_event(c->step.is_admin ? LOG_NOTE : LOG_WARN, c->s->name, "sync.login", "peer=%s user=%s mech=%s tls=%s admin=%s", c->s->peer, c->step.userid,
-                  c->step.mech, stream_tls_version(c->s->stream), c->step.is_admin ? "yes" : "no");
+        log_event(c->step.is_admin ? LOG_NOTE : LOG_WARN, c->s->name, "sync.login", "peer=%s user=%s mech=%s tls=%s admin=%s", c->s->peer,
+                  c->step.userid, c->step.mech, stream_tls_version(c->s->stream), c->step.is_admin ? "yes" : "no");
         c->user = xstrdup(c->step.userid);
         csync_logged_in(c, c->user, c->step.is_admin);
         telemetry_look(c->s, &c->telemetry, c->conf, c->user, true);

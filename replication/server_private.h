@@ -40,8 +40,8 @@ struct sync_staging;
 struct sync_staging *sync_staging_create(struct store *store, uint64_t octets_max);
 void sync_staging_destroy(struct sync_staging **staging);
 void sync_staging_clear(struct sync_staging *staging);                  /* RESTART */
-/* A message begins; octets in order; its end. `partition` is a configured one's name, else ERR_NOTFOUND. ERR_LIMIT: the area is full. sync_staging_end():
- * ERR_SYNTAX when their SHA-1 is not the GUID. After an error nothing of the message is there. The same GUID again: the first stays. */
+/* A message begins; octets in order; its end. `partition` is a configured one's name, else ERR_NOTFOUND. ERR_LIMIT: the area is full.
+ * sync_staging_end(): ERR_SYNTAX when their SHA-1 is not the GUID. After an error nothing of the message is there. The same GUID again: the first stays. */
 int sync_staging_begin(struct sync_staging *staging, struct span partition, const uint8_t guid[GUID_SIZE], uint64_t size, struct err *err);
 int sync_staging_write(struct sync_staging *staging, const void *p, size_t len, struct err *err);
 int sync_staging_end(struct sync_staging *staging, struct err *err);

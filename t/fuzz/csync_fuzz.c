@@ -1,6 +1,6 @@
 /*
- * csync - the MAILBOX item and its records as a peer sends them: whatever comes, what is taken is within the rules, and written again by the server it
- * is read back as the same, CRCs included.
+ * csync - the MAILBOX item and its records as a peer sends them: whatever comes, what is taken is within the rules, and written again by the
+ * server it is read back as the same, CRCs included.
  */
 #include <stdlib.h>
 

@@ -344,7 +344,8 @@ Test(dlist, values_are_taken_out_only_if_they_are_what_is_wanted)
         struct arena arena = ARENA_INIT;
         struct dlist_limits limits = DLIST_LIMITS_DEFAULT;
         struct dlist_parser *p = dlist_parser_create(&arena, &limits, NULL);
-        struct span in = SPAN("A %(N 17 Q \"18\" BIG 18446744073709551615 NEG -1 H 00000000000abcdE HX 0g G " GUID " S {3}\r\na\0b T text N 99 L (1 2) Z NIL)\r\n");
+        struct span in = SPAN("A %(N 17 Q \"18\" BIG 18446744073709551615 NEG -1 H 00000000000abcdE HX 0g G " GUID
+                              " S {3}\r\na\0b T text N 99 L (1 2) Z NIL)\r\n");
         struct err err = ERR_INIT;
         const struct dlist *list;
         struct dlist *item;
@@ -391,17 +392,20 @@ static void write_values(struct dlist_writer *w, const char *const *values, size
 
 Test(dlist, a_value_is_written_in_the_plainest_form_that_either_side_may_send)
 {
-        static const char *const values[] = { "joe", "", "NIL", NULL, "a b", "user.joe", "100%", "say \"x\"", "\\x", "\xc3\xa4", "a\nb", "x]", "a,b" };
+        static const char *const values[] = { "joe", "", "NIL", NULL, "a b", "user.joe", "100%", "say \"x\"", "\\x",
+                                               "\xc3\xa4", "a\nb", "x]", "a,b" };
         struct str out = STR_INIT;
         struct dlist_writer w;
 
         dlist_writer_init(&w, &out, DLIST_SERVER);
         write_values(&w, values, ARRAY_LEN(values));
-        cr_expect_str_eq(out.data, "V (joe \"\" \"NIL\" NIL \"a b\" user.joe \"100%\" \"say \\\"x\\\"\" \"\\\\x\" {2}\r\n\xc3\xa4 {3}\r\na\nb \"x]\" a,b)");
+        cr_expect_str_eq(out.data, "V (joe \"\" \"NIL\" NIL \"a b\" user.joe \"100%\" \"say \\\"x\\\"\" \"\\\\x\" "
+                                   "{2}\r\n\xc3\xa4 {3}\r\na\nb \"x]\" a,b)");
         str_clear(&out);
         dlist_writer_init(&w, &out, DLIST_CLIENT);
         write_values(&w, values, ARRAY_LEN(values));
-        cr_expect_str_eq(out.data, "V (joe \"\" \"NIL\" NIL \"a b\" user.joe {4+}\r\n100% {7+}\r\nsay \"x\" {2+}\r\n\\x {2+}\r\n\xc3\xa4 {3+}\r\na\nb \"x]\" a,b)");
+        cr_expect_str_eq(out.data, "V (joe \"\" \"NIL\" NIL \"a b\" user.joe {4+}\r\n100% {7+}\r\nsay \"x\" "
+                                   "{2+}\r\n\\x {2+}\r\n\xc3\xa4 {3+}\r\na\nb \"x]\" a,b)");
         str_deinit(&out);
 }
 
