@@ -334,8 +334,13 @@ static enum client_result try_update(struct client *c, const char *name, const s
         enum client_result r;
 
         *stale_r = false;
-        if (replica_reader_open(c->store, name, folder ? folder->v.highestmodseq : 0, from_scratch, arena, &v, &reader, err) < 0)
+        if (replica_reader_open(c->store, name, folder ? folder->v.highestmodseq : 0, from_scratch, arena, &v, &reader, err) < 0) {
+                if (err->code == ERR_NOTFOUND) {        /* gone since it was looked at: that is told of by itself */
+                        err_clear(err);
+                        return CLIENT_OK;
+                }
                 return err->code == ERR_BUSY ? CLIENT_PUT_OFF : CLIENT_FAILED;
+        }
         u.mbox = replica_reader_mailbox(reader);
         u.partition = staging(c, &v, folder);
         u.number = client_partition_number(c, u.partition);

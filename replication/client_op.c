@@ -25,6 +25,7 @@
 
 #define CONNECT_FIRST_S 15                      /* a replica that is not there is tried again after 15, 30, 60 … seconds */
 #define LOSSES_MAX 3                            /* connections that one item may cost */
+#define LOCKED_MAX 5                            /* tries of what somebody else is at, a second between them */
 #define SLICE 256
 
 struct sync_op {
@@ -152,7 +153,7 @@ static enum client_result do_mailboxes(struct client *c, void *what, struct err 
 /* One item; a connection that is lost is made again, and the item done again, some times. -1: there is no sense in going on. */
 static int do_item(struct sync_op *s, const char *name, item_fn *fn, void *what, struct err *err)
 {
-        for (int losses = 0;;) {
+        for (int losses = 0, locked = 0;;) {
                 struct err this = ERR_INIT;
                 enum client_result r;
 
@@ -161,6 +162,10 @@ static int do_item(struct sync_op *s, const char *name, item_fn *fn, void *what,
                 if (!s->client && connect_replica(s, err) < 0)
                         return -1;
                 r = fn(s->client, what, &this);
+                if (r == CLIENT_PUT_OFF && !s->options.no_wait && ++locked < LOCKED_MAX) {
+                        wait_seconds(s, 1);
+                        continue;
+                }
                 if (r == CLIENT_OK || r == CLIENT_FAILED || r == CLIENT_PUT_OFF) {
                         struct err ignored = ERR_INIT;
 

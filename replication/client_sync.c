@@ -18,13 +18,18 @@
 struct outcome {
         enum client_result r;
         struct err *err;                        /* the caller's */
+        struct client *c;
+        bool stale;                             /* something had another name than when it was looked at: it may go well the next time */
 };
+#define STALE_TRIES 2
 
 /* Takes over what came of one part; true: go on. */
 static bool keep_going(struct outcome *o, enum client_result r, const struct err *err)
 {
         if (r == CLIENT_OK)
                 return true;
+        o->stale |= r == CLIENT_FAILED && (client_replied(o->c, "IMAP_MAILBOX_MOVED") || client_replied(o->c, "IMAP_MAILBOX_NONEXISTENT") ||
+                                           client_replied(o->c, "IMAP_SYNC_CHANGED"));
         if (o->r == CLIENT_OK || client_is_gone(r)) {
                 o->r = r;
                 err_copy(o->err, err);
@@ -200,9 +205,9 @@ static void update_mailboxes(struct client *c, const char *const *names, size_t 
         arena_deinit(&arena);
 }
 
-static enum client_result sync_mailboxes(struct client *c, const char *const *names, size_t n, struct err *err)
+static enum client_result sync_mailboxes(struct client *c, const char *const *names, size_t n, bool *stale_r, struct err *err)
 {
-        struct outcome o = { CLIENT_OK, err };
+        struct outcome o = { CLIENT_OK, err, c, false };
         bool renamed = true;
 
         for (int round = 0; round < ROUNDS_MAX && renamed; round++) {
@@ -218,6 +223,7 @@ static enum client_result sync_mailboxes(struct client *c, const char *const *na
                         update_mailboxes(c, names, n, &f, &o);
                 folders_deinit(&f);
         }
+        *stale_r = o.stale;
         return o.r;
 }
 
@@ -238,7 +244,12 @@ enum client_result client_sync_mailboxes(struct client *c, const char *const *na
         owner = owner_of(names[0], &arena);
         r = client_lock_user(c, owner, err);
         if (r == CLIENT_OK) {
-                r = sync_mailboxes(c, names, n, err);
+                bool stale = true;
+
+                for (int i = 0; i < STALE_TRIES && stale && !client_is_gone(r); i++) {
+                        err_clear(err);
+                        r = sync_mailboxes(c, names, n, &stale, err);
+                }
                 client_unlock_user(c, owner);
         }
         arena_deinit(&arena);
@@ -383,9 +394,9 @@ static void sync_user_rest(struct client *c, const char *userid, struct meta *me
         keep_going(o, meta_sync(c, userid, meta, &err), &err);
 }
 
-static enum client_result sync_user(struct client *c, const char *userid, struct err *err)
+static enum client_result sync_user(struct client *c, const char *userid, bool *stale_r, struct err *err)
 {
-        struct outcome o = { CLIENT_OK, err };
+        struct outcome o = { CLIENT_OK, err, c, false };
         bool renamed = true;
 
         for (int round = 0; round < ROUNDS_MAX && renamed && !client_is_gone(o.r); round++) {
@@ -414,6 +425,7 @@ static enum client_result sync_user(struct client *c, const char *userid, struct
                 meta_deinit(&u.meta);
                 folders_deinit(&u.f);
         }
+        *stale_r = o.stale;
         return o.r;
 }
 
@@ -429,14 +441,20 @@ enum client_result client_sync_user(struct client *c, const char *userid, struct
 {
         struct arena arena = ARENA_INIT;
         enum client_result r = client_lock_user(c, userid, err);
+        bool stale = true;
 
         if (r != CLIENT_OK)
                 return r;
         client_say(c, "USER %s", userid);
-        if (client_has_inbox(c, userid, &arena))
-                r = sync_user(c, userid, err);
-        else
-                r = (err_set(err, ERR_NOTFOUND, "%s: does not exist here", userid), CLIENT_FAILED);
+        if (!client_has_inbox(c, userid, &arena)) {
+                err_set(err, ERR_NOTFOUND, "%s: does not exist here", userid);
+                r = CLIENT_FAILED;
+                stale = false;
+        }
+        for (int i = 0; i < STALE_TRIES && stale && !client_is_gone(r); i++) {
+                err_clear(err);
+                r = sync_user(c, userid, &stale, err);
+        }
         client_unlock_user(c, userid);
         arena_deinit(&arena);
         return r;
