@@ -283,16 +283,16 @@ static void load_entry(struct mboxlist *ml, const struct mbentry *e, uint64_t *d
 /* ---- tombstones that nobody needs any more ---- */
 
 #define TOMBSTONE_DAYS 60                       /* of names below deletedprefix: a replica has heard of their end by then */
-#define PRUNED_MAX 10000                        /* at one start */
+#define PRUNED_TOGETHER 10000                   /* in one transaction */
 struct old_tombstones {
         struct mboxlist *ml;
         ARRAY(char *) names;
+        size_t from;                            /* those before are done */
 };
 
 static void note_old(struct old_tombstones *old, const struct mbentry *e, const char *prefix)
 {
-        if (e->type == MBTYPE_DELETED && e->changed < clock_wall_s() - TOMBSTONE_DAYS * 86400ll && old->names.n < PRUNED_MAX &&
-            mailname_is_deleted(e->name, prefix))
+        if (e->type == MBTYPE_DELETED && e->changed < clock_wall_s() - TOMBSTONE_DAYS * 86400ll && mailname_is_deleted(e->name, prefix))
                 *ARRAY_PUSH(&old->names) = xstrdup(e->name);
 }
 
@@ -302,7 +302,7 @@ static int delete_old(struct db_txn *txn, void *ctx, struct err *err)
         struct str key = STR_INIT;
         int rc = 0;
 
-        for (size_t i = 0; i < old->names.n && rc >= 0; i++)
+        for (size_t i = old->from; i < old->names.n && i < old->from + PRUNED_TOGETHER && rc >= 0; i++)
                 rc = db_del(old->ml->db, txn, name_key(old->names.v[i], &key), err);
         str_deinit(&key);
         return rc < 0 ? -1 : 0;
@@ -313,7 +313,9 @@ static void prune_old(struct old_tombstones *old)
 {
         struct err err = ERR_INIT;
 
-        if (old->names.n && !old->ml->store->readonly && db_run(old->ml->store->env, false, delete_old, old, &err) < 0)
+        for (; old->from < old->names.n && !old->ml->store->readonly && !err.code; old->from += PRUNED_TOGETHER)
+                (void)db_run(old->ml->store->env, false, delete_old, old, &err);
+        if (err.code)
                 log_event(LOG_WARN, NULL, "mboxlist.tombstones", "reason=\"%s\"", err.text);
         for (size_t i = 0; i < old->names.n; i++)
                 free(old->names.v[i]);
@@ -323,7 +325,7 @@ static void prune_old(struct old_tombstones *old)
 static int load(struct mboxlist *ml, uint64_t *damaged_r, struct err *err)
 {
         const char *prefix = conf_str(store_conf(ml->store), NULL, "deletedprefix");
-        struct old_tombstones old = { ml, ARRAY_INIT };
+        struct old_tombstones old = { .ml = ml };
         struct db_cursor *cursor;
         struct span key, value;
         int rc;

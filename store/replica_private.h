@@ -11,6 +11,9 @@
 bool replica_is_virtual(const char *entry);     /* one of the three */
 /* A message's record, without annotations; keywords in the arena. Names are read without the lock. */
 void replica_record_of(struct mailbox *m, const struct index_rec *rec, struct arena *arena, struct replica_record *out);
+/* The same with the keywords of a moment that is over: names[0 … n - 1], NULL: none had that id. They last as long as the mailbox is open. */
+void replica_record_then(struct mailbox *m, const struct index_rec *rec, const char *const *names, uint32_t n, struct arena *arena,
+                         struct replica_record *out);
 
 /* ---- replica_read.c ---- */
 

@@ -200,7 +200,8 @@ struct replica_reader {
         uint32_t at;
         struct arena arena;                     /* of: */
         struct annot_of *annots;
-        uint32_t annots_n, annot_at;
+        const char **keywords;                  /* by id, as they were called: one that no message has any more may be forgotten meanwhile */
+        uint32_t annots_n, annot_at, keywords_n;
 };
 
 static void values_of_counters_locked(struct mailbox *m, struct replica_values *v) REQUIRES(m->lock, mailbox_class);
@@ -256,6 +257,10 @@ static int take_moment_locked(struct mailbox *m, struct moment *mo, struct arena
         mo->annots_n = annots_of_range_locked(m, 0, 0, arena, &mo->annots);
         if (!r)
                 return 1;
+        r->keywords_n = mailbox_keyword_count(m);
+        r->keywords = ARENA_ARRAY(&r->arena, const char *, r->keywords_n + 1);
+        for (uint32_t i = 0; i < r->keywords_n; i++)
+                r->keywords[i] = kwtab_name(&m->kw, i);
         r->parts_n = index_blocks_above(m->ix, r->since, &r->parts);
         if (m->annots.of_messages && r->parts_n)
                 r->annots_n = annots_of_range_locked(m, r->parts[0].first_uid, r->parts[r->parts_n - 1].last_uid, &r->arena, &r->annots);
@@ -522,7 +527,7 @@ int replica_reader_next(struct replica_reader *r, uint32_t max, struct arena *ar
 
                         if (r->since && rec->modseq <= r->since)
                                 continue;
-                        replica_record_of(r->mbox, rec, arena, &records_r[n]);
+                        replica_record_then(r->mbox, rec, r->keywords, r->keywords_n, arena, &records_r[n]);
                         take_annots(&records_r[n], r->annots, r->annots_n, &r->annot_at, arena);
                         own_texts(&records_r[n++], arena);
                 }

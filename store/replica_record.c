@@ -301,24 +301,43 @@ static int64_t wire_date(int64_t date)
         return date > 0 ? date : 0;
 }
 
-void replica_record_of(struct mailbox *m, const struct index_rec *rec, struct arena *arena, struct replica_record *out)
+static void record_without_keywords(const struct index_rec *rec, struct replica_record *out)
 {
-        const struct kwset *set = mailbox_kwset(m, rec->kwset);
-        const char **names;
-
         *out = (struct replica_record){ .uid = rec->uid, .flags = rec->flags & (MSG_SYSTEM_FLAGS | MSG_EXPUNGED | MSG_UNLINKED),
                 .modseq = rec->modseq, .createdmodseq = rec->createdmodseq, .thrid = rec->flags & MSG_OWN_THRID ? 0 : rec->thrid,
                 .last_updated = wire_date(rec->last_updated), .internaldate = wire_date(rec->internaldate), .savedate = wire_date(rec->savedate),
                 .size = rec->size };
         memcpy(out->guid, rec->guid, GUID_SIZE);
+}
+
+/* `names` NULL: those of now. */
+static void add_keywords(struct mailbox *m, const struct kwset *set, const char *const *names, uint32_t n, struct arena *arena,
+                         struct replica_record *out)
+{
+        const char **list;
+
         if (!set || !set->n)
                 return;
-        names = ARENA_ARRAY(arena, const char *, set->n);
+        list = ARENA_ARRAY(arena, const char *, set->n);
         for (uint32_t i = 0; i < set->n; i++) {
-                const char *name = set->ids[i] < mailbox_keyword_count(m) ? kwtab_name(&m->kw, set->ids[i]) : NULL;
+                const char *name = set->ids[i] >= n ? NULL : names ? names[set->ids[i]] : kwtab_name(&m->kw, set->ids[i]);
 
                 if (name)
-                        names[out->keywords_n++] = name;
+                        list[out->keywords_n++] = name;
         }
-        out->keywords = names;
+        out->keywords = list;
+}
+
+void replica_record_of(struct mailbox *m, const struct index_rec *rec, struct arena *arena, struct replica_record *out)
+{
+        record_without_keywords(rec, out);
+        add_keywords(m, mailbox_kwset(m, rec->kwset), NULL, mailbox_keyword_count(m), arena, out);
+}
+
+void replica_record_then(struct mailbox *m, const struct index_rec *rec, const char *const *names, uint32_t n, struct arena *arena,
+                         struct replica_record *out)
+{
+        record_without_keywords(rec, out);
+        if (n)
+                add_keywords(m, mailbox_kwset(m, rec->kwset), names, n, arena, out);
 }

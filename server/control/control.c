@@ -340,6 +340,8 @@ static void control_close(struct session *s)
 {
         struct control *c = s->self;
 
+        if (c->own_thread)                              /* the connection broke: nobody came to finish() */
+                must(pthread_join(c->thread, NULL) == 0);
         if (c->running)
                 conf_unref(&c->call.conf);
         drop_fds(c);

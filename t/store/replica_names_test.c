@@ -6,6 +6,7 @@
 #include "store/sieve_files.h"
 #include "store/user.h"
 #include "t/store/replica_gen.h"
+#include "util/clock.h"
 
 TestSuite(replica_names, .init = scratch_make, .fini = scratch_remove, .timeout = 120);
 
@@ -66,6 +67,9 @@ static const char *names(struct store *s)
         return out.data;
 }
 
+static int64_t opened_s;
+static int64_t much_later(void) { return opened_s + 61 * 86400ll; }
+
 Test(replica_names, a_delayed_deletion_is_a_rename_and_then_a_deletion_with_tombstone)
 {
         struct store *s = open_store("");
@@ -97,6 +101,14 @@ Test(replica_names, a_delayed_deletion_is_a_rename_and_then_a_deletion_with_tomb
         s = open_store("");
         cr_expect_str_eq(names(s), "user.joe:0:" ID_1);
         cr_expect(replica_tombstone(s, "user.joe.box", &arena, &v, &err));
+        cr_expect(replica_tombstone(s, "DELETED.user.joe.box.6B0242FA", &arena, &v, &err));
+        close_store(&s);
+        opened_s = clock_wall_s();
+        clock_inject_wall(much_later);
+        s = open_store("");
+        cr_expect_not(replica_tombstone(s, "DELETED.user.joe.box.6B0242FA", &arena, &v, &err));
+        cr_expect(replica_tombstone(s, "user.joe.box", &arena, &v, &err));
+        clock_inject_wall(NULL);
         make(s, "user.joe.box", ID_2);          /* the same comes back */
         arena_deinit(&arena);
         close_store(&s);
