@@ -22,7 +22,7 @@ DATADIR  := $(DESTDIR)$(PREFIX)/share
 MANDIR   := $(DATADIR)/man
 DOCDIR   := $(DATADIR)/doc/cyrd
 install: all
-	install -d $(SBINDIR) $(CYRUSBIN) $(MANDIR)/man5 $(MANDIR)/man8 $(DOCDIR)/examples \
+	install -d $(SBINDIR) $(CYRUSBIN) $(MANDIR)/man5 $(MANDIR)/man7 $(MANDIR)/man8 $(DOCDIR)/examples \
 		$(DATADIR)/bash-completion/completions $(DATADIR)/zsh/site-functions
 	install -m 755 $B/cyrd $(SBINDIR)/cyrd
 	$(if $(wildcard server/ctl/main.c),install -m 755 $B/cyrctl $(SBINDIR)/cyrctl)
@@ -33,6 +33,7 @@ install: all
 	$B/cyrctl --completion bash >$(DATADIR)/bash-completion/completions/cyrctl
 	$B/cyrctl --completion zsh >$(DATADIR)/zsh/site-functions/_cyrctl
 	install -m 644 $(wildcard man/*.5) $(MANDIR)/man5
+	install -m 644 $(wildcard man/*.7) $(MANDIR)/man7
 	install -m 644 $(wildcard man/*.8) $(MANDIR)/man8
 	set -e; for n in $$($B/cyrd --list-programs); do \
 		[ -e man/$$n.8 ] || echo ".so man8/cyrus-programs.8" >$(MANDIR)/man8/$$n.8; done

@@ -12,7 +12,7 @@ use File::Temp qw(tempdir);
 my $etc = "$Interop::top/etc";
 my $dir = tempdir('cyrd-samplesXXXXXX', DIR => $ENV{TMPDIR} || '/tmp', CLEANUP => 1);
 my @pairs = ([ "$etc/imapd.conf", "$etc/cyrus.conf" ], map { [ $_, s/imapd\.conf$/cyrus.conf/r ] } sort glob "$etc/samples/*.imapd.conf");
-is(scalar(@pairs), 3, 'a plain one, a small host, a large host');
+is(scalar(@pairs), 5, 'a plain one, a small host, a large host, a master, a replica');
 my $cert = "$dir/cert.pem";
 run_cmd([qw(openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 -subj /CN=localhost -keyout), "$dir/key.pem", '-out', $cert]);
 for (@pairs) {

@@ -232,7 +232,7 @@ def metadata(c, name, entries):
         for r in c.cmd('GETMETADATA %s (%s)' % (quote(name), e))[2]:
             m = re.match(rb'^\* METADATA .*\("?(/[^" ]*)"? (.*)\)\r\n$', r, re.S)
             if m and m.group(2) != b'NIL':
-                out[e] = m.group(2)
+                out[e] = astring(m.group(2)).encode() if not m.group(2).startswith(b'~') else m.group(2)
     return out
 
 

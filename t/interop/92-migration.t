@@ -1,0 +1,13 @@
+#!/usr/bin/perl
+# A real Cyrus site moves to a cyrd and back as cyrd-migration(7) says, with mail arriving and flags changing all the time, and mbsync, which notices nothing
+# (migrate_walk.py). MIGRATION=full: 20 users, 20,000 messages.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::Bin;
+use Interop;
+
+die "mbsync is missing: etc/install-deps --test\n" unless which('mbsync');
+my $full = ($ENV{MIGRATION} // '') eq 'full';
+Interop->inner(['python3', "$FindBin::Bin/migrate_walk.py", free_port(), $full ? (20, 20000) : (4, 300)], env => { B => $Interop::build }, timeout => $full ? 3500 : 290);
+done;
