@@ -226,7 +226,7 @@ static enum replica_code check_records_locked(struct work *w, bool write, struct
                 if ((was.flags & MSG_EXPUNGED) || !write)
                         continue;
                 if (replica_add_details_locked(&w->batch, w->m, &was, rec, err) < 0)
-                        return replica_code_of(err);
+                        return replica_code_within(err);
         }
         return REPLICA_OK;
 }
@@ -287,7 +287,7 @@ static enum replica_code lay_down_one(struct work *w, const struct replica_recor
                 }
         }
         if (code == REPLICA_OK && replica_lay_down(&w->batch, rec, stage, err) < 0)
-                code = replica_code_of(err);
+                code = replica_code_within(err);
         stage_unref(&stage);
         return code;
 }
@@ -300,7 +300,7 @@ static enum replica_code lay_down(struct work *w, struct err *err)
                 if (code != REPLICA_OK)
                         return code;
         }
-        return replica_laid_down(&w->batch, err) < 0 ? replica_code_of(err) : REPLICA_OK;
+        return replica_laid_down(&w->batch, err) < 0 ? replica_code_within(err) : REPLICA_OK;
 }
 
 static int make_users(struct work *w, struct err *err)
@@ -388,7 +388,7 @@ static enum replica_code write_values_locked(struct work *w, struct waiter *wait
         set_values(w->m, &w->a->values, &b->values);
         if (replica_add_annots_locked(b, w->m, w->own, w->own_n, b->values.counters.highestmodseq, err) < 0 ||
             replica_write_locked(b, w->m, true, waiter, err) < 0)
-                return replica_code_of(err);
+                return replica_code_within(err);
         return REPLICA_OK;
 }
 
@@ -655,7 +655,7 @@ static enum replica_code expunge(struct store *store, const char *name, const ch
         state_counters(m, &b.values.counters);
         if (mailbox_writable_locked(m, err) < 0 || expunge_locked(&b, m, uids, err) < 0 ||
             replica_write_locked(&b, m, state_is_quiet(m), &waiter, err) < 0)
-                code = replica_code_of(err);
+                code = replica_code_within(err);
         mailbox_unlock(m);
         mailbox_after(m);
         replica_batch_end(&b, code == REPLICA_OK);

@@ -78,6 +78,8 @@ int replica_write_locked(struct replica_batch *b, struct mailbox *m, bool quiet,
 void replica_batch_end(struct replica_batch *b, bool written) EXCLUDES(mailbox_class);
 /* What an ERR_… of the store comes to. */
 enum replica_code replica_code_of(const struct err *err);
+/* The same of one that comes when the mailbox was found: what is not there then is something else. */
+enum replica_code replica_code_within(const struct err *err);
 
 /* ---- replica_names.c ---- */
 

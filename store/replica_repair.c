@@ -249,12 +249,12 @@ static enum replica_code commit(struct repairing *w, struct waiter *waiter, stru
         enum replica_code code;
 
         mailbox_lock(w->m);
-        code = mailbox_writable_locked(w->m, err) < 0 ? replica_code_of(err) : check_locked(w, err);
+        code = mailbox_writable_locked(w->m, err) < 0 ? replica_code_within(err) : check_locked(w, err);
         if (code == REPLICA_OK && (index_counters(w->m->ix)->uidnext - 1 != w->last_uid ||
                                    modseq_above(w, index_counters(w->m->ix)->highestmodseq) != w->modseq))
                 code = changed_meanwhile(w, 0, err);
         if (code == REPLICA_OK && write_locked(w, waiter, err) < 0)
-                code = replica_code_of(err);
+                code = replica_code_within(err);
         quota_report(w->m);
         mailbox_unlock(w->m);
         mailbox_after(w->m);
@@ -266,13 +266,13 @@ static enum replica_code ready(struct repairing *w, struct err *err) EXCLUDES(ma
         enum replica_code code;
 
         mailbox_lock(w->m);
-        code = mailbox_writable_locked(w->m, err) < 0 ? replica_code_of(err) : check_locked(w, err);
+        code = mailbox_writable_locked(w->m, err) < 0 ? replica_code_within(err) : check_locked(w, err);
         w->modseq = modseq_above(w, index_counters(w->m->ix)->highestmodseq);
         if (code == REPLICA_OK)
                 code = number_locked(w, err);
         mailbox_unlock(w->m);
         if (code == REPLICA_OK && (make_users(w, err) < 0 || gather_fresh(w, err) < 0))
-                code = replica_code_of(err);
+                code = replica_code_within(err);
         return code;
 }
 
@@ -288,10 +288,10 @@ static enum replica_code repair_mailbox(struct repairing *w, struct err *err) EX
         for (uint32_t i = 0; i < w->fresh_n && code == REPLICA_OK; i++) {
                 w->fresh[i].modseq = w->modseq;
                 if (replica_lay_down(&w->batch, &w->fresh[i], w->stages[i], err) < 0)
-                        code = replica_code_of(err);
+                        code = replica_code_within(err);
         }
         if (code == REPLICA_OK && replica_laid_down(&w->batch, err) < 0)
-                code = replica_code_of(err);
+                code = replica_code_within(err);
         if (code == REPLICA_OK)
                 code = commit(w, &waiter, err);
         replica_batch_end(&w->batch, code == REPLICA_OK);

@@ -60,6 +60,11 @@ enum replica_code replica_code_of(const struct err *err)
         }
 }
 
+enum replica_code replica_code_within(const struct err *err)
+{
+        return err->code == ERR_NOTFOUND ? REPLICA_FAILED : replica_code_of(err);
+}
+
 /* ---- annotations ---- */
 
 int replica_make_users(struct store *store, const struct annot *list, uint32_t n, struct err *err)
