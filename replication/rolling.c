@@ -668,8 +668,10 @@ static struct rolling *rolling_create(const struct rolling_options *o)
         r->options.client.partition = copy(o->client.partition);
         r->options.shutdown_file = copy(o->shutdown_file);
         r->configdir = xstrdup(store_configdir(o->store));
-        sync_log_path(r->configdir, r->channel, "state", &path);
-        r->state_path = str_take(&path);
+        if (!o->fd) {
+                sync_log_path(r->configdir, r->channel, "state", &path);
+                r->state_path = str_take(&path);
+        }
         r->options.patience_ms = o->patience_ms ? o->patience_ms : PATIENCE_MS;
         r->lanes[0] = (struct lane){ .r = r };
         r->lanes[1] = (struct lane){ .r = r, .second = true };
@@ -679,10 +681,13 @@ static struct rolling *rolling_create(const struct rolling_options *o)
         cond_init(&r->wake_second);
         quarantine_init(&r->quarantine);
         sync_log_path(r->configdir, r->channel, "", &path);
-        if (fs_mkdir_p_durable(path.data, 0755, &err) < 0)
+        if (r->state_path && fs_mkdir_p_durable(path.data, 0755, &err) < 0)
                 log_event(LOG_ERROR, NULL, "rolling.state", "channel=%s reason=\"%s\"", name_of(r), err.text);
         str_deinit(&path);
-        state_load(r->state_path, &r->quarantine, &r->compare);
+        if (r->state_path)
+                state_load(r->state_path, &r->quarantine, &r->compare);
+        else
+                r->compare.after = xstrdup("");
         r->status.state = ROLLING_CONNECTING;
         return r;
 }
@@ -732,6 +737,10 @@ static int begin(const struct rolling_options *options, struct rolling **r_r, st
         if (rc < 0)
                 return -1;
         r = rolling_create(options);
+        if (options->fd > 0) {                  /* it has nothing in common with who does the channel's log */
+                *r_r = r;
+                return 0;
+        }
         list_lock();
         there = find_locked(channel);
         if (there) {
@@ -741,7 +750,7 @@ static int begin(const struct rolling_options *options, struct rolling **r_r, st
                 rolling_unlock(there);
         }
         if (there && !gone)
-                rc = err_set(err, ERR_EXISTS, "channel \"%s\" is replicated already", channel);
+                rc = err_set(err, ERR_EXISTS, "%s%s is replicated already", *channel ? "channel " : "the default channel", channel);
         if (gone)
                 unlink_locked(gone);
         if (rc == 0) {
@@ -798,7 +807,7 @@ int rolling_run(const struct rolling_options *options, bool (*stop)(void *ctx), 
         if (rc < 0 || r->incomplete)
                 rc = err_set(err, rolling_stopping(r) ? ERR_CANCELLED : ERR_UNAVAILABLE, "%s", r->error[0] ? r->error : "not everything was done");
         list_lock();
-        unlink_locked(r);
+        unlink_locked(r);                       /* with a file it is not there */
         list_unlock();
         rolling_free(r);
         return rc < 0 ? -1 : 0;

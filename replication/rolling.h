@@ -70,7 +70,7 @@ struct rolling_options {
 
 /* Begin a channel. ERR_EXISTS: it runs already. ERR_CONFIG: no sync_host. ERR_IO: no thread. */
 int rolling_start(const struct rolling_options *options, struct err *err) EXCLUDES(rolling_class);
-/* A channel's log, or file, once, on this thread (options.once): no channel of that name may run. Blocks, for as long as it takes; stop: NULL, or asked now and then.
+/* A channel's log once, on this thread (options.once): no channel of that name may run. Or a file, whose failures are not remembered. Blocks, for as long as it takes; stop: NULL, or asked now and then.
  * Returns 0: all was done; -1 with err: something was not, or stays in quarantine. */
 int rolling_run(const struct rolling_options *options, bool (*stop)(void *ctx), void *ctx, struct err *err) EXCLUDES(rolling_class);
 /* End it, or (NULL) all of them. Waits for the threads: for the step at which they are, a quarter of a second, not for the replica. */

@@ -116,7 +116,7 @@ struct rolling {
         struct rolling_options options;         /* its strings are ours */
         char *channel;                          /* "" */
         char *configdir;
-        char *state_path;
+        char *state_path;                       /* NULL: nothing is remembered (a file of its own) */
         pthread_t thread;
         bool has_thread;
         bool (*outer_stop)(void *ctx);          /* rolling_run() */

@@ -402,6 +402,8 @@ bool rolling_save(struct rolling *r)
         char *text = NULL;
         bool ok = true;
 
+        if (!r->state_path)
+                return true;
         mutex_lock(&r->saving);                 /* what is written last is what was last taken */
         rolling_lock(r);
         if (r->quarantine.dirty)

@@ -223,7 +223,7 @@ static int op_retry(struct ctl_call *call, struct err *err)
 }
 
 /* How far the channels are that somebody waits for. */
-struct outlook { const char *channel; uint64_t events; bool comparing, waiting; char error[ERR_TEXT_MAX]; uint64_t compared, total; unsigned n; };
+struct outlook { const char *channel; uint64_t events; bool comparing, waiting; char error[ERR_TEXT_MAX]; uint64_t compared, total; unsigned n, ended; };
 
 static void look_at(void *ctx, const struct rolling_status *s)
 {
@@ -232,6 +232,7 @@ static void look_at(void *ctx, const struct rolling_status *s)
         if (p->channel && strcmp(p->channel, s->channel) != 0)
                 return;
         p->n++;
+        p->ended += s->state == ROLLING_ENDED;
         p->events += s->events;
         p->comparing = p->comparing || s->comparing;
         p->compared += s->compared;
@@ -411,7 +412,7 @@ static bool replicates(const char *channel)
         struct outlook p = { .channel = channel ? channel : "" };
 
         rolling_each(look_at, &p);
-        return p.n > 0;
+        return p.n > p.ended;
 }
 
 /* What differs at first may be on its way: it is looked at again when that has arrived. */
@@ -457,20 +458,12 @@ static bool call_stopped(void *ctx)
         return call->cancelled(call);
 }
 
-static bool has_ended(const char *channel)
-{
-        struct outlook p = { .channel = channel ? channel : "" };
-
-        rolling_each(look_at, &p);
-        return p.n == 0 || strcmp(p.error, "it has ended") == 0;
-}
-
 /* -R: as long as the one who asked is there. */
 static int roll_in_foreground(struct ctl_call *call, const struct words *w, struct err *err)
 {
         if (rolling_start(&w->o, err) < 0)
                 return -1;
-        while (!call->cancelled(call) && !has_ended(w->o.client.channel))
+        while (!call->cancelled(call) && replicates(w->o.client.channel))
                 sleep_ms(200);
         rolling_stop(w->o.client.channel ? w->o.client.channel : "");
         return 0;
@@ -498,6 +491,10 @@ static int run_once(struct ctl_call *call, struct words *w, struct err *err)
         w->o.once = true;
         if (w->file && !lines)
                 return err_set(err, ERR_SYNTAX, "where are the lines of %s?", w->file);
+        if (!lines && replicates(w->o.client.channel)) {                /* the one who does it all the time does it now */
+                rolling_now(w->o.client.channel ? w->o.client.channel : "");
+                return wait_until_done(call, w->o.client.channel ? w->o.client.channel : "", NOW_S, err);
+        }
         if (lines && (w->o.fd = lines_fd(lines, err)) < 0)
                 return -1;
         rc = rolling_run(&w->o, call_stopped, call, err);
