@@ -319,6 +319,7 @@ struct writer {
         unsigned keywords_n;
         bool keywords_changed;
         struct table *there;                    /* "uid" → 1: from this or an earlier run */
+        int dir, cur, tmp;                      /* directories, so that no link that somebody puts there leads elsewhere; -1: not open */
 };
 
 static struct span uid_key(char buf[16], uint32_t uid)
@@ -330,12 +331,12 @@ static struct span uid_key(char buf[16], uint32_t uid)
  * loss: written again. */
 static void look(struct writer *w)
 {
-        struct str p = STR_INIT;
-        DIR *d;
+        int fd = openat(w->cur, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
         char key[16];
 
-        str_printf(&p, "%s/cur", w->path);
-        d = opendir(p.data);
+        if (!d && fd >= 0)
+                close(fd);
         for (struct dirent *e; d && (e = readdir(d)) != NULL;) {
                 unsigned uidvalidity, uid;
                 unsigned long long size;
@@ -344,16 +345,13 @@ static void look(struct writer *w)
 
                 if (!v || !s || sscanf(v, ".V%uU%u.", &uidvalidity, &uid) != 2 || uidvalidity != w->uidvalidity || sscanf(s, ",S=%llu:", &size) != 1)
                         continue;
-                str_clear(&p);
-                str_printf(&p, "%s/cur/%s", w->path, e->d_name);
-                if (lstat(p.data, &st) == 0 && (unsigned long long)st.st_size == size)
+                if (fstatat(w->cur, e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) && (unsigned long long)st.st_size == size)
                         table_set(w->there, uid_key(key, uid), w);
                 else
-                        unlink(p.data);
+                        unlinkat(w->cur, e->d_name, 0);
         }
         if (d)
                 closedir(d);
-        str_deinit(&p);
 }
 
 static bool writer_has(const struct mailwriter *base, uint32_t uid)
@@ -409,7 +407,7 @@ static int write_keywords(struct writer *w, struct err *err)
         for (unsigned i = 0; i < w->keywords_n; i++)
                 if (w->keywords[i])
                         str_printf(&text, "%u %s\n", i, w->keywords[i]);
-        str_printf(&path, "%s/%s", w->path, KEYWORDS_FILE);
+        str_printf(&path, "/proc/self/fd/%d/%s", w->dir, KEYWORDS_FILE);
         rc = fs_replace(path.data, text.data, text.len, 0600, err);
         w->keywords_changed = rc < 0;
         str_deinit(&text);
@@ -429,14 +427,15 @@ static int writer_add(struct mailwriter *base, uint32_t uid, const struct mailfi
         if (w->keywords_changed && write_keywords(w, err) < 0)  /* before the first file that needs it: this run may be cut short */
                 return -1;
         mailfile_to_lf(str_span(&m->octets), &octets);
-        str_printf(&tmp, "%s/tmp/V%uU%u", w->path, w->uidvalidity, uid);
-        str_printf(&to, "%s/cur/%lld.V%uU%u.cyrd,S=%zu:2,%s", w->path, (long long)m->date, w->uidvalidity, uid, octets.len, letters_text);
-        fd = open(tmp.data, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+        str_printf(&tmp, "V%uU%u", w->uidvalidity, uid);
+        str_printf(&to, "%lld.V%uU%u.cyrd,S=%zu:2,%s", (long long)m->date, w->uidvalidity, uid, octets.len, letters_text);
+        unlinkat(w->tmp, tmp.data, 0);                  /* of a run that was cut short */
+        fd = openat(w->tmp, tmp.data, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
         if (fd < 0)
-                err_errno(err, errno, "%s", tmp.data);
+                err_errno(err, errno, "%s/tmp/%s", w->path, tmp.data);
         else if (fs_write_all(fd, octets.data, octets.len, err) == 0) {
-                if (futimens(fd, times) < 0 || rename(tmp.data, to.data) < 0)
-                        err_errno(err, errno, "%s", to.data);
+                if (futimens(fd, times) < 0 || renameat(w->tmp, tmp.data, w->cur, to.data) < 0)
+                        err_errno(err, errno, "%s/cur/%s", w->path, to.data);
                 else
                         rc = 0;
         }
@@ -445,7 +444,7 @@ static int writer_add(struct mailwriter *base, uint32_t uid, const struct mailfi
         if (rc == 0)
                 table_set(w->there, uid_key(key, uid), w);
         else if (fd >= 0)
-                unlink(tmp.data);
+                unlinkat(w->tmp, tmp.data, 0);
         str_deinit(&octets);
         str_deinit(&tmp);
         str_deinit(&to);
@@ -454,14 +453,15 @@ static int writer_add(struct mailwriter *base, uint32_t uid, const struct mailfi
 
 static int writer_finish(struct mailwriter *base, struct err *err)
 {
-        struct writer *w = (struct writer *)base;
-        int fd = open(w->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc = 0;
+        const struct writer *w = (const struct writer *)base;
 
-        if (fd < 0 || syncfs(fd) < 0)
-                rc = err_errno(err, errno, "%s", w->path);
+        return syncfs(w->dir) < 0 ? err_errno(err, errno, "%s", w->path) : 0;
+}
+
+static void close_open(int fd)
+{
         if (fd >= 0)
                 close(fd);
-        return rc;
 }
 
 static void writer_close(struct mailwriter *base)
@@ -471,51 +471,51 @@ static void writer_close(struct mailwriter *base)
         table_destroy(&w->there);
         for (int i = 0; i < KEYWORDS; i++)
                 free(w->keywords[i]);
+        close_open(w->dir);
+        close_open(w->cur);
+        close_open(w->tmp);
         free(w->path);
         free(w);
 }
 
 int maildir_writer(const char *path, const char *name, uint32_t uidvalidity, struct mailwriter **writer_r, struct err *err)
 {
-        static const char *const subs[] = { "cur", "new", "tmp" };
         struct writer *w = xcalloc(1, sizeof *w);
         struct str p = STR_INIT;
-        int dir;
-        int rc = 0;
+        int fd, rc;
 
-        str_printf(&p, "%s", path);
-        if (*name) {
-                str_append_c(&p, '/');
-                maildir_folder_name(name, &p);
-        }
         w->base = (struct mailwriter){ writer_has, writer_add, writer_finish, writer_close, 0 };
-        w->path = xstrdup(p.data);
         w->uidvalidity = uidvalidity;
         w->there = table_create();
-        for (int i = 0; rc == 0 && i < 3; i++) {
-                str_clear(&p);
-                str_printf(&p, "%s/%s", w->path, subs[i]);
-                rc = fs_mkdir_p(p.data, 0700, err);
-        }
-        if (rc == 0 && *name) {                 /* what tells a Maildir++ folder from a Maildir */
-                int fd;
+        w->cur = w->tmp = -1;
+        w->dir = mailfile_make_top(path, err);
+        str_append_str(&p, path);
+        if (*name && w->dir >= 0) {
+                struct str folder = STR_INIT;
 
-                str_clear(&p);
-                str_printf(&p, "%s/maildirfolder", w->path);
-                fd = open(p.data, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
-                if (fd >= 0)
-                        close(fd);
+                maildir_folder_name(name, &folder);
+                str_append_c(&p, '/');
+                str_append_span(&p, str_span(&folder));
+                w->dir = mailfile_make_below(w->dir, folder.data, true, err);
+                str_deinit(&folder);
         }
-        str_deinit(&p);
+        w->path = str_take(&p);
+        if (w->dir >= 0)
+                w->cur = mailfile_make_below(w->dir, "cur", false, err);
+        if (w->cur >= 0)
+                w->tmp = mailfile_make_below(w->dir, "tmp", false, err);
+        rc = w->tmp >= 0 ? mailfile_make_below(w->dir, "new", false, err) : -1;
         if (rc < 0) {
+                err_prefix(err, "%s", w->path);
                 writer_close(&w->base);
                 return -1;
         }
-        dir = open(w->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (dir >= 0) {
-                read_keywords(dir, w->keywords);
-                close(dir);
+        close(rc);
+        if (*name) {                            /* what tells a Maildir++ folder from a Maildir */
+                fd = openat(w->dir, "maildirfolder", O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+                close_open(fd);
         }
+        read_keywords(w->dir, w->keywords);
         while (w->keywords_n < KEYWORDS && w->keywords[w->keywords_n])
                 w->keywords_n++;
         look(w);

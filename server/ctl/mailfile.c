@@ -3,10 +3,13 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include "util/fs.h"
 #include "util/must.h"
 
 #define DEPTH_MAX 30
@@ -210,6 +213,29 @@ void mailreader_close(struct mailreader **reader)
         if (*reader)
                 (*reader)->close(*reader);
         *reader = NULL;
+}
+
+int mailfile_make_top(const char *path, struct err *err)
+{
+        int fd;
+
+        if (fs_mkdir_p(path, 0700, err) < 0)
+                return -1;
+        fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        return fd < 0 ? err_errno(err, errno, "%s", path) : fd;
+}
+
+int mailfile_make_below(int dir, const char *name, bool close_dir, struct err *err)
+{
+        int fd = mkdirat(dir, name, 0700) == 0 || errno == EEXIST ? openat(dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW) : -1;
+
+        if (fd < 0 && (errno == ENOTDIR || errno == ELOOP))
+                err_set(err, ERR_IO, "%s: no directory, or a symbolic link", name);
+        else if (fd < 0)
+                err_errno(err, errno, "%s", name);
+        if (close_dir)
+                close(dir);
+        return fd;
 }
 
 int mailwriter_open(enum mailfolder_kind kind, const char *path, const char *name, uint32_t uidvalidity, struct mailwriter **writer_r,

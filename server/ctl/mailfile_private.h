@@ -38,6 +38,13 @@ int mbox_writer(const char *path, const char *name, struct mailwriter **writer_r
 bool mbox_is(const char *path);
 uint64_t mbox_count(const char *path);          /* about how many messages */
 
+/*
+ * Where files are written, as a descriptor: the directory that the administrator named, which may be a symbolic link, and one in it, which may
+ * not. Both are made when they are not there (0700). -1 with err. close_dir: `dir` is closed, whatever comes of it.
+ */
+int mailfile_make_top(const char *path, struct err *err);
+int mailfile_make_below(int dir, const char *name, bool close_dir, struct err *err);
+
 /* To CRLF and back, as mailfile.h says. */
 void mailfile_to_crlf(struct str *octets);
 void mailfile_to_lf(struct span octets, struct str *out);

@@ -273,7 +273,9 @@ uint64_t mbox_count(const char *path)
 
 struct writer {
         struct mailwriter base;
-        char *path, *tmp;
+        char *path;                             /* for messages */
+        int dir;                                /* where it is made, so that no link that somebody puts there leads elsewhere; -1: not open */
+        char *name, *tmp;                       /* in it; tmp NULL: it is finished */
         FILE *out;
 };
 
@@ -349,28 +351,18 @@ static int writer_add(struct mailwriter *base, uint32_t uid, const struct mailfi
         }
         fputc('\n', w->out);
         str_deinit(&octets);
-        return ferror(w->out) ? err_errno(err, errno, "%s", w->tmp) : 0;
+        return ferror(w->out) ? err_errno(err, errno, "%s", w->path) : 0;
 }
 
 static int writer_finish(struct mailwriter *base, struct err *err)
 {
         struct writer *w = (struct writer *)base;
-        char *slash;
-        int rc = 0;
 
-        if (fflush(w->out) != 0 || fdatasync(fileno(w->out)) < 0)
-                return err_errno(err, errno, "%s", w->tmp);
-        if (rename(w->tmp, w->path) < 0)
+        if (fflush(w->out) != 0 || fdatasync(fileno(w->out)) < 0 || renameat(w->dir, w->tmp, w->dir, w->name) < 0)
                 return err_errno(err, errno, "%s", w->path);
-        slash = strrchr(w->path, '/');
-        if (slash && slash != w->path) {
-                *slash = '\0';
-                rc = fs_sync_dir(w->path, err);
-                *slash = '/';
-        }
         free(w->tmp);
         w->tmp = NULL;
-        return rc;
+        return fsync(w->dir) < 0 ? err_errno(err, errno, "the directory of %s", w->path) : 0;
 }
 
 static void writer_close(struct mailwriter *base)
@@ -379,9 +371,12 @@ static void writer_close(struct mailwriter *base)
 
         if (w->out)
                 fclose(w->out);
-        if (w->tmp)
-                unlink(w->tmp);
+        if (w->tmp && w->dir >= 0)
+                unlinkat(w->dir, w->tmp, 0);
+        if (w->dir >= 0)
+                close(w->dir);
         free(w->tmp);
+        free(w->name);
         free(w->path);
         free(w);
 }
@@ -428,27 +423,37 @@ static void append_path(struct str *out, const char *name)
 int mbox_writer(const char *path, const char *name, struct mailwriter **writer_r, struct err *err)
 {
         struct writer *w = xcalloc(1, sizeof *w);
-        struct str p = STR_INIT;
-        char *slash;
+        struct str p = STR_INIT, whole = STR_INIT;
         int fd = -1;
 
         w->base = (struct mailwriter){ writer_has, writer_add, writer_finish, writer_close, 0 };
-        str_printf(&p, "%s/", path);
+        w->dir = mailfile_make_top(path, err);
         append_path(&p, *name ? name : "INBOX");
-        w->path = str_take(&p);
-        str_init(&p);
-        str_printf(&p, "%s.new", w->path);
-        w->tmp = str_take(&p);
-        slash = strrchr(w->path, '/');
-        *slash = '\0';
-        if (fs_mkdir_p(w->path, 0700, err) == 0)
-                fd = open(w->tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-        *slash = '/';
+        str_printf(&whole, "%s/%s", path, p.data);
+        w->path = str_take(&whole);
+        for (char *part = p.data, *slash; w->dir >= 0; part = slash + 1) {
+                slash = strchr(part, '/');
+                if (!slash) {
+                        w->name = xstrdup(part);
+                        break;
+                }
+                *slash = '\0';
+                w->dir = mailfile_make_below(w->dir, part, true, err);
+        }
+        str_deinit(&p);
+        if (w->dir >= 0) {
+                str_printf(&whole, "%s.new", w->name);
+                w->tmp = str_take(&whole);
+                unlinkat(w->dir, w->tmp, 0);            /* of a run that was cut short */
+                fd = openat(w->dir, w->tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+        }
         if (fd >= 0)
                 w->out = fdopen(fd, "w");
         if (!w->out) {
                 if (!err->code)
-                        err_errno(err, errno, "%s", w->tmp);
+                        err_errno(err, errno, "%s", w->path);
+                else
+                        err_prefix(err, "%s", w->path);
                 writer_close(&w->base);
                 return -1;
         }

@@ -169,6 +169,24 @@ ok($st ne '0' && $out =~ /trap\/new: no directory, or a symbolic link/, 'nor is 
 spew("$dir/real/cur/1.host:2,", "Subject: real\n\nx\n");
 symlink "$dir/real", "$dir/named";
 is(($cyrd->ctl('import', 'user/bob/named', "$dir/named"))[0], '0', 'the one that the administrator names may be a link');
+# Nor does export follow what somebody has put where it writes.
+$cyrd->ctl('import', 'user/bob/out/sub', "$dir/real");
+make_path("$dir/mine", "$dir/into/.sub", "$dir/into2/out.sbd");
+symlink "$dir/mine", "$dir/into/.sub/cur";
+symlink "$dir/mine", "$dir/into/.sub/tmp";
+($st, $out) = $cyrd->ctl('export', 'user/bob/out', "$dir/into");
+ok($st ne '0' && $out =~ /no directory, or a symbolic link/, 'export does not write through a link') or note_lines("$st $out");
+rmdir "$dir/into2/out.sbd";
+symlink "$dir/mine", "$dir/into2/sub.sbd";
+spew("$dir/precious", "mine\n");
+symlink "$dir/precious", "$dir/into2/sub.new";
+is(($cyrd->ctl('export', '-m', 'user/bob/out', "$dir/into2"))[0], '0', 'a file of its own that is a link is replaced');
+is(slurp("$dir/precious"), "mine\n", '... and what it led to is as it was');
+ok(slurp("$dir/into2/sub") =~ /^Subject: real/m, '... and the mail is there');
+is(join(' ', glob "$dir/mine/*"), '', 'nothing was written elsewhere');
+symlink "$dir/mine", "$dir/named2";
+is(($cyrd->ctl('export', 'user/bob/out', "$dir/named2"))[0], '0', 'the directory that the administrator names may be a link');
+ok(glob("$dir/mine/.sub/cur/*"), '... and has the mail');
 # A folder that no mailbox can be called: told, and the others come.
 make_path(map { my $f = $_; map { "$dir/misnamed/$f/$_" } qw(cur new tmp) } '', '.A', ".B\x01\e[31mred", '.C');
 spew("$dir/misnamed/$_/cur/1.host:2,", "Subject: in $_\n\nx\n") for '.A', ".B\x01\e[31mred", '.C';
