@@ -304,6 +304,7 @@ static void decide_all(struct full *f)
 struct fetch {
         struct full *f;
         struct stage *stage;
+        uint64_t size;                          /* as the record has it */
         bool done;
 };
 
@@ -314,6 +315,8 @@ static int fetch_begin(void *ctx, struct dlist *file, struct err *err)
 
         if (x->stage || !dir)
                 return err_set(err, ERR_SYNTAX, "a file too many");
+        if (file->size != x->size)              /* and so no more than was announced can come */
+                return err_set(err, ERR_SYNTAX, "a message of %" PRIu64 " octets instead of %" PRIu64, file->size, x->size);
         return stage_begin(x->f->c->store, dir, file->size, &x->stage, err);
 }
 
@@ -336,7 +339,7 @@ static int fetch_end(void *ctx, struct dlist *file, struct err *err)
 static enum client_result fetch(struct full *f, const struct replica_record *rec, struct stage **stage_r, struct err *err)
 {
         struct client *c = f->c;
-        struct fetch x = { .f = f };
+        struct fetch x = { .f = f, .size = rec->size };
         struct dlist_hooks hooks = { .ctx = &x, .file_begin = fetch_begin, .file_write = fetch_write, .file_end = fetch_end };
         struct client_reply reply = { .hooks = &hooks };
         enum client_result r;

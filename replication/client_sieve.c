@@ -1,6 +1,6 @@
 /*
- * client_sieve - a user's Sieve scripts as files (csync 10.5; SIEVE-MAILBOX is not turned on). Only the source goes: the replica compiles. Of the replica's
- * "<name>.bc" lines only that they mark the active script matters, and that one without counterpart is removed.
+ * client_sieve - a user's Sieve scripts as files (csync 10.5; SIEVE-MAILBOX is not turned on). Only the source goes: the replica compiles. Of the
+ * replica's "<name>.bc" lines only that they mark the active script matters, and that one without counterpart is removed.
  */
 #include "replication/client_private.h"
 
