@@ -187,6 +187,12 @@ static void put_rename_locked(struct sync_log *log, const struct change *c, bool
                 put_locked(log, SYNC_USER, replicated, user, NULL, NULL);
 }
 
+/* A mailbox is gone, and its name stays for those below it. */
+static bool leaves_name(const struct change *c)
+{
+        return c->before && c->before->type == MBTYPE_NORMAL && c->after && c->after->type == MBTYPE_INTERMEDIATE;
+}
+
 static void put_name_locked(struct sync_log *log, const struct change *c, bool replicated, const char *former_user, const char *user)
         REQUIRES(log->lock, sync_log_class);
 static void put_name_locked(struct sync_log *log, const struct change *c, bool replicated, const char *former_user, const char *user)
@@ -195,6 +201,10 @@ static void put_name_locked(struct sync_log *log, const struct change *c, bool r
                 put_rename_locked(log, c, replicated, former_user, user);
         } else if (c->after) {
                 put_locked(log, SYNC_MAILBOX, replicated, c->name, NULL, NULL);
+                if (leaves_name(c))
+                        put_locked(log, SYNC_UNMAILBOX, replicated, c->name, NULL, NULL);
+                if (leaves_name(c) && user)     /* that it is to go can be told only from all that he has */
+                        put_locked(log, SYNC_USER, replicated, user, NULL, NULL);
         } else if (!c->moved) {                 /* where it went the other change says */
                 put_locked(log, SYNC_UNMAILBOX, replicated, c->name, NULL, NULL);
                 if (user && c->before && c->before->type == MBTYPE_NORMAL)
@@ -244,7 +254,7 @@ static void on_change(void *ctx, const struct change *c)
 
         if (c->kind == CHANGE_NAME) {
                 former_user = c->other ? inbox_owner(c->other, &arena) : NULL;
-                user = inbox_owner(c->name, &arena);
+                user = leaves_name(c) ? mailname_owner(c->name, &arena) : inbox_owner(c->name, &arena);
         }
         log_lock(log);
         if (log->enabled)

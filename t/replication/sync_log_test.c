@@ -373,6 +373,15 @@ Test(sync_log, names)                   /* csync 12 */
         ml = store_mboxlist(l.store);
         cr_assert_eq(mboxlist_delete(ml, "user.joe.Out", false, &err), 0, "%s", err.text);
         check(&l, options, "UNMAILBOX user.joe.Out\n");
+        create(&l, "user.joe.a");
+        create(&l, "user.joe.a.b");
+        check(&l, options, "MAILBOX user.joe.a\nMAILBOX user.joe.a.b\n");
+        ml = store_mboxlist(l.store);
+        cr_assert_eq(mboxlist_delete(ml, "user.joe.a", false, &err), 0, "%s", err.text);        /* its name stays */
+        check(&l, options, "MAILBOX user.joe.a\nUNMAILBOX user.joe.a\nUSER joe\n");
+        ml = store_mboxlist(l.store);
+        cr_assert_eq(mboxlist_delete(ml, "user.joe.a.b", false, &err), 0, "%s", err.text);
+        check(&l, options, "UNMAILBOX user.joe.a\nUNMAILBOX user.joe.a.b\n");
         ml = store_mboxlist(l.store);
         cr_assert_eq(mboxlist_delete_tree(ml, "user.joe", false, &err), 0, "%s", err.text);
         check(&l, options, "UNMAILBOX user.joe\nUNUSER joe\n");
