@@ -288,7 +288,7 @@ class Tap:
         if not good:
             self.failed += 1
             for w in why:
-                print('\n'.join('# ' + l for l in (w if isinstance(w, list) else str(w)[-4000:].splitlines())))
+                print('\n'.join('# %s' % (l,) for l in (w if isinstance(w, list) else str(w)[-4000:].splitlines())))
         print('%sok %d - %s' % ('' if good else 'not ', self.n, what), flush=True)
         return good
 
