@@ -33,7 +33,7 @@ int client_annots_parse(const struct dlist *list, struct arena *arena, struct an
 
                 if (!dlist_text(d, "ENTRY", &a->entry) || !dlist_text(d, "USERID", &a->user) || !dlist_str(d, "VALUE", &a->value))
                         return err_set(err, ERR_SYNTAX, "an annotation without ENTRY, USERID or VALUE");
-                dlist_u64(d, "MODSEQ", UINT64_MAX, &a->modseq);
+                dlist_u64(d, "MODSEQ", REPLICA_MODSEQ_MAX, &a->modseq);
                 n++;
         }
         *list_r = annots;
@@ -89,13 +89,13 @@ static void take_optional(const struct dlist *kv, struct replica_values *v)
                 v->has |= REPLICA_HAS_CRC_ANNOT;
         if (dlist_date(kv, "POP3_SHOW_AFTER", &v->pop3_show_after))
                 v->has |= REPLICA_HAS_POP3_SHOW_AFTER;
-        if (dlist_u64(kv, "CREATEDMODSEQ", UINT64_MAX, &v->createdmodseq))
+        if (dlist_u64(kv, "CREATEDMODSEQ", REPLICA_MODSEQ_MAX, &v->createdmodseq))
                 v->has |= REPLICA_HAS_CREATEDMODSEQ;
-        if (dlist_u64(kv, "FOLDERMODSEQ", UINT64_MAX, &v->foldermodseq))
+        if (dlist_u64(kv, "FOLDERMODSEQ", REPLICA_MODSEQ_MAX, &v->foldermodseq))
                 v->has |= REPLICA_HAS_FOLDERMODSEQ;
-        if (dlist_u64(kv, "RACLMODSEQ", UINT64_MAX, &v->raclmodseq))
+        if (dlist_u64(kv, "RACLMODSEQ", REPLICA_MODSEQ_MAX, &v->raclmodseq))
                 v->has |= REPLICA_HAS_RACLMODSEQ;
-        if (dlist_u64(kv, "XCONVMODSEQ", UINT64_MAX, &v->xconvmodseq))
+        if (dlist_u64(kv, "XCONVMODSEQ", REPLICA_MODSEQ_MAX, &v->xconvmodseq))
                 v->has |= REPLICA_HAS_XCONVMODSEQ;
         dlist_date(kv, "LAST_APPENDDATE", &v->last_appenddate);
 }
@@ -106,11 +106,11 @@ int client_values_parse(const struct dlist *kv, bool full, struct arena *arena, 
 
         *v = (struct replica_values){ .acl = "", .uniqueid = "", .name = "" };
         take_optional(kv, v);
-        if (!dlist_u64(kv, "HIGHESTMODSEQ", UINT64_MAX, &v->highestmodseq))
+        if (!dlist_u64(kv, "HIGHESTMODSEQ", REPLICA_MODSEQ_MAX, &v->highestmodseq))
                 return missing(kv, "HIGHESTMODSEQ", err);
         if (!dlist_u32(kv, "UIDVALIDITY", &v->uidvalidity))
                 return missing(kv, "UIDVALIDITY", err);
-        if (!dlist_u32(kv, "LAST_UID", &v->last_uid))
+        if (!dlist_u32(kv, "LAST_UID", &v->last_uid) || v->last_uid > REPLICA_UID_MAX)
                 return missing(kv, "LAST_UID", err);
         if (!take_text(kv, "UNIQUEID", arena, &v->uniqueid) && !full)
                 return missing(kv, "UNIQUEID", err);
@@ -151,6 +151,8 @@ static int take_flags(const struct dlist *list, struct arena *arena, struct repl
                 if (!dlist_as_text(d, &flag))
                         return err_set(err, ERR_SYNTAX, "a flag that is none");
                 if (*flag != '\\') {
+                        if (!replica_keyword_ok(d->value))
+                                return err_set(err, ERR_SYNTAX, "a keyword that is no atom");
                         keywords[rec->keywords_n++] = flag;
                         continue;
                 }
@@ -169,7 +171,7 @@ int client_record_parse(const struct dlist *kv, struct arena *arena, struct repl
         uint32_t n;
 
         *rec = (struct replica_record){ .uid = 0 };
-        if (!dlist_u32(kv, "UID", &rec->uid) || rec->uid == 0 || !dlist_u64(kv, "MODSEQ", UINT64_MAX, &rec->modseq) ||
+        if (!dlist_u32(kv, "UID", &rec->uid) || rec->uid == 0 || !dlist_u64(kv, "MODSEQ", REPLICA_MODSEQ_MAX, &rec->modseq) ||
             !dlist_date(kv, "LAST_UPDATED", &rec->last_updated) || !dlist_list(kv, "FLAGS", &flags) ||
             !dlist_date(kv, "INTERNALDATE", &rec->internaldate) || !dlist_u64(kv, "SIZE", UINT64_MAX, &rec->size) ||
             !dlist_guid(kv, "GUID", rec->guid))

@@ -197,7 +197,7 @@ static bool read_since(const struct dlist *item, struct replica_apply *apply)
 
         if (!dlist_find(item, "SINCE_MODSEQ"))
                 return true;
-        if (!dlist_u64(item, "SINCE_MODSEQ", INT64_MAX, &apply->since_modseq) ||
+        if (!dlist_u64(item, "SINCE_MODSEQ", REPLICA_MODSEQ_MAX, &apply->since_modseq) ||
             (dlist_find(item, "SINCE_CRC") && !dlist_u32(item, "SINCE_CRC", &basic)) ||
             (dlist_find(item, "SINCE_CRC_ANNOT") && !dlist_u32(item, "SINCE_CRC_ANNOT", &annot)))
                 return false;
@@ -382,7 +382,7 @@ void sync_apply_quota(struct sync_peer *peer)
                 return;
         for (int r = 0; r < QUOTA_RESOURCES; r++)
                 limit[r] = QUOTA_UNLIMITED;
-        if (!dlist_u64(peer->item, "LIMIT", UINT64_MAX, &value) || !dlist_u64(peer->item, "MODSEQ", INT64_MAX, &modseq)) {
+        if (!dlist_u64(peer->item, "LIMIT", UINT64_MAX, &value) || !dlist_u64(peer->item, "MODSEQ", REPLICA_MODSEQ_MAX, &modseq)) {
                 sync_bad_parameters(peer, root, 0, "LIMIT or MODSEQ");
                 return;
         }

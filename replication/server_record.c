@@ -160,7 +160,7 @@ static bool optional_u64(const struct dlist *item, const char *key, unsigned bit
         if (!dlist_find(item, key))
                 return true;
         *has |= bit;
-        return dlist_u64(item, key, INT64_MAX, value_r);
+        return dlist_u64(item, key, REPLICA_MODSEQ_MAX, value_r);
 }
 
 static bool read_optional(const struct dlist *item, struct replica_values *v, const char **why_r)
@@ -189,7 +189,7 @@ bool sync_read_values(const struct dlist *item, struct arena *arena, struct repl
         if (!dlist_text(item, *why_r = "UNIQUEID", &v->uniqueid) || !replica_uniqueid_ok(span_of(v->uniqueid)) ||
             !dlist_text(item, *why_r = "MBOXNAME", &v->name) || !sync_name_ok(v->name) ||
             (*why_r = "MBOXTYPE", !read_type(item, &v->type)) ||
-            !dlist_u64(item, *why_r = "HIGHESTMODSEQ", INT64_MAX, &v->highestmodseq) || !read_optional(item, v, why_r))
+            !dlist_u64(item, *why_r = "HIGHESTMODSEQ", REPLICA_MODSEQ_MAX, &v->highestmodseq) || !read_optional(item, v, why_r))
                 return false;
         if (v->type != MBTYPE_NORMAL)
                 return true;
@@ -232,10 +232,10 @@ static bool read_flags(struct sync_records *records, const struct dlist *item, s
         const char **keywords = NULL;
         const char *name;
 
-        if (!dlist_list(item, "FLAGS", &list))
+        if (!dlist_list(item, "FLAGS", &list) || list->n > KEYWORDS_MAX)
                 return false;
         for (const struct dlist *d = list->first; d; d = d->next) {
-                if (!dlist_as_text(d, &name) || *name == '\0' || strlen(name) > KEYWORD_BYTES_MAX)
+                if (!dlist_as_text(d, &name) || (*name != '\\' && !replica_keyword_ok(d->value)))
                         return false;
                 if (*name == '\\') {
                         for (size_t i = 0; i < ARRAY_LEN(system_flags); i++)
@@ -277,7 +277,7 @@ int sync_read_record(struct sync_records *records, const struct dlist *item, str
         if (records->arena.used + records->list.cap * sizeof rec > SYNC_RECORDS_MEMORY)
                 return err_set(err, ERR_LIMIT, "the records of one mailbox need more than %zu octets of memory", SYNC_RECORDS_MEMORY);
         if (!dlist_u32(item, why = "UID", &rec.uid) || rec.uid == 0 ||
-            !dlist_u64(item, why = "MODSEQ", INT64_MAX, &rec.modseq) ||
+            !dlist_u64(item, why = "MODSEQ", REPLICA_MODSEQ_MAX, &rec.modseq) ||
             !dlist_date(item, why = "LAST_UPDATED", &rec.last_updated) ||
             (why = "FLAGS", !read_flags(records, item, &rec)) ||
             !dlist_date(item, why = "INTERNALDATE", &rec.internaldate) ||

@@ -99,10 +99,13 @@ static int make(struct restore *r, struct err *err)
         const char *acl;
         uint64_t modseq;
 
-        if (dlist_text(item, "ACL", &acl))
+        if (dlist_text(item, "ACL", &acl)) {
+                if (!replica_acl_ok(acl))
+                        return err_set(err, ERR_SYNTAX, "impossible access control list");
                 what.acl = acl;
+        }
         /* All three, or none (csync 5). */
-        if (!dlist_text(item, "UNIQUEID", &what.uniqueid) || !dlist_u64(item, "HIGHESTMODSEQ", INT64_MAX, &modseq) ||
+        if (!dlist_text(item, "UNIQUEID", &what.uniqueid) || !dlist_u64(item, "HIGHESTMODSEQ", REPLICA_MODSEQ_MAX, &modseq) ||
             !dlist_u32(item, "UIDVALIDITY", &what.uidvalidity)) {
                 what.uniqueid = NULL;
                 what.uidvalidity = 0;
@@ -121,16 +124,16 @@ static bool kept_values(struct restore *r, struct replica_apply *apply)
         struct span options = { NULL, 0 };
 
         if (!dlist_text(item, "UNIQUEID", &v->uniqueid) || !replica_uniqueid_ok(span_of(v->uniqueid)) ||
-            !dlist_u64(item, "HIGHESTMODSEQ", INT64_MAX, &v->highestmodseq) || !dlist_u32(item, "UIDVALIDITY", &v->uidvalidity) ||
+            !dlist_u64(item, "HIGHESTMODSEQ", REPLICA_MODSEQ_MAX, &v->highestmodseq) || !dlist_u32(item, "UIDVALIDITY", &v->uidvalidity) ||
             !dlist_text(item, "ACL", &v->acl))
                 return false;
         v->name = r->name;
         v->partition = r->partition;
         (void)dlist_str(item, "OPTIONS", &options);
         v->options = replica_options_parse(options);
-        if (dlist_u64(item, "CREATEDMODSEQ", INT64_MAX, &v->createdmodseq))
+        if (dlist_u64(item, "CREATEDMODSEQ", REPLICA_MODSEQ_MAX, &v->createdmodseq))
                 v->has |= REPLICA_HAS_CREATEDMODSEQ;
-        if (dlist_u64(item, "FOLDERMODSEQ", INT64_MAX, &v->foldermodseq))
+        if (dlist_u64(item, "FOLDERMODSEQ", REPLICA_MODSEQ_MAX, &v->foldermodseq))
                 v->has |= REPLICA_HAS_FOLDERMODSEQ;
         for (size_t i = 0; i < r->peer->records.list.n; i++) {
                 const struct replica_record *rec = &r->peer->records.list.v[i];
@@ -174,6 +177,10 @@ void sync_restore_mailbox(struct sync_peer *peer)
                 r.partition = mine.partition;
         else if (!dlist_text(peer->item, "PARTITION", &r.partition))
                 r.partition = store_default_partition(peer->store);
+        if (!store_partition_dir(peer->store, r.partition)) {
+                sync_bad_parameters(peer, r.name, 0, "there is no such partition");
+                return;
+        }
         if (!there && kept_values(&r, &apply)) {
                 sync_apply_records(peer, &apply, r.partition);
                 return;

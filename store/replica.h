@@ -79,6 +79,13 @@ void replica_options_text(uint32_t options, struct str *out);
 uint32_t replica_options_parse(struct span letters);
 /* 24 letters or digits, or 16 hex digits? Intermediates of this store have none until they are asked for: then one made from the name. */
 bool replica_uniqueid_ok(struct span id);
+/* An atom of IMAP (RFC 9051 9, and "]", which Cyrus takes too) of at most KEYWORD_BYTES_MAX? Clients are shown it as it is. */
+bool replica_keyword_ok(struct span keyword);
+/* Pairs of id and rights, each with a TAB behind it, no control characters, not too long? */
+bool replica_acl_ok(const char *acl);
+/* The most that a peer may say. What happens here afterwards goes on above it: modseqs have 63 bits in IMAP (RFC 7162 3.1), UIDs 32. */
+#define REPLICA_MODSEQ_MAX ((uint64_t)1 << 62)
+#define REPLICA_UID_MAX (UINT32_MAX - 2)
 
 /* ---- a message's record (csync 7) ---- */
 

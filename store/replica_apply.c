@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "store/acl.h"
 #include "store/change.h"
 #include "store/mailname.h"
 #include "store/replica_private.h"
@@ -18,25 +17,6 @@
 #define CRC_BLOCKS 4                            /* as many blocks are summed up with the lock held */
 
 /* ---- what cannot be, whatever the mailbox is like: step 1 ---- */
-
-static bool acl_ok(const char *acl)
-{
-        size_t fields = 0;
-
-        if (strlen(acl) > ACL_LIST_MAX)
-                return false;
-        for (const char *p = acl; *p; fields++) {
-                const char *tab = strchr(p, '\t');
-
-                if (!tab || tab == p)
-                        return false;
-                for (const char *q = p; q < tab; q++)
-                        if ((unsigned char)*q < ' ' || *q == 0x7f)
-                                return false;
-                p = tab + 1;
-        }
-        return fields % 2 == 0;
-}
 
 static bool annots_ok(const struct annot *list, uint32_t n, struct err *err)
 {
@@ -57,19 +37,7 @@ static bool record_ok(const struct replica_values *v, const struct replica_recor
                 err_set(err, ERR_SYNTAX, "message %u is out of order, or above LAST_UID or HIGHESTMODSEQ", rec->uid);
                 return false;
         }
-        for (uint32_t i = 0; i < rec->keywords_n; i++) {
-                size_t len = strlen(rec->keywords[i]);
-
-                if (len == 0 || len > KEYWORD_BYTES_MAX) {
-                        err_set(err, ERR_SYNTAX, "message %u: a keyword has 1 to %d octets", rec->uid, KEYWORD_BYTES_MAX);
-                        return false;
-                }
-        }
-        if (rec->keywords_n > KEYWORDS_MAX) {
-                err_set(err, ERR_SYNTAX, "message %u has more than %d keywords", rec->uid, KEYWORDS_MAX);
-                return false;
-        }
-        return annots_ok(rec->annots, rec->annots_n, err);
+        return replica_check_keywords(rec, err) == 0 && annots_ok(rec->annots, rec->annots_n, err);
 }
 
 static bool values_ok(struct store *store, const struct replica_values *v, struct err *err)
@@ -82,7 +50,7 @@ static bool values_ok(struct store *store, const struct replica_values *v, struc
                 return false;
         if (v->type != MBTYPE_NORMAL)
                 return true;
-        if (!v->acl || !acl_ok(v->acl)) {
+        if (!v->acl || !replica_acl_ok(v->acl)) {
                 err_set(err, ERR_SYNTAX, "impossible access control list");
                 return false;
         }
@@ -90,8 +58,8 @@ static bool values_ok(struct store *store, const struct replica_values *v, struc
                 err_set(err, ERR_SYNTAX, "there is no partition %s", v->partition ? v->partition : "");
                 return false;
         }
-        if (v->uidvalidity == 0 || v->last_uid > UINT32_MAX - 2 || v->highestmodseq > INT64_MAX || v->foldermodseq > INT64_MAX ||
-            v->createdmodseq > INT64_MAX) {
+        if (v->uidvalidity == 0 || v->last_uid > REPLICA_UID_MAX || v->highestmodseq > REPLICA_MODSEQ_MAX ||
+            v->foldermodseq > REPLICA_MODSEQ_MAX || v->createdmodseq > REPLICA_MODSEQ_MAX) {
                 err_set(err, ERR_SYNTAX, "a number is out of range");
                 return false;
         }

@@ -9,6 +9,7 @@
 /* ---- replica_record.c ---- */
 
 bool replica_is_virtual(const char *entry);     /* one of the three */
+int replica_check_keywords(const struct replica_record *rec, struct err *err);  /* ERR_SYNTAX: too many, or one that is none */
 /* A message's record, without annotations; keywords in the arena. Names are read without the lock. */
 void replica_record_of(struct mailbox *m, const struct index_rec *rec, struct arena *arena, struct replica_record *out);
 /* The same with the keywords of a moment that is over: names[0 … n - 1], NULL: none had that id. They last as long as the mailbox is open. */

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <zlib.h>
 
+#include "store/acl.h"
 #include "store/replica_private.h"
 
 static const struct {
@@ -71,6 +72,43 @@ uint32_t replica_options_parse(struct span letters)
                         if (letters.p[i] == option_letters[k].letter)
                                 options |= option_letters[k].option;
         return options;
+}
+
+bool replica_keyword_ok(struct span keyword)
+{
+        for (size_t i = 0; i < keyword.len; i++)
+                if ((unsigned char)keyword.p[i] <= ' ' || (unsigned char)keyword.p[i] >= 0x7f || strchr("(){%*\"\\", keyword.p[i]))
+                        return false;
+        return keyword.len > 0 && keyword.len <= KEYWORD_BYTES_MAX;
+}
+
+int replica_check_keywords(const struct replica_record *rec, struct err *err)
+{
+        if (rec->keywords_n > KEYWORDS_MAX)
+                return err_set(err, ERR_SYNTAX, "message %u has more than %d keywords", rec->uid, KEYWORDS_MAX);
+        for (uint32_t i = 0; i < rec->keywords_n; i++)
+                if (!replica_keyword_ok(span_of(rec->keywords[i])))
+                        return err_set(err, ERR_SYNTAX, "message %u: a keyword is an atom of 1 to %d octets", rec->uid, KEYWORD_BYTES_MAX);
+        return 0;
+}
+
+bool replica_acl_ok(const char *acl)
+{
+        size_t fields = 0;
+
+        if (strlen(acl) > ACL_LIST_MAX)
+                return false;
+        for (const char *p = acl; *p; fields++) {
+                const char *tab = strchr(p, '\t');
+
+                if (!tab || tab == p)
+                        return false;
+                for (const char *q = p; q < tab; q++)
+                        if ((unsigned char)*q < ' ' || *q == 0x7f)
+                                return false;
+                p = tab + 1;
+        }
+        return fields % 2 == 0;
 }
 
 bool replica_uniqueid_ok(struct span id)

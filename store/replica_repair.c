@@ -300,12 +300,30 @@ static enum replica_code repair_mailbox(struct repairing *w, struct err *err) EX
         return code;
 }
 
+/* What the replica said is not believed when afterwards nothing could be given a number here, or clients be shown what they cannot read. */
+static int check_theirs(const struct replica_repair *r, struct err *err)
+{
+        if (r->highestmodseq > REPLICA_MODSEQ_MAX || r->last_uid > REPLICA_UID_MAX)
+                return err_set(err, ERR_SYNTAX, "%s: a number is out of range", r->name);
+        for (uint32_t i = 0; i < r->fixes_n; i++) {
+                const struct replica_record *theirs = r->fixes[i].theirs;
+
+                if (theirs && theirs->uid > REPLICA_UID_MAX)
+                        return err_set(err, ERR_SYNTAX, "%s: a number is out of range", r->name);
+                if (theirs && replica_check_keywords(theirs, err) < 0)
+                        return -1;
+        }
+        return 0;
+}
+
 enum replica_code replica_repair(struct store *store, struct replica_repair *r, struct err *err)
 {
         struct repairing w = { .r = r, .arena = ARENA_INIT };
         struct replica_entry_change change = { .uidvalidity = 0 };
         enum replica_code code;
 
+        if (check_theirs(r, err) < 0)
+                return replica_code_of(err);
         if (replica_open(store, r->name, &w.m, err) < 0)
                 return replica_code_of(err);
         if (strcmp(w.m->uniqueid, r->uniqueid) != 0) {

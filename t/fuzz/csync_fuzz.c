@@ -28,7 +28,7 @@ static void check(const struct replica_record *rec)
 {
         must(rec->uid > 0 && (rec->flags & ~(uint32_t)(MSG_SYSTEM_FLAGS | MSG_EXPUNGED)) == 0);
         for (uint32_t i = 0; i < rec->keywords_n; i++)
-                must(*rec->keywords[i] && *rec->keywords[i] != '\\' && strlen(rec->keywords[i]) <= KEYWORD_BYTES_MAX);
+                must(replica_keyword_ok(span_of(rec->keywords[i])));
         for (uint32_t i = 0; i < rec->annots_n; i++)
                 must(rec->annots[i].entry[0] == '/' && (i == 0 || annot_compare(&rec->annots[i - 1], &rec->annots[i]) < 0));
 }

@@ -216,6 +216,9 @@ static void w_no_octets(void) { wrong_records[5].guid[0] ^= 1; }
 static void w_size(void) { wrong_records[5].size++; }
 static const char *const empty_word[] = { "" };
 static void w_keyword(void) { wrong_records[0].keywords = empty_word; wrong_records[0].keywords_n = 1; }
+static const char *const line_word[] = { "x\r\n* 1 EXPUNGE" };
+static void w_keyword_line(void) { wrong_records[0].keywords = line_word; wrong_records[0].keywords_n = 1; }
+static void w_modseq_end(void) { wrong.values.highestmodseq = INT64_MAX; }
 static const struct annot bad_entry = { "comment", "", { "x", 1 }, 0 }, bad_user = { "/comment", "a/b", { "x", 1 }, 0 };
 static void w_annot(void) { wrong_records[0].annots = &bad_entry; wrong_records[0].annots_n = 1; }
 static void w_annot_user(void) { wrong_records[0].annots = &bad_user; wrong_records[0].annots_n = 1; }
@@ -238,7 +241,8 @@ Test(replica, what_is_refused_changes_nothing)
                 { "back to life", w_back_to_life, REPLICA_CHECKSUM }, { "unknown", w_unknown, REPLICA_CHECKSUM }, { "order", w_order, REPLICA_BAD },
                 { "uid 0", w_uid_0, REPLICA_BAD }, { "above", w_above, REPLICA_BAD }, { "modseq above", w_modseq_above, REPLICA_BAD },
                 { "modseq 0", w_modseq_0, REPLICA_BAD }, { "no octets", w_no_octets, REPLICA_BAD }, { "size", w_size, REPLICA_BAD },
-                { "keyword", w_keyword, REPLICA_BAD }, { "annotation", w_annot, REPLICA_BAD }, { "annotation's user", w_annot_user, REPLICA_BAD },
+                { "keyword", w_keyword, REPLICA_BAD }, { "keyword of two lines", w_keyword_line, REPLICA_BAD },
+                { "modseq without room", w_modseq_end, REPLICA_BAD }, { "annotation", w_annot, REPLICA_BAD }, { "annotation's user", w_annot_user, REPLICA_BAD },
                 { "own annotation", w_own_annot, REPLICA_BAD }, { "acl", w_acl, REPLICA_BAD }, { "acl line", w_acl_line, REPLICA_BAD },
                 { "partition", w_partition, REPLICA_BAD }, { "id", w_id, REPLICA_BAD }, { "other id", w_other_id, REPLICA_MOVED },
                 { "name", w_name, REPLICA_BAD }, { "moved", w_moved, REPLICA_MOVED }, { "upload fails", w_fails, REPLICA_FAILED },
