@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "replication/sync_mode.h"
 #include "store/mboxlist.h"
 #include "util/clock.h"
 #include "util/fs.h"
@@ -21,6 +22,7 @@
 #define UNUSED_MS 10000                         /* the second connection is closed after so long without work */
 #define PATIENCE_MS 30000
 #define OCTETS_A_MS 100                         /* patience for what was sent: 100 KB a second is slow */
+#define SYNCHRONOUS_WAIT_S 5                    /* sync_mode: synchronous: so long at most until the next try to connect */
 #define FRUITLESS_MAX 5                         /* connections lost without anything done: then it waits before the next one */
 
 const uint32_t rolling_lag_bucket_ms[ROLLING_LAG_BUCKETS] = { 5, 10, 25, 50, 100, 250, 1000, 5000, 60000, 0 };
@@ -258,6 +260,8 @@ static uint64_t backoff_ms(struct rolling *r, unsigned failures)
                 s *= 2;
         if (most > 0 && s > most)
                 s = most;
+        if (s > SYNCHRONOUS_WAIT_S && sync_mode_is_synchronous(r->channel))
+                s = SYNCHRONOUS_WAIT_S;
         return (uint64_t)s * 1000;
 }
 
@@ -425,9 +429,71 @@ static bool run_file(struct rolling *r, int fd)
         return ok;
 }
 
+/* ---- what a synchronous channel's sessions wait for: sync_mode.h ---- */
+
+static bool is_left(struct rolling *r)
+{
+        struct str path = STR_INIT;
+        bool there;
+
+        sync_log_path(r->configdir, r->channel, "log-run", &path);
+        there = access(path.data, F_OK) == 0;
+        str_deinit(&path);
+        return there;
+}
+
+/* A pass that begins: what is in the log by now. False: a file is left from before, so it will not be reached. */
+static bool begin_pass(struct rolling *r, struct sync_log_mark *mark_r, uint64_t *begun_ms_r)
+{
+        *mark_r = (struct sync_log_mark){ 0 };
+        *begun_ms_r = clock_mono_ms();
+        if (!r->options.log || !sync_mode_is_synchronous(r->channel) || is_left(r))
+                return false;
+        sync_log_mark(r->options.log, r->channel, mark_r);
+        return true;
+}
+
+/* The replica has everything up to there, but for the quarantine. */
+void rolling_tell_passed(struct rolling *r, uint64_t upto, uint64_t took_ms)
+{
+        ARRAY(struct sync_mode_aside) aside = ARRAY_INIT;
+
+        if (!sync_mode_is_synchronous(r->channel))
+                return;
+        mutex_lock(&r->telling);
+        rolling_lock(r);
+        for (size_t i = 0; i < r->quarantine.list.n; i++)
+                *ARRAY_PUSH(&aside) = (struct sync_mode_aside){ xstrdup(r->quarantine.list.v[i]->text), r->quarantine.list.v[i]->put_off };
+        rolling_unlock(r);
+        sync_mode_passed(r->channel, upto, took_ms, aside.v, aside.n);
+        mutex_unlock(&r->telling);
+        for (size_t i = 0; i < aside.n; i++)
+                free((char *)(uintptr_t)aside.v[i].item);
+        ARRAY_FREE(&aside);
+}
+
+static void end_pass(struct rolling *r, const struct sync_log_mark *mark, uint64_t begun_ms) EXCLUDES(rolling_class)
+{
+        bool gap, comparing;
+
+        rolling_lock(r);
+        gap = mark->gap > r->gap_done;          /* some of it only comparing finds */
+        comparing = r->compare.on;
+        if (gap)
+                r->gap_seen = mark->gap;
+        rolling_unlock(r);
+        if (!gap)
+                rolling_tell_passed(r, mark->written, clock_mono_ms() - begun_ms);
+        else if (!comparing)
+                want_comparing(r);
+}
+
 /* 1: something was done, 0: there was nothing, -1: it stays, and is done again. */
 static int run_log(struct rolling *r)
 {
+        struct sync_log_mark mark;
+        uint64_t begun_ms;
+        bool whole = begin_pass(r, &mark, &begun_ms);
         char quoted[LOG_QUOTE_MAX];
         struct err err = ERR_INIT;
         uint64_t since = 0, events = 0;
@@ -440,6 +506,8 @@ static int run_log(struct rolling *r)
                 if (rc < 0) {
                         log_event(LOG_ERROR, NULL, "rolling.log", "channel=%s reason=%s", name_of(r), log_quote_str(quoted, err.text));
                         rolling_set_error(r, err.text);
+                } else if (whole) {
+                        end_pass(r, &mark, begun_ms);
                 }
                 return rc;
         }
@@ -454,6 +522,13 @@ static int run_log(struct rolling *r)
                 rolling_set_error(r, err.text);
                 return -1;
         }
+        if (rc == 1 && whole)
+                end_pass(r, &mark, begun_ms);
+        if (rc == 1 && !whole) {                /* what has been logged since: now */
+                rolling_lock(r);
+                r->woken = true;
+                rolling_unlock(r);
+        }
         return rc;
 }
 
@@ -462,6 +537,8 @@ static uint64_t interval_ms(struct rolling *r)
         struct conf *conf;
         int64_t s;
 
+        if (sync_mode_is_synchronous(r->channel))       /* somebody waits */
+                return 0;
         if (r->options.interval_ms >= 0)
                 return (uint64_t)r->options.interval_ms;
         conf = conf_live_get(r->options.live);
@@ -556,7 +633,7 @@ static void roll(struct rolling *r)
                 if (!rolling_connect(l))
                         break;
                 begun_ms = clock_mono_ms();
-                if (take_woken(r) || has_log(r)) {
+                if (take_woken(r) || has_log(r) || sync_mode_is_synchronous(r->channel)) {
                         int rc = run_log(r);
 
                         if (rc < 0 && !rolling_stopping(r))
@@ -588,6 +665,7 @@ static void *tend(void *arg)
 
                 if (!rolling_retry_due(l, &next_s) || (busy && !rolling_compare_step(l)))
                         break;
+                rolling_tell_passed(r, 0, UINT64_MAX);          /* what is in quarantine by now */
                 if (busy)
                         continue;
                 if (next_s <= clock_wall_s())
@@ -646,6 +724,7 @@ static void rolling_free(struct rolling *r)
         cond_deinit(&r->wake_second);
         mutex_deinit(&r->lock);
         mutex_deinit(&r->saving);
+        mutex_deinit(&r->telling);
         free((char *)(uintptr_t)r->options.client.host);
         free((char *)(uintptr_t)r->options.client.partition);
         free((char *)(uintptr_t)r->options.shutdown_file);
@@ -677,6 +756,7 @@ static struct rolling *rolling_create(const struct rolling_options *o)
         r->lanes[1] = (struct lane){ .r = r, .second = true };
         mutex_init(&r->lock);
         mutex_init(&r->saving);
+        mutex_init(&r->telling);
         cond_init(&r->wake);
         cond_init(&r->wake_second);
         quarantine_init(&r->quarantine);

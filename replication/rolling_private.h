@@ -58,8 +58,10 @@ struct quarantined {
         int64_t since, next;
         unsigned tries;
         bool put_off;
+        uint64_t touched;                       /* quarantine.turn when it was put there, or last left out of a run because of it */
 };
 struct quarantine {
+        uint64_t turn;                          /* counts what happens */
         ARRAY(struct quarantined *) list;
         struct table *known;                    /* text → struct quarantined */
         bool dirty;                             /* the file is older */
@@ -75,9 +77,13 @@ void quarantine_deinit(struct quarantine *q);
 struct quarantined *quarantine_find(const struct quarantine *q, const char *text);
 /* Once more: it is new, or has failed again. */
 void quarantine_put(struct quarantine *q, const char *text, const char *reason, bool put_off);
-void quarantine_remove(struct quarantine *q, const char *text);
+/*
+ * It was done, by what began at `begun` (a turn; UINT64_MAX: whenever). What was touched since then stays, and is due: that may be about a change which
+ * has come later than what was done has looked.
+ */
+void quarantine_remove(struct quarantine *q, const char *text, uint64_t begun);
 /* All of a user: USER, META, SEEN, SUB, his mailboxes. He was synchronised as a whole. */
-void quarantine_remove_user(struct quarantine *q, const char *user, const char *deleted_prefix);
+void quarantine_remove_user(struct quarantine *q, const char *user, const char *deleted_prefix, uint64_t begun);
 /* The one that is due first, NULL: none is by now (Unix seconds). next_r: when the next one is, INT64_MAX never. */
 struct quarantined *quarantine_due(const struct quarantine *q, int64_t now, int64_t *next_r);
 
@@ -123,6 +129,7 @@ struct rolling {
         void *outer_ctx;
         struct lane lanes[2];
         struct mutex saving;                    /* held while the state is written: only by the two threads, with no other lock */
+        struct mutex telling;                   /* the same while sync_mode is told of the quarantine: what it hears last is what was last looked at */
 
         /* The second thread's own. */
         struct table *compared_users;           /* of this pass */
@@ -139,6 +146,7 @@ struct rolling {
         struct quarantine quarantine;
         struct compare_state compare;
         bool compare_again;                     /* from the beginning, please */
+        uint64_t gap_seen, gap_done;            /* sync_log_mark.gap: known of; made good by comparing everything */
         struct rolling_status status;           /* its strings: */
         char peer[200], error[ERR_TEXT_MAX];
         uint64_t busy_since_us, busy_events;
@@ -153,6 +161,8 @@ bool rolling_connect(struct lane *l) EXCLUDES(rolling_class);
 void rolling_disconnect(struct lane *l, const char *why) EXCLUDES(rolling_class);
 /* NOOP with little time. False: the connection is gone. */
 bool rolling_ping(struct lane *l) EXCLUDES(rolling_class);
+/* sync_mode_passed() with the quarantine of now, if the channel is synchronous. */
+void rolling_tell_passed(struct rolling *r, uint64_t upto, uint64_t took_ms) EXCLUDES(rolling_class);
 void rolling_set_error(struct rolling *r, const char *text) EXCLUDES(rolling_class);
 
 /* ---- rolling_run.c ---- */

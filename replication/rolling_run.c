@@ -31,16 +31,18 @@
 static bool in_quarantine(struct rolling *r, enum sync_kind kind, const char *a, const char *b) EXCLUDES(rolling_class)
 {
         struct str text = STR_INIT;
-        bool yes = false;
+        struct quarantined *q = NULL;
 
         if (sync_line_write(&text, &(struct sync_line){ kind, a, b })) {
                 str_truncate(&text, text.len - 1);
                 rolling_lock(r);
-                yes = quarantine_find(&r->quarantine, text.data) != NULL;
+                q = quarantine_find(&r->quarantine, text.data);
+                if (q)                          /* whoever is at it just now has not seen what is left out because of it */
+                        q->touched = ++r->quarantine.turn;
                 rolling_unlock(r);
         }
         str_deinit(&text);
-        return yes;
+        return q != NULL;
 }
 
 static void put_aside(struct rolling *r, const struct item *it, const char *reason, bool put_off) EXCLUDES(rolling_class)
@@ -64,7 +66,17 @@ static void put_aside(struct rolling *r, const struct item *it, const char *reas
         str_deinit(&text);
 }
 
-static void let_out(struct rolling *r, const struct item *it, const struct work *w) EXCLUDES(rolling_class)
+static uint64_t take_turn(struct rolling *r) EXCLUDES(rolling_class)
+{
+        uint64_t turn;
+
+        rolling_lock(r);
+        turn = ++r->quarantine.turn;
+        rolling_unlock(r);
+        return turn;
+}
+
+static void let_out(struct rolling *r, const struct item *it, const struct work *w, uint64_t begun) EXCLUDES(rolling_class)
 {
         struct str text = STR_INIT;
 
@@ -72,8 +84,8 @@ static void let_out(struct rolling *r, const struct item *it, const struct work 
         rolling_lock(r);
         if (r->quarantine.list.n) {
                 if (it->kind == SYNC_USER || it->kind == SYNC_UNUSER)
-                        quarantine_remove_user(&r->quarantine, it->a, w->deleted_prefix);
-                quarantine_remove(&r->quarantine, text.data);
+                        quarantine_remove_user(&r->quarantine, it->a, w->deleted_prefix, begun);
+                quarantine_remove(&r->quarantine, text.data, begun);
         }
         rolling_unlock(r);
         str_deinit(&text);
@@ -331,6 +343,7 @@ static bool take_item(struct lane *l, struct work *w, struct item *it) EXCLUDES(
         struct rolling *r = l->r;
         struct err err = ERR_INIT;
         enum client_result result;
+        uint64_t begun;
         bool silent;
 
         for (;;) {
@@ -342,10 +355,11 @@ static bool take_item(struct lane *l, struct work *w, struct item *it) EXCLUDES(
                 if (it->losses == 0 || rolling_ping(l))
                         break;
         }
+        begun = take_turn(r);
         result = do_item(l, it, &silent, &err);
         switch (result) {
         case CLIENT_OK:
-                let_out(r, it, w);
+                let_out(r, it, w, begun);
                 count_done(l);
                 break;
         case CLIENT_FAILED:
@@ -461,7 +475,7 @@ bool rolling_retry_due(struct lane *l, int64_t *next_r)
                 ok = rolling_do(l, &w, UINT_MAX);
         } else {
                 rolling_lock(r);
-                quarantine_remove(&r->quarantine, text);
+                quarantine_remove(&r->quarantine, text, UINT64_MAX);
                 rolling_unlock(r);
         }
         work_deinit(&w);
@@ -581,7 +595,9 @@ static bool compare_rest(struct lane *l)
         r->rest = (struct work){ 0 };
         table_destroy(&r->compared_users);
         rolling_lock(r);
-        r->compare.on = false;
+        if (!r->compare_again)
+                r->gap_done = r->gap_seen;
+        r->compare.on = r->compare_again;
         r->quarantine.dirty = true;
         rolling_unlock(r);
         log_event(LOG_NOTE, NULL, "rolling.compared", "channel=%s", r->channel[0] ? r->channel : "-");

@@ -83,6 +83,7 @@ void quarantine_put(struct quarantine *q, const char *text, const char *reason, 
         if (!put_off)
                 one->tries++;
         one->next = now + (put_off ? PUT_OFF_S : wait_s(one->tries));
+        one->touched = ++q->turn;
         q->dirty = true;
 }
 
@@ -96,13 +97,22 @@ static void remove_at(struct quarantine *q, size_t i)
         q->dirty = true;
 }
 
-void quarantine_remove(struct quarantine *q, const char *text)
+static bool is_done(struct quarantined *one, uint64_t begun)
+{
+        if (one->touched < begun)
+                return true;
+        one->next = 0;
+        return false;
+}
+
+void quarantine_remove(struct quarantine *q, const char *text, uint64_t begun)
 {
         struct quarantined *one = quarantine_find(q, text);
 
         for (size_t i = 0; one && i < q->list.n; i++)
                 if (q->list.v[i] == one) {
-                        remove_at(q, i);
+                        if (is_done(one, begun))
+                                remove_at(q, i);
                         return;
                 }
 }
@@ -123,10 +133,10 @@ static bool is_of_user(const char *text, const char *user, const char *deleted_p
         return yes;
 }
 
-void quarantine_remove_user(struct quarantine *q, const char *user, const char *deleted_prefix)
+void quarantine_remove_user(struct quarantine *q, const char *user, const char *deleted_prefix, uint64_t begun)
 {
         for (size_t i = q->list.n; i-- > 0;)
-                if (is_of_user(q->list.v[i]->text, user, deleted_prefix))
+                if (is_of_user(q->list.v[i]->text, user, deleted_prefix) && is_done(q->list.v[i], begun))
                         remove_at(q, i);
 }
 

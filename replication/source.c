@@ -12,6 +12,7 @@
 
 #include "replication/rolling.h"
 #include "replication/sync_log.h"
+#include "replication/sync_mode.h"
 #include "server/ctl/client.h"
 #include "server/metrics.h"
 #include "store/mailname.h"
@@ -141,6 +142,20 @@ static const char *asked_channel(struct ctl_call *call)
 
 struct listing { struct ctl_call *call; const char *channel; unsigned n; const char *const *logged; bool seen[64]; };
 
+/* "synchronous", "degraded", "asynchronous", and who waits. */
+static void add_mode(json_t *row, const char *channel)
+{
+        struct sync_mode_status m;
+
+        sync_mode_status(channel, &m);
+        json_object_update_new(row, json_pack("{s:s, s:I, s:f, s:f, s:I, s:I, s:I, s:I}", "mode",
+                                              !m.synchronous ? "asynchronous" : m.degraded ? "degraded" : "synchronous",
+                                              "sync_waiting", (json_int_t)m.waiting, "sync_oldest_s", (double)m.oldest_ms / 1000,
+                                              "degraded_s", (double)m.degraded_ms / 1000, "degradations", (json_int_t)m.degradations,
+                                              "sync_replicated", (json_int_t)m.replicated, "sync_without", (json_int_t)m.without,
+                                              "sync_refused", (json_int_t)m.refused));
+}
+
 static void status_row(void *ctx, const struct rolling_status *s)
 {
         struct listing *l = ctx;
@@ -161,6 +176,7 @@ static void status_row(void *ctx, const struct rolling_status *s)
                                               "failures", (json_int_t)s->failures, "losses", (json_int_t)s->losses,
                                               "messages_sent", (json_int_t)s->messages_sent, "bytes_sent", (json_int_t)s->bytes_sent,
                                               "bytes_received", (json_int_t)s->bytes_received));
+        add_mode(row, s->channel);
         error = json_string(s->error);
         json_object_set_new(row, "error", error ? error : json_string("see the log"));         /* a text cut within a character */
         l->call->row(l->call, row);
@@ -170,13 +186,16 @@ static void status_row(void *ctx, const struct rolling_status *s)
 static void unread_row(struct listing *l, const char *channel)
 {
         uint64_t since, events = source.log ? sync_log_pending(source.log, channel, false, &since) : 0;
+        json_t *row;
         double lag_s = events && since ? (double)(clock_mono_us() - since) / 1e6 : 0;
 
         if (l->channel && strcmp(l->channel, channel) != 0)
                 return;
         l->n++;
-        l->call->row(l->call, json_pack("{s:s, s:s, s:s, s:b, s:f, s:I, s:I, s:s}", "channel", shown(channel), "state", "not started", "peer", "", "connected", 0,
-                                        "lag_s", lag_s, "events", (json_int_t)events, "quarantined", (json_int_t)0, "error", ""));
+        row = json_pack("{s:s, s:s, s:s, s:b, s:f, s:I, s:I, s:s}", "channel", shown(channel), "state", "not started", "peer", "", "connected", 0,
+                        "lag_s", lag_s, "events", (json_int_t)events, "quarantined", (json_int_t)0, "error", "");
+        add_mode(row, channel);
+        l->call->row(l->call, row);
 }
 
 static int op_status(struct ctl_call *call, struct err *err)
@@ -594,6 +613,69 @@ static void lag_rows(void *ctx, const struct rolling_status *s)
         str_printf(m->out, "} %" PRIu64 "\n", sum);
 }
 
+/* Of synchronous channels, whether they run or not. */
+struct mode_metric { const char *name, *type, *help; uint64_t (*value)(const struct sync_mode_status *m); };
+
+static uint64_t of_degraded(const struct sync_mode_status *m) { return m->degraded; }
+static uint64_t of_waiting(const struct sync_mode_status *m) { return m->waiting; }
+static uint64_t of_degradations(const struct sync_mode_status *m) { return m->degradations; }
+static uint64_t of_without(const struct sync_mode_status *m) { return m->without; }
+static uint64_t of_refused(const struct sync_mode_status *m) { return m->refused; }
+
+static void wait_rows(struct str *out, const char *channel, const struct sync_mode_status *m)
+{
+        static const char name[] = "cyrd_replication_wait_seconds";
+        uint64_t sum = 0;
+
+        for (int i = 0; i < SYNC_MODE_BUCKETS; i++) {
+                sum += m->wait_counts[i];
+                str_printf(out, "%s_bucket{", name);
+                metrics_label(out, "channel", shown(channel));
+                if (rolling_lag_bucket_ms[i])
+                        str_printf(out, ",le=\"%g\"} %" PRIu64 "\n", rolling_lag_bucket_ms[i] / 1e3, sum);
+                else
+                        str_printf(out, ",le=\"+Inf\"} %" PRIu64 "\n", sum);
+        }
+        str_printf(out, "%s_sum{", name);
+        metrics_label(out, "channel", shown(channel));
+        str_printf(out, "} %.6f\n%s_count{", (double)m->wait_us_total / 1e6, name);
+        metrics_label(out, "channel", shown(channel));
+        str_printf(out, "} %" PRIu64 "\n", sum);
+}
+
+static void mode_metrics(struct str *out, struct conf *conf)
+{
+        static const struct mode_metric table[] = {
+                { "cyrd_replication_degraded", "gauge", "1: clients are answered without the synchronous replica, which is gone or does not keep up.", of_degraded },
+                { "cyrd_replication_waiting", "gauge", "Sessions that wait for the synchronous replica.", of_waiting },
+                { "cyrd_replication_degradations_total", "counter", "How often a synchronous channel was degraded.", of_degradations },
+                { "cyrd_replication_told_without_total", "counter", "Changes that clients were told of without the synchronous replica.", of_without },
+                { "cyrd_replication_refused_total", "counter", "Changes that were answered with an error, because the synchronous replica has not got them.", of_refused },
+        };
+        struct arena arena = ARENA_INIT;
+        const char **channels = sync_log_channels(conf, &arena);
+        struct sync_mode_status m;
+
+        for (size_t i = 0; i < ARRAY_LEN(table); i++) {
+                metrics_head(out, table[i].name, table[i].type, table[i].help);
+                for (size_t c = 0; channels[c]; c++) {
+                        sync_mode_status(channels[c], &m);
+                        if (!m.synchronous)
+                                continue;
+                        str_printf(out, "%s{", table[i].name);
+                        metrics_label(out, "channel", shown(channels[c]));
+                        str_printf(out, "} %" PRIu64 "\n", table[i].value(&m));
+                }
+        }
+        metrics_head(out, "cyrd_replication_wait_seconds", "histogram", "How long answers to changes waited for the synchronous replica.");
+        for (size_t c = 0; channels[c]; c++) {
+                sync_mode_status(channels[c], &m);
+                if (m.synchronous)
+                        wait_rows(out, channels[c], &m);
+        }
+        arena_deinit(&arena);
+}
+
 static void metrics(struct str *out)
 {
         static const struct { const char *name, *type, *help; uint64_t (*value)(const struct rolling_status *s); } table[] = {
@@ -620,6 +702,12 @@ static void metrics(struct str *out)
         }
         metrics_head(out, delay.name, "histogram", "How old changes were when they had been replicated.");
         rolling_each(lag_rows, &delay);
+        if (source.live) {
+                struct conf *conf = conf_live_get(source.live);
+
+                mode_metrics(out, conf);
+                conf_unref(&conf);
+        }
         if (source.log)
                 sync_log_stats(source.log, &log);
         metrics_head(out, "cyrd_sync_log_lines_total", "counter", "Changes that concern the log for replicas.");
@@ -649,6 +737,9 @@ int source_open(struct conf_live *live, struct store *store, struct err *err)
         struct conf *conf = conf_live_get(live);
         int rc = open_log(store, conf, true, err);
 
+        if (rc == 0)
+                rc = sync_mode_open(source.log, conf, err);
+
         source.live = live;
         conf_unref(&conf);
         return rc;
@@ -659,11 +750,19 @@ void source_reload(struct conf *conf)
         if (source.log)
                 sync_log_reconfigure(source.log, conf);
         rolling_reconfigure();
+        if (source.live)
+                sync_mode_reconfigure(conf);
+}
+
+void source_stopping(void)
+{
+        sync_mode_stopping();
 }
 
 void source_stop(void)
 {
         rolling_stop(NULL);
+        sync_mode_close();
         if (source.log)
                 sync_log_store_closing(source.log);
 }
@@ -692,6 +791,7 @@ void source_register(void)
 {
         static const struct ctl_store_hooks hooks = { program_opened, source_stop, program_closed };
 
+        sync_mode_register();
         ctl_ops_add(ops, ARRAY_LEN(ops));
         metrics_add(metrics);
         ctl_client_set_hooks(&hooks);

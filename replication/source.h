@@ -18,6 +18,8 @@ int source_open(struct conf_live *live, struct store *store, struct err *err);
 void source_reload(struct conf *conf);
 /* sync_client -r or -R in cyrus.conf's START or DAEMON. 1: these words say something else, run the program; 0: begun; -1 with err. */
 int source_job(int argc, char *const *argv, struct err *err);
+/* Sessions are about to be ended: those that wait for a synchronous replica do so for a second more. */
+void source_stopping(void);
 /* The end: no channel any more; the store is about to be closed; it was (false: it is left open, and the stop is no clean one). */
 void source_stop(void);
 void source_close(bool store_closed);

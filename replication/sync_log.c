@@ -62,6 +62,7 @@ struct channel {
         uint64_t unwritten_n;
         /* sync_log_class */
         uint64_t pending, pending_since_us;
+        struct sync_log_mark mark;
 };
 
 struct sync_log {
@@ -388,8 +389,8 @@ static void tell_failure(struct channel *ch, const struct err *err)
         ch->told = true;
 }
 
-/* Everything that waits, to each channel. Returns whether all is written. No lock. */
-static bool write_all(struct sync_log *log)
+/* Everything that waits, the changes up to `upto`, to each channel. Returns whether all is written. No lock. */
+static bool write_all(struct sync_log *log, uint64_t upto)
 {
         bool all = true;
 
@@ -398,8 +399,14 @@ static bool write_all(struct sync_log *log)
                 struct err err = ERR_INIT;
                 uint64_t n = 0;
 
-                if (!ch->unwritten.len && !ch->resync)
+                if (!ch->unwritten.len && !ch->resync) {
+                        log_lock(log);
+                        ch->mark.written = upto;
+                        log_unlock(log);
+                        if (log->written)       /* somebody may wait for a change that is not for this channel */
+                                log->written(log->ctx, ch->name);
                         continue;
+                }
                 if (write_channel(log, ch, &n, &err) < 0) {
                         tell_failure(ch, &err);
                         log_lock(log);
@@ -413,6 +420,9 @@ static bool write_all(struct sync_log *log)
                         ch->pending_since_us = ch->since_us ? ch->since_us : clock_mono_us();
                 ch->pending += ch->unwritten_n;
                 log->stats.written += n;
+                ch->mark.written = upto;
+                if (ch->resync)
+                        ch->mark.gap = upto;
                 log_unlock(log);
                 str_clear(&ch->unwritten);
                 ch->unwritten_n = ch->since_us = 0;
@@ -435,12 +445,13 @@ static bool round_locked(struct sync_log *log)
 {
         struct queue taken = log->queue;
         bool ask = !log->store_closing, all;
+        uint64_t upto = log->stats.lines;
 
         log->queue = log->spare;
         log->writing = true;
         log_unlock(log);
         spread(log, &taken, ask);
-        all = write_all(log);
+        all = write_all(log, upto);
         queue_clear(&taken);
         log_lock(log);
         log->spare = taken;
@@ -759,4 +770,24 @@ uint64_t sync_log_pending(struct sync_log *log, const char *channel, bool reset,
         }
         log_unlock(log);
         return n;
+}
+
+uint64_t sync_log_position(struct sync_log *log)
+{
+        uint64_t n;
+
+        log_lock(log);
+        n = log->stats.lines;
+        log_unlock(log);
+        return n;
+}
+
+void sync_log_mark(struct sync_log *log, const char *channel, struct sync_log_mark *mark_r)
+{
+        *mark_r = (struct sync_log_mark){ 0 };
+        log_lock(log);
+        for (size_t i = 0; i < log->channels.n; i++)
+                if (strcmp(log->channels.v[i]->name, channel ? channel : "") == 0)
+                        *mark_r = log->channels.v[i]->mark;
+        log_unlock(log);
 }

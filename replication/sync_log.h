@@ -104,4 +104,16 @@ void sync_log_stats(struct sync_log *log, struct sync_log_stats *stats_r);
  */
 uint64_t sync_log_pending(struct sync_log *log, const char *channel, bool reset, uint64_t *since_us_r);
 
+/*
+ * Positions: changes that were published are numbered as they come. Who has published something and asks then gets a number that his change does
+ * not exceed.
+ */
+uint64_t sync_log_position(struct sync_log *log);
+struct sync_log_mark {
+        uint64_t written;                       /* changes up to this one are in the channel's file, or were (another name for RESYNC, where it took their place) */
+        uint64_t gap;                           /* … but of those up to this one some only as RESYNC, because the log could not keep them; 0: none.
+                                                 * The RESYNC that a new log begins with does not count: that is about what was before */
+};
+void sync_log_mark(struct sync_log *log, const char *channel, struct sync_log_mark *mark_r);
+
 #endif

@@ -202,6 +202,7 @@ static void close_server(unsigned grace_ms)
         http_close();
         if (server.control)
                 service_remove(&server.control);
+        source_stopping();
         gone = !server.engine || engine_stop(grace_ms);
         server.engine = false;
         bound_close(&server.control_socket);

@@ -182,7 +182,12 @@ bool conf_parse_value(const struct conf_option *o, const char *value, int64_t *n
                 return true;
         case CONF_INT: return parse_int(value, number_r);
         case CONF_SWITCH: return parse_switch(value, number_r);
-        case CONF_DURATION: return parse_duration(value, o->unit, number_r);
+        case CONF_DURATION:
+                if (o->values && strcasecmp(value, o->values) == 0) {
+                        *number_r = CONF_NEVER;
+                        return true;
+                }
+                return parse_duration(value, o->unit, number_r);
         case CONF_ENUM: return parse_enum(o->values, value, number_r);
         case CONF_SET: return parse_set(o->values, value, number_r);
         case CONF_BYTES: return parse_bytes(value, number_r);

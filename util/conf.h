@@ -23,11 +23,13 @@ enum conf_type {
         CONF_STRING,
         CONF_INT,                               /* C notation: decimal, 0x, 0 octal, sign */
         CONF_SWITCH,                            /* 1 y… t… on, 0 n… f… off */
-        CONF_DURATION,                          /* sums of number and unit d h m s; a bare last number has the option's unit */
+        CONF_DURATION,                          /* sums of number and unit d h m s; a bare last number has the option's unit. Or the word in `values` */
         CONF_ENUM,                              /* one of `values` */
         CONF_SET,                               /* some of `values`, separated by blanks */
         CONF_BYTES,                             /* our own options only: number with B K M G (1024) */
 };
+
+#define CONF_NEVER INT64_MAX                    /* a CONF_DURATION that is its option's word */
 
 enum conf_handled {
         CONF_HONOURED,
@@ -39,7 +41,7 @@ struct conf_option {
         const char *name;
         enum conf_type type;
         const char *def;                        /* as it would be written; NULL: unset */
-        const char *values;                     /* CONF_ENUM, CONF_SET: separated by blanks, "a=b": b is another name of a */
+        const char *values;                     /* CONF_ENUM, CONF_SET: separated by blanks, "a=b": b is another name of a; CONF_DURATION: "never" */
         char unit;                              /* CONF_DURATION: of a bare number, 'd' 'h' 'm' 's' */
         enum conf_handled handled;
         const char *purpose;                    /* one sentence for the manual, or why it is ignored; NULL: the name says it */

@@ -16,7 +16,7 @@
 #define QUOTA_COLUMNS "root=Root resource=Resource used=Used limit=Limit percent=%"
 #define EXPUNGED_COLUMNS "uid=UID octets=Octets received@=Received expunged@=Expunged from=From subject=Subject"
 #define MOVED_COLUMNS "mailbox=Mailbox from=From to=To octets=Octets"
-#define SYNC_COLUMNS "channel=Channel state=State peer=Replica lag_s=Lag events=Events quarantined=Quarantined error=Problem"
+#define SYNC_COLUMNS "channel=Channel state=State mode=Mode peer=Replica lag_s=Lag events=Events quarantined=Quarantined error=Problem"
 #define ENTRY_COLUMNS "mailbox=Mailbox type=Type partition=Partition specialuse=Use acl=ACL"
 
 const struct ctl_command ctl_commands[] = {

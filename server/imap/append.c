@@ -293,6 +293,7 @@ bool append_begin(struct imap *imap, bool replace)
                 imap_fail(imap, &err);
                 return false;
         }
+        imap_note_named(imap, internal);
         if (!check_literals(imap, st))
                 return false;
         st->target.entry = imap_find_mailbox(imap, internal, &st->target.rights);

@@ -28,21 +28,21 @@ enum {
 
 /* Sorted by name, for bsearch(). */
 const struct imap_cmd imap_cmds[] = {
-        { "APPEND",       cmd_append,        S_AUTH,     TARGET(0),             CMD_POLL | CMD_LITERAL_STREAM | CMD_TRYCREATE }, /* RFC 9051 6.3.12, 4315 */
+        { "APPEND",       cmd_append,        S_AUTH,     TARGET(0),             CMD_POLL | CMD_LITERAL_STREAM | CMD_TRYCREATE | CMD_CHANGES }, /* RFC 9051 6.3.12, 4315 */
         { "AUTHENTICATE", cmd_authenticate,  S_NOT_AUTH, NONE,                  CMD_NO_LITERALS | CMD_SLOW_ON_FAIL }, /* RFC 9051 6.2.2, 4959 */
         { "CANCELUPDATE", cmd_cancelupdate,  S_SELECTED, NONE,                  CMD_POLL | CMD_NO_LITERALS },         /* RFC 5267 4.3.5 */
         { "CAPABILITY",   cmd_capability,    S_ANY,      NONE,                  CMD_POLL | CMD_NO_LITERALS },         /* RFC 9051 6.1.1 */
         { "CHECK",        cmd_check,         S_SELECTED, NONE,                  CMD_POLL | CMD_NO_LITERALS },         /* RFC 3501 6.4.1 */
-        { "CLOSE",        cmd_close,         S_SELECTED, NONE,                  CMD_NO_LITERALS },                    /* RFC 9051 6.4.1 */
+        { "CLOSE",        cmd_close,         S_SELECTED, NONE,                  CMD_NO_LITERALS | CMD_CHANGES },                    /* RFC 9051 6.4.1 */
         { "COMPRESS",     cmd_compress,      S_AUTH,     NONE,                  CMD_POLL | CMD_NO_LITERALS },         /* RFC 4978 */
-        { "COPY",         cmd_copy,          S_SELECTED, TARGET(R),             CMD_POLL | CMD_SEQNO | CMD_UID_FORM | CMD_TRYCREATE }, /* RFC 9051 6.4.7, 4315 */
-        { "CREATE",       cmd_create,        S_AUTH,     { .above = K },        CMD_POLL | CMD_LOGGED },              /* RFC 9051 6.3.4, 6154 3 */
-        { "DELETE",       cmd_delete,        S_AUTH,     NAMED(X),              CMD_POLL | CMD_LOGGED },              /* RFC 9051 6.3.5 */
-        { "DELETEACL",    cmd_deleteacl,     S_AUTH,     NAMED(A),              CMD_POLL | CMD_LOGGED },              /* RFC 4314 3.2 */
+        { "COPY",         cmd_copy,          S_SELECTED, TARGET(R),             CMD_POLL | CMD_SEQNO | CMD_UID_FORM | CMD_TRYCREATE | CMD_CHANGES }, /* RFC 9051 6.4.7, 4315 */
+        { "CREATE",       cmd_create,        S_AUTH,     { .above = K },        CMD_POLL | CMD_LOGGED | CMD_CHANGES },              /* RFC 9051 6.3.4, 6154 3 */
+        { "DELETE",       cmd_delete,        S_AUTH,     NAMED(X),              CMD_POLL | CMD_LOGGED | CMD_CHANGES },              /* RFC 9051 6.3.5 */
+        { "DELETEACL",    cmd_deleteacl,     S_AUTH,     NAMED(A),              CMD_POLL | CMD_LOGGED | CMD_CHANGES },              /* RFC 4314 3.2 */
         { "ENABLE",       cmd_enable,        S_AUTH,     NONE,                  CMD_POLL },                           /* RFC 9051 6.3.1, 5161 */
         { "ESEARCH",      cmd_esearch,       S_AUTH,     NAMED(R),              CMD_POLL | CMD_UID_FORM },            /* RFC 7377; its examples have "UID ESEARCH" */
         { "EXAMINE",      cmd_examine,       S_AUTH,     NAMED(R),              0 },                                  /* RFC 9051 6.3.3 */
-        { "EXPUNGE",      cmd_expunge,       S_SELECTED, SELECTED(R | E),       CMD_POLL | CMD_UID_FORM | CMD_WRITES }, /* RFC 9051 6.4.3, 6.4.9 */
+        { "EXPUNGE",      cmd_expunge,       S_SELECTED, SELECTED(R | E),       CMD_POLL | CMD_UID_FORM | CMD_WRITES | CMD_CHANGES }, /* RFC 9051 6.4.3, 6.4.9 */
         { "FETCH",        cmd_fetch,         S_SELECTED, SELECTED(R),           CMD_POLL | CMD_SEQNO | CMD_UID_FORM }, /* RFC 9051 6.4.5, 7162 */
         { "GENURLAUTH",   cmd_genurlauth,    S_AUTH,     NAMED(URL_RIGHTS),     CMD_POLL },                           /* RFC 4467 */
         { "GETACL",       cmd_getacl,        S_AUTH,     NAMED(A),              CMD_POLL },                           /* RFC 4314 3.3 */
@@ -57,27 +57,27 @@ const struct imap_cmd imap_cmds[] = {
         { "LOGIN",        cmd_login,         S_NOT_AUTH, NONE,                  CMD_SLOW_ON_FAIL },                   /* RFC 9051 6.2.3 */
         { "LOGOUT",       cmd_logout,        S_ANY,      NONE,                  CMD_NO_LITERALS },                    /* RFC 9051 6.1.3 */
         { "LSUB",         cmd_lsub,          S_AUTH,     NAMED(LIST_RIGHTS),     CMD_POLL },                           /* RFC 3501 6.3.9 */
-        { "MOVE",         cmd_move,          S_SELECTED, TARGET(R | T | E),     CMD_POLL | CMD_UID_FORM | CMD_WRITES | CMD_TRYCREATE }, /* RFC 9051 6.4.8, 6851 */
+        { "MOVE",         cmd_move,          S_SELECTED, TARGET(R | T | E),     CMD_POLL | CMD_UID_FORM | CMD_WRITES | CMD_TRYCREATE | CMD_CHANGES }, /* RFC 9051 6.4.8, 6851 */
         { "MYRIGHTS",     cmd_myrights,      S_AUTH,     { .any = L | R | I | K | X | A }, CMD_POLL },                /* RFC 4314 3.5 */
         { "NAMESPACE",    cmd_namespace,     S_AUTH,     NONE,                  CMD_POLL | CMD_NO_LITERALS },         /* RFC 9051 6.3.10, 2342 */
         { "NOOP",         cmd_noop,          S_ANY,      NONE,                  CMD_POLL | CMD_NO_LITERALS },         /* RFC 9051 6.1.2 */
         { "NOTIFY",       cmd_notify,        S_AUTH,     NAMED(NOTIFY_RIGHTS),  CMD_POLL },                           /* RFC 5465 */
-        { "RENAME",       cmd_rename,        S_AUTH,     { .named = X, .above = K }, CMD_POLL | CMD_LOGGED | CMD_ADMIN_EXEMPT }, /* RFC 9051 6.3.6 */
-        { "REPLACE",      cmd_replace,       S_SELECTED, TARGET(R | T | E),     CMD_POLL | CMD_UID_FORM | CMD_WRITES | CMD_LITERAL_STREAM | CMD_TRYCREATE }, /* RFC 8508 */
+        { "RENAME",       cmd_rename,        S_AUTH,     { .named = X, .above = K }, CMD_POLL | CMD_LOGGED | CMD_ADMIN_EXEMPT | CMD_CHANGES }, /* RFC 9051 6.3.6 */
+        { "REPLACE",      cmd_replace,       S_SELECTED, TARGET(R | T | E),     CMD_POLL | CMD_UID_FORM | CMD_WRITES | CMD_LITERAL_STREAM | CMD_TRYCREATE | CMD_CHANGES }, /* RFC 8508 */
         { "RESETKEY",     cmd_resetkey,      S_AUTH,     NAMED(R),              CMD_POLL },                           /* RFC 4467 */
         { "RLIST",        cmd_rlist,         S_AUTH,     NAMED(LIST_RIGHTS),     CMD_POLL },                           /* RFC 2193 5.1 */
         { "RLSUB",        cmd_rlsub,         S_AUTH,     NAMED(LIST_RIGHTS),     CMD_POLL },                           /* RFC 2193 5.2 */
         { "SEARCH",       cmd_search,        S_SELECTED, SELECTED(R),           CMD_POLL | CMD_SEQNO | CMD_UID_FORM }, /* RFC 9051 6.4.4, 4731, 5182 */
         { "SELECT",       cmd_select,        S_AUTH,     NAMED(R),              0 },                                  /* RFC 9051 6.3.2 */
-        { "SETACL",       cmd_setacl,        S_AUTH,     NAMED(A),              CMD_POLL | CMD_LOGGED },              /* RFC 4314 3.1 */
-        { "SETANNOTATION", cmd_setannotation, S_AUTH,    METADATA,              CMD_POLL | CMD_LOGGED | CMD_ADMIN_EXEMPT }, /* Cyrus's, old */
-        { "SETMETADATA",  cmd_setmetadata,   S_AUTH,     METADATA,              CMD_POLL | CMD_LOGGED | CMD_ADMIN_EXEMPT }, /* RFC 5464 4.3 */
-        { "SETQUOTA",     cmd_setquota,      S_AUTH,     NONE,                  CMD_POLL | CMD_ADMIN | CMD_LOGGED },  /* RFC 9208 4.1.3 */
+        { "SETACL",       cmd_setacl,        S_AUTH,     NAMED(A),              CMD_POLL | CMD_LOGGED | CMD_CHANGES },              /* RFC 4314 3.1 */
+        { "SETANNOTATION", cmd_setannotation, S_AUTH,    METADATA,              CMD_POLL | CMD_LOGGED | CMD_ADMIN_EXEMPT | CMD_CHANGES }, /* Cyrus's, old */
+        { "SETMETADATA",  cmd_setmetadata,   S_AUTH,     METADATA,              CMD_POLL | CMD_LOGGED | CMD_ADMIN_EXEMPT | CMD_CHANGES }, /* RFC 5464 4.3 */
+        { "SETQUOTA",     cmd_setquota,      S_AUTH,     NONE,                  CMD_POLL | CMD_ADMIN | CMD_LOGGED | CMD_CHANGES },  /* RFC 9208 4.1.3 */
         { "SORT",         cmd_sort,          S_SELECTED, SELECTED(R),           CMD_POLL | CMD_SEQNO | CMD_UID_FORM }, /* RFC 5256, 5267 3, 5957 */
         { "STARTTLS",     cmd_starttls,      S_NOT_AUTH, NONE,                  CMD_NO_LITERALS },                    /* RFC 9051 6.2.1 */
         { "STATUS",       cmd_status,        S_AUTH,     NAMED(R),              CMD_POLL },                           /* RFC 9051 6.3.11, 8438, 7162 3.1.7 */
-        { "STORE",        cmd_store,         S_SELECTED, SELECTED(R),           CMD_POLL | CMD_SEQNO | CMD_UID_FORM | CMD_WRITES }, /* RFC 9051 6.4.6, 5257 */
-        { "SUBSCRIBE",    cmd_subscribe,     S_AUTH,     NAMED(L),              CMD_POLL },                           /* RFC 9051 6.3.7 */
+        { "STORE",        cmd_store,         S_SELECTED, SELECTED(R),           CMD_POLL | CMD_SEQNO | CMD_UID_FORM | CMD_WRITES | CMD_CHANGES }, /* RFC 9051 6.4.6, 5257 */
+        { "SUBSCRIBE",    cmd_subscribe,     S_AUTH,     NAMED(L),              CMD_POLL | CMD_CHANGES },                           /* RFC 9051 6.3.7 */
         { "SYNCAPPLY",    cmd_syncapply,     S_AUTH,     NONE,                  CMD_ADMIN_ONLY | CMD_RAW },           /* csync in IMAP, Cyrus's: sync.h */
         { "SYNCGET",      cmd_syncget,       S_AUTH,     NONE,                  CMD_ADMIN_ONLY | CMD_RAW },
         { "SYNCRESTART",  cmd_syncrestart,   S_AUTH,     NONE,                  CMD_ADMIN_ONLY | CMD_RAW },
@@ -85,10 +85,10 @@ const struct imap_cmd imap_cmds[] = {
         { "THREAD",       cmd_thread,        S_SELECTED, SELECTED(R),           CMD_POLL | CMD_SEQNO | CMD_UID_FORM }, /* RFC 5256 */
         { "UNAUTHENTICATE", cmd_unauthenticate, S_AUTH,     NONE,                  CMD_NO_LITERALS },                 /* RFC 8437 */
         { "UNSELECT",     cmd_unselect,      S_SELECTED, NONE,                  CMD_NO_LITERALS },                    /* RFC 9051 6.4.2, 3691 */
-        { "UNSUBSCRIBE",  cmd_unsubscribe,   S_AUTH,     NONE,                  CMD_POLL },                           /* RFC 9051 6.3.8 */
+        { "UNSUBSCRIBE",  cmd_unsubscribe,   S_AUTH,     NONE,                  CMD_POLL | CMD_CHANGES },                           /* RFC 9051 6.3.8 */
         { "URLFETCH",     cmd_urlfetch,      S_AUTH,     NAMED(URL_RIGHTS),     CMD_POLL },                           /* RFC 4467 */
         { "XLIST",        cmd_xlist,         S_AUTH,     NAMED(LIST_RIGHTS),     CMD_POLL },
-        { "XRUNANNOTATOR", cmd_xrunannotator, S_SELECTED, { .selected = R, .selected_any = W | N }, CMD_POLL | CMD_SEQNO | CMD_UID_FORM | CMD_WRITES | CMD_NO_LITERALS }, /* Cyrus's */
+        { "XRUNANNOTATOR", cmd_xrunannotator, S_SELECTED, { .selected = R, .selected_any = W | N }, CMD_POLL | CMD_SEQNO | CMD_UID_FORM | CMD_WRITES | CMD_NO_LITERALS | CMD_CHANGES }, /* Cyrus's */
 };
 const size_t imap_cmds_n = ARRAY_LEN(imap_cmds);
 
@@ -214,6 +214,8 @@ void imap_command_begin(struct imap *imap, struct span text)
         c->started_us = clock_mono_us();
         imap->loop->after = PHASE_GATHER;
         imap->loop->phase = parse_head(imap) && check_row(imap) ? PHASE_EXECUTE : PHASE_FINISH;
+        if (acknowledge_on() && imap->sel && c->cmd && (c->cmd->flags & CMD_CHANGES))
+                c->selected = arena_strdup(&s->arena, imap->sel->entry->name);
         set_status(imap);
 }
 
@@ -274,6 +276,7 @@ void imap_command_end(struct imap *imap)
         struct imap_loop *loop = imap->loop;
         struct imap_command *c = &imap->cmd;
 
+        acknowledge_end(&c->acknowledge);
         forget_own_names(imap);
         if (c->cleanup)
                 c->cleanup(imap);

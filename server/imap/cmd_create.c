@@ -178,6 +178,7 @@ static enum cmd_result begin(struct imap *imap)
                 name.len--;
         if (mailname_internal(&who, name, &imap->s->arena, &internal, &err) < 0)
                 return imap_fail(imap, &err);
+        imap_note_named(imap, internal);
         if (!may_create(imap, internal, params.specialuse))
                 return CMD_DONE;
         imap->cmd.state = st = ARENA_NEW(&imap->s->arena, struct create_state);

@@ -202,7 +202,7 @@ static bool store_seen(struct imap *imap, struct fetch_state *st, const struct u
         if (taken) {
                 imap_own_change(imap, modseq, &changed);
                 uidset_add_set(&st->seen, &changed);
-                imap->cmd.waiting = true;
+                imap->cmd.waiting = imap->cmd.changed = true;
         } else {                                                /* read-only, disk full: the client gets its messages all the same */
                 imap_waiter_cancel(imap);
         }

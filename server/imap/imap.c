@@ -464,12 +464,46 @@ static bool too_many_bad(struct imap *imap)
         return ++imap->bad_commands >= (imap->state == IMAP_NOT_AUTH ? BAD_MAX_NOT_AUTH : BAD_MAX);
 }
 
+/* A synchronous replica has what this command has changed? False: the session is woken when there is something to say. */
+static bool is_acknowledged(struct imap *imap)
+{
+        struct imap_loop *loop = imap->loop;
+        struct imap_command *c = &imap->cmd;
+        enum acknowledge_answer answer;
+
+        if (!c->asked) {
+                struct acknowledge_about about = { .user = imap->userid, .names = { c->named[0], c->named[1], c->selected } };
+
+                c->asked = true;
+                if (!c->cmd || !(c->cmd->flags & CMD_CHANGES || c->changed) || loop->outcome != 'O')
+                        return true;
+                if (c->changed && imap->sel)
+                        about.names[0] = imap->sel->entry->name;
+                about.structure = c->cmd->states != S_SELECTED && !(c->cmd->flags & CMD_LITERAL_STREAM);
+                c->acknowledge = acknowledge_begin(imap->s->id, &about);
+        }
+        if (!c->acknowledge)
+                return true;
+        answer = acknowledge_answer(c->acknowledge);
+        if (answer == ACKNOWLEDGE_WAIT)
+                return false;
+        acknowledge_end(&c->acknowledge);
+        if (answer == ACKNOWLEDGE_REFUSE) {
+                str_clear(&loop->tagged);
+                imap_no(imap, "UNAVAILABLE", "Done here, but the replica that has to have it as well has not got it");
+                loop->outcome = 'O';            /* as to what was done, for who is told of that */
+        }
+        return true;
+}
+
 static enum step finish(struct imap *imap)
 {
         struct imap_loop *loop = imap->loop;
         const struct imap_cmd *cmd = imap->cmd.cmd;
         enum step step;
 
+        if ((acknowledge_on() || imap->cmd.acknowledge) && !is_acknowledged(imap))
+                return STEP_WAIT;
         /* RFC 9051 7.5.1: no expunges during commands with sequence numbers in them. */
         if (imap->sel && cmd && (cmd->flags & CMD_POLL) && loop->outcome != 'B' && !loop->closing &&
             !imap_poll(imap, !(cmd->flags & CMD_SEQNO) || (imap->cmd.uid && !imap->cmd.seqnos)))
@@ -624,7 +658,8 @@ static enum step imap_run(struct session *s)
         if (woken & WAKE_TIMER)
                 loop->timer_fired = true;
         loop->bye |= woken & (WAKE_TIMEOUT | WAKE_STOP);
-        if (loop->bye && !(imap->cmd.waiting && !waiter_is_done(loop->wait)))
+        if (loop->bye && !(imap->cmd.waiting && !waiter_is_done(loop->wait)) &&
+            !(imap->cmd.acknowledge && acknowledge_answer(imap->cmd.acknowledge) == ACKNOWLEDGE_WAIT))
                 return say_stop(imap);
         if (woken & WAKE_TOUCH) {
                 telemetry_look(s, &imap->telemetry, imap->conf, imap->userid, true);

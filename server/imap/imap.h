@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "server/acknowledge.h"
 #include "server/imap/parse.h"
 #include "server/sasl.h"
 #include "server/service.h"
@@ -65,6 +66,7 @@ enum imap_cmd_flags {
         CMD_ADMIN_ONLY  = 1u << 12,     /* as CMD_ADMIN, but to anyone else there is no such command: BAD */
         CMD_RAW         = 1u << 13,     /* its arguments are not IMAP's: the handler takes them off the input itself (sync.h) */
         CMD_ADMIN_EXEMPT = 1u << 11,    /* `admins` need no rights on named mailboxes for it */
+        CMD_CHANGES     = 1u << 14,     /* changes mail or names: its OK waits for a synchronous replica (server/acknowledge.h) */
 };
 
 /*
@@ -138,6 +140,11 @@ struct imap_command {
         struct waiter waiter;                   /* for the handler */
         struct offload offload;                 /* for the handler */
         bool waiting;                           /* waiter or offload is out */
+        bool changed;                           /* set by a handler without CMD_CHANGES that has changed something all the same */
+        const char *named[2];                   /* mailboxes that it is about: imap_note_named() */
+        const char *selected;                   /* CMD_CHANGES, when acknowledge_on(): what was selected; arena */
+        bool asked;                             /* acknowledge_begin() was */
+        struct acknowledge *acknowledge;        /* waits for a replica */
         uint64_t started_us;
         struct progress progress;               /* how far it is, if it knows: progress.c */
         uint64_t told_us;                       /* when that was last told, 0: not yet */
@@ -216,6 +223,8 @@ void imap_put_span(struct imap *imap, struct span s);
 
 /* ---- shared by commands: mbox.c ---- */
 
+/* The command at hand is about this mailbox; in the arena. imap_arg_mailbox() says so itself. */
+void imap_note_named(struct imap *imap, const char *internal);
 /* Parse a mailbox argument to an internal name. false: the tagged reply was sent (BAD for syntax, NO [CANNOT] for names out of rule). */
 bool imap_arg_mailbox(struct imap *imap, const char **internal_r);
 /* The user's effective rights on an entry (owner, admin, groups considered). */

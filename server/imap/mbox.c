@@ -7,6 +7,11 @@
 #include "server/imap/imap_private.h"
 #include "util/must.h"
 
+void imap_note_named(struct imap *imap, const char *internal)
+{
+        imap->cmd.named[imap->cmd.named[0] ? 1 : 0] = internal;
+}
+
 bool imap_arg_mailbox(struct imap *imap, const char **internal_r)
 {
         struct namer who = imap_namer(imap);
@@ -22,6 +27,7 @@ bool imap_arg_mailbox(struct imap *imap, const char **internal_r)
                 return false;
         }
         imap->cmd.given = name;
+        imap_note_named(imap, *internal_r);
         imap->cmd.said_inbox |= imap_word_is(name, "INBOX");
         if (imap->is_admin && namespace_has_domains(imap->ns)) {
                 imap->cmd.said = name;

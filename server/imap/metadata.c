@@ -303,6 +303,7 @@ enum cmd_result imap_annotated_next(struct imap *imap, struct annotated *a, cons
                 imap_fail(imap, &err);
                 return CMD_CLOSE;
         }
+        imap_note_named(imap, internal);
         *entry_r = imap_find_mailbox(imap, internal, rights_r);
         return *entry_r ? CMD_DONE : CMD_CLOSE;
 }

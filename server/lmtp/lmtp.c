@@ -43,6 +43,7 @@ void lmtp_reply(struct lmtp *l, const char *fmt, ...)
 static void rcpt_deinit(struct lmtp_rcpt *r)
 {
         must(r->state != RCPT_WAITING && r->state != RCPT_APPENDING && !r->claimed);
+        acknowledge_end(&r->acknowledge);
         free(r->address);
         free(r->mailbox);
         mbentry_unref(&r->entry);
@@ -65,7 +66,7 @@ void lmtp_reset(struct lmtp *l)
         stage_unref(&l->stage);
         err_clear(&l->data_err);
         l->open_next = 0;
-        l->delivery_started = l->staged = l->suppress = l->called = false;
+        l->delivery_started = l->staged = l->suppress = l->called = l->asked = false;
         free(l->message_id);
         free(l->message_date);
         l->message_id = l->message_date = NULL;
@@ -445,7 +446,8 @@ static enum step lmtp_run(struct session *s)
                 telemetry_look(s, &l->telemetry, l->conf, l->step_valid ? l->step.userid : NULL, woken & WAKE_TOUCH);
         for (;;) {
                 /* What is under way ends first: its recipients are owed a status. */
-                if (l->told & (WAKE_TIMEOUT | WAKE_STOP) && l->phase != LMTP_OFFLOADED && l->phase != LMTP_DELIVER)
+                if (l->told & (WAKE_TIMEOUT | WAKE_STOP) && l->phase != LMTP_OFFLOADED && l->phase != LMTP_DELIVER &&
+                    l->phase != LMTP_ACKNOWLEDGE)
                         return goodbye(l, l->told);
                 if (session_slice_over(s))
                         return STEP_AGAIN;
@@ -482,6 +484,11 @@ static enum step lmtp_run(struct session *s)
                         continue;
                 case LMTP_DELIVER:
                         if (!lmtp_deliver(l))
+                                return STEP_WAIT;
+                        l->phase = LMTP_ACKNOWLEDGE;
+                        continue;
+                case LMTP_ACKNOWLEDGE:
+                        if (!lmtp_acknowledge(l))
                                 return STEP_WAIT;
                         lmtp_reset(l);
                         l->phase = LMTP_COMMAND;

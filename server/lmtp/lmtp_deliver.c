@@ -49,6 +49,9 @@ static const char *status_of(struct lmtp *l, const struct lmtp_rcpt *r, bool *ou
         case ERR_READONLY:
                 *ours_r = true;
                 return "451 4.3.2 The mailbox takes no changes now";
+        case ERR_UNAVAILABLE:
+                *ours_r = true;
+                return "451 4.3.0 Stored, but the replica has not got it: come again";
         case ERR_LIMIT:
                 *ours_r = true;
                 return "552 5.2.3 The message or the mailbox is too large";
@@ -346,10 +349,8 @@ bool lmtp_deliver(struct lmtp *l)
                 if (l->data_err.code == ERR_NONE && !l->staged && stage_finish(l->stage, &l->data_err) < 0)
                         err_set(&l->data_err, ERR_IO, "451 4.3.0 Cannot store the message now");
                 l->staged = true;
-                if (l->data_err.code != ERR_NONE) {
-                        refuse_all(l);
+                if (l->data_err.code != ERR_NONE)
                         return true;
-                }
                 if (!all_open(l)) {
                         /* At most twice: whatever open_mailboxes() went past is open or settled. */
                         l->open_next = 0;
@@ -374,6 +375,41 @@ bool lmtp_deliver(struct lmtp *l)
                 return false;
         }
         share_results(l);
+        return true;
+}
+
+/* Ask for each mailbox that has it now, or had it before. False: some answers are still to come. */
+static bool replica_has(struct lmtp *l)
+{
+        bool all = true;
+
+        for (unsigned i = 0; i < l->rcpts_n; i++) {
+                struct lmtp_rcpt *r = &l->rcpts[i];
+                enum acknowledge_answer answer;
+
+                if (!l->asked && r->err.code == ERR_NONE)
+                        r->acknowledge = acknowledge_begin(l->s->id, &(struct acknowledge_about){ .names = { r->mailbox } });
+                if (!r->acknowledge)
+                        continue;
+                answer = acknowledge_answer(r->acknowledge);
+                all = all && answer != ACKNOWLEDGE_WAIT;
+                if (answer != ACKNOWLEDGE_WAIT)
+                        acknowledge_end(&r->acknowledge);
+                if (answer == ACKNOWLEDGE_REFUSE)
+                        err_set(&r->err, ERR_UNAVAILABLE, "it is in the mailbox, but the replica has not got it");
+        }
+        l->asked = true;
+        return all;
+}
+
+bool lmtp_acknowledge(struct lmtp *l)
+{
+        if (l->data_err.code != ERR_NONE) {
+                refuse_all(l);
+                return true;
+        }
+        if ((acknowledge_on() || l->asked) && !replica_has(l))
+                return false;
         for (unsigned i = 0; i < l->rcpts_n; i++)
                 deliver_reply(l, &l->rcpts[i]);
         return true;

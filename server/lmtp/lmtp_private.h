@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "server/acknowledge.h"
 #include "server/lmtp/addr.h"
 #include "server/lmtp/dots.h"
 #include "server/sasl.h"
@@ -53,6 +54,7 @@ struct lmtp_rcpt {
         struct duplicate_claim claim;
         struct append_item item;                /* what is appended */
         struct append_result result;
+        struct acknowledge *acknowledge;        /* waits for a replica */
         struct err err;
 };
 
@@ -64,6 +66,7 @@ enum lmtp_phase {
         LMTP_TLS_DRAIN, LMTP_TLS_HANDSHAKE,
         LMTP_DATA,                              /* the message's octets are coming */
         LMTP_DELIVER,
+        LMTP_ACKNOWLEDGE,                       /* delivered: a synchronous replica is waited for */
         LMTP_CLOSING,
 };
 
@@ -103,6 +106,7 @@ struct lmtp {
         bool staged;                            /* stage_finish() was done */
         bool called;                            /* annotation_callout was asked */
         bool delivery_started;
+        bool asked;                             /* acknowledge_begin() was */
         bool suppress;                          /* duplicatesuppression, and there is a message id */
         char *message_id, *message_date;        /* as in the header, without folds; NULL: none */
 
@@ -163,8 +167,10 @@ void lmtp_identify(struct lmtp *l);
 /* lmtp_deliver.c */
 /* "552 5.2.2 Over quota", or 452 4.2.2: lmtp_over_quota_perm_failure. */
 const char *lmtp_over_quota(struct lmtp *l);
-/* Start or go on; true when every recipient has been answered. */
+/* Start or go on; true when it is known for every recipient what has become of it. */
 bool lmtp_deliver(struct lmtp *l);
+/* … and then: true when every recipient has been answered. */
+bool lmtp_acknowledge(struct lmtp *l);
 
 /* lmtp_auth.c */
 void lmtp_cmd_auth(struct lmtp *l, struct span args);
