@@ -40,6 +40,12 @@ struct folder *folders_add(struct folders *f, const struct replica_values *v)
         return folder;
 }
 
+void folders_forget(struct folders *f, const struct folder *folder)
+{
+        if (folders_by_name(f, folder->v.name) == folder)
+                table_set(f->by_name, span_of(folder->v.name), NULL);
+}
+
 void folders_rename(struct folders *f, struct folder *folder, const char *name)
 {
         if (folders_by_name(f, folder->v.name) == folder)

@@ -127,6 +127,8 @@ void folders_deinit(struct folders *f);
 struct folder *folders_add(struct folders *f, const struct replica_values *v);         /* strings in f->arena already */
 struct folder *folders_by_id(const struct folders *f, const char *uniqueid);
 struct folder *folders_by_name(const struct folders *f, const char *name);
+/* It is gone from the replica: its name is free. */
+void folders_forget(struct folders *f, const struct folder *folder);
 void folders_rename(struct folders *f, struct folder *folder, const char *name);
 /* GET UNIQUEIDS of those of ours that are not in `f` yet, into it. */
 enum client_result client_get_uniqueids(struct client *c, const char *const *names, size_t n, struct folders *f, struct err *err);

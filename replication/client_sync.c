@@ -316,6 +316,12 @@ static enum client_result unmailbox(struct client *c, const char *name, struct e
         return r;
 }
 
+/* A mailbox with children that is deleted for good leaves a name without one, which keeps its uidvalidity: no two mailboxes ever have the same. */
+static bool was_this(const struct replica_values *ours, const struct replica_values *theirs)
+{
+        return ours->type == MBTYPE_INTERMEDIATE && theirs->type == MBTYPE_NORMAL && ours->uidvalidity && ours->uidvalidity == theirs->uidvalidity;
+}
+
 /* Mailboxes of the replica without a counterpart: gone here, or never were. */
 static void delete_superfluous(struct client *c, struct folders *f, struct outcome *o)
 {
@@ -325,9 +331,12 @@ static void delete_superfluous(struct client *c, struct folders *f, struct outco
                 struct err err = ERR_INIT;
                 enum client_result r;
 
-                if (folder->ours || replica_entry(c->store, folder->v.name, &f->arena, &v))
+                if (folder->ours)
                         continue;
-                if (!replica_tombstone(c->store, folder->v.name, &f->arena, &v, &err)) {
+                if (replica_entry(c->store, folder->v.name, &f->arena, &v)) {
+                        if (!was_this(&v, &folder->v))
+                                continue;
+                } else if (!replica_tombstone(c->store, folder->v.name, &f->arena, &v, &err)) {
                         if (err.code != ERR_NONE && !keep_going(o, CLIENT_FAILED, &err))
                                 return;
                         if (folder->v.type == MBTYPE_NORMAL)
@@ -335,6 +344,8 @@ static void delete_superfluous(struct client *c, struct folders *f, struct outco
                         continue;
                 }
                 r = unmailbox(c, folder->v.name, &err);
+                if (r == CLIENT_OK)
+                        folders_forget(f, folder);
                 if (!keep_going(o, r, &err))
                         return;
         }
@@ -462,13 +473,32 @@ enum client_result client_sync_user(struct client *c, const char *userid, struct
 
 /* ---- what is gone ----------------------------------------------------------------------------------------------------------- */
 
+/* It has children, and the name stays: is it the mailbox that was here, there? */
+static enum client_result unmailbox_parent(struct client *c, const char *mailbox, const struct replica_values *ours, struct err *err)
+{
+        struct folders f;
+        const struct folder *folder;
+        enum client_result r;
+
+        folders_init(&f);
+        r = client_get_mailboxes(c, &mailbox, 1, &f, err);
+        folder = r == CLIENT_OK ? folders_by_name(&f, mailbox) : NULL;
+        if (folder && was_this(ours, &folder->v))
+                r = unmailbox(c, mailbox, err);
+        folders_deinit(&f);
+        return r;
+}
+
 enum client_result client_sync_unmailbox(struct client *c, const char *mailbox, struct err *err)
 {
         struct arena arena = ARENA_INIT;
         struct replica_values v;
         enum client_result r = client_check(c, err);
 
-        if (r == CLIENT_OK && !replica_entry(c->store, mailbox, &arena, &v)) {
+        if (r == CLIENT_OK && replica_entry(c->store, mailbox, &arena, &v)) {
+                if (v.type == MBTYPE_INTERMEDIATE)
+                        r = unmailbox_parent(c, mailbox, &v, err);
+        } else if (r == CLIENT_OK) {
                 if (replica_tombstone(c->store, mailbox, &arena, &v, err))
                         r = unmailbox(c, mailbox, err);
                 else if (err->code != ERR_NONE)

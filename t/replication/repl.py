@@ -243,9 +243,9 @@ def image(node, users):
     for name, uses in listed(a, 'LIST "" "*"').items():
         if name.startswith('DELETED/') or name.endswith('/#sieve'):    # where a real Cyrus keeps scripts
             continue
-        out['list', name] = [u for u in uses if u in ('\\Noselect', '\\NonExistent')][:1]
-        if out['list', name]:
+        if '\\Noselect' in uses or '\\NonExistent' in uses:              # a name with children only: a real Cyrus lists it in more cases
             continue
+        out['list', name] = True
         out['acl', name] = untagged(a.cmd('GETACL ' + quote(name))[2], b'ACL')
         out['quota', name] = [re.sub(r'^\* QUOTA (\S+) .*', r'\1', r) + str(numbers(r)) for r in untagged(a.cmd('GETQUOTAROOT ' + quote(name))[2], b'QUOTA ')]
         out['status', name] = [numbers(r) for r in untagged(a.cmd('STATUS %s (MESSAGES UIDNEXT UIDVALIDITY HIGHESTMODSEQ)' % quote(name))[2], b'STATUS')]
