@@ -130,12 +130,12 @@ ok(defined $seconds && $seconds < 5, 'INT ends it too');
 # -- programs by name
 my $links = "$d->{dir}/bin";
 mkdir $links;
-symlink "$Daemon::build/cyrd", "$links/$_" for qw(ctl_cyrusdb idled squatter tls_prune ptexpire cyr_buildinfo sync_client imapd quota reconstruct);
+symlink "$Daemon::build/cyrd", "$links/$_" for qw(ctl_cyrusdb idled squatter tls_prune ptexpire cyr_buildinfo cyr_backup imapd quota reconstruct);
 is(system("$links/ctl_cyrusdb -C x -r"), 0, 'ctl_cyrusdb -r');
 is(system("$links/ctl_cyrusdb -c"), 0, 'ctl_cyrusdb -c');
 isnt(system("$links/ctl_cyrusdb -q 2>/dev/null"), 0, 'ctl_cyrusdb -q is wrong');
 is(system("$links/$_ -x 1"), 0, "$_: nothing to do") for qw(idled squatter tls_prune ptexpire);
-like(`$links/sync_client -r 2>&1`, qr/not built/, 'a program that is not built says so');
+like(`$links/cyr_backup list 2>&1`, qr/not built/, 'a program that is not built says so');
 is($? >> 8, 1, '... and fails');
 like(`$links/imapd 2>&1`, qr/inside cyrd/, 'a service started alone says where it runs');
 for ('quota -f -q', 'reconstruct -q -G') {

@@ -73,9 +73,9 @@ like($out, qr{bad\.conf:3:10: }, '... and says why');
 ($rc, $out) = $d->run('-C', '/nonexistent/imapd.conf');
 is($rc, 78, 'a missing file');
 like($out, qr{/nonexistent/imapd\.conf}, '... is named');
-$d->write('later.conf', $d->slurp('imapd.conf') . "sync_host: a\nimap_sync_realm: b\narchive_enabled: yes\n");
+$d->write('later.conf', $d->slurp('imapd.conf') . "anysievefolder: yes\nimap_sync_realm: b\narchive_enabled: yes\n");
 ($rc, $out) = $d->run('-t', '-C', "$d->{dir}/later.conf");
-like($out, qr/warning: these options have no effect yet: sync_host archive_enabled$/m, 'options that are not built yet are named');
+like($out, qr/warning: these options have no effect yet: anysievefolder archive_enabled$/m, 'options that are not built yet are named');
 is(-e "$d->{dir}/conf/socket" ? 1 : 0, 0, 'nothing was made so far');
 
 # -- START, in order and waited for; failures do not stop the start
@@ -86,7 +86,7 @@ START {
   no    cmd="/nonexistent/program -r"
   what  cmd="nosuchprogram"
   rec   cmd="ctl_cyrusdb -r"
-  tool  cmd="sync_reset"
+  tool  cmd="cyr_backup list"
   three cmd="$^X $d->{dir}/note.pl three 0 0"
 }
 SERVICES {
