@@ -189,3 +189,29 @@ Test(mlog, a_manifest_is_read_as_written_or_refused)
         str_deinit(&path);
         str_deinit(&text);
 }
+
+/* The records of replication: their lengths are what their counts say, and a UIDNEXT is one. */
+Test(mlog, details_and_values_are_whole_or_refused)
+{
+        struct { struct mlog_flags f; struct mlog_details_entry e[2]; } details = { .f = { .n = 2 } };
+        struct mlog_values values = { .counters = { .uidnext = 1 } };
+        struct mlog_header h = { .type = MLOG_DETAILS, .front_len = sizeof details };
+
+        cr_expect(mlog_front_valid(&h, &details));
+        details.f.n = 3;
+        cr_expect_not(mlog_front_valid(&h, &details));
+        details.f.n = UINT32_MAX;
+        cr_expect_not(mlog_front_valid(&h, &details));
+        details.f.n = 2;
+        h.body_len = 1;
+        cr_expect_not(mlog_front_valid(&h, &details));
+        h = (struct mlog_header){ .type = MLOG_VALUES, .front_len = sizeof values };
+        cr_expect(mlog_front_valid(&h, &values));
+        values.counters.uidnext = 0;
+        cr_expect_not(mlog_front_valid(&h, &values));
+        values.counters.uidnext = UINT32_MAX;
+        cr_expect_not(mlog_front_valid(&h, &values));
+        values.counters.uidnext = 5;
+        h.front_len -= 8;
+        cr_expect_not(mlog_front_valid(&h, &values));
+}

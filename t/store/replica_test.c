@@ -380,6 +380,112 @@ Test(replica, force_lowers_numbers_for_good)
         close_store(&s);
 }
 
+static void next_segment(struct mailbox *m)
+{
+        mailbox_maintain_begin(m);
+        cr_assert_eq(mailbox_roll(m, &err), 0, "%s", err.text);
+        cr_assert_eq(mailbox_begin_next(m, &err), 0, "%s", err.text);
+        mailbox_maintain_end(m);
+}
+
+/* Segments that only have states and numbers are rewritten; that with the messages stays. Nothing in it, and nothing else that is older, counts then. */
+Test(replica, details_and_numbers_outlive_their_segments)
+{
+        struct store *s = open_store();
+        struct replica_record big[5], changed[5];
+        struct replica_apply a, b;
+        struct mailbox *m;
+        uint32_t segments;
+        bool quiet;
+
+        for (unsigned i = 0; i < 5; i++) {
+                big[i] = gen_record(&up, 2 * i + 1, i, 50000, i + 3);
+                gen_upload(&up, i, 50000);
+        }
+        a = gen_apply(&up, "user.joe", ID_1, big, 5);
+        a.values.last_uid = 50;
+        a.values.highestmodseq = 1000;
+        APPLY(s, &a, REPLICA_OK);
+        cr_assert_eq(replica_open(s, "user.joe", &m, &err), 0);
+        next_segment(m);
+        memcpy(changed, big, sizeof big);
+        for (unsigned i = 0; i < 5; i++) {
+                changed[i].modseq += 10;
+                changed[i].internaldate += 100 + i;
+                changed[i].savedate += 200 + i;
+                changed[i].createdmodseq = i + 1;
+                changed[i].thrid = 0x1000 + i;
+                changed[i].last_updated += 5;
+                changed[i].flags = i % 2 ? MSG_SEEN : MSG_FLAGGED;
+                changed[i].keywords = words;
+                changed[i].keywords_n = i % 3;
+                if (i == 2) {
+                        changed[i].annots = notes;
+                        changed[i].annots_n = 2;
+                }
+        }
+        changed[4].flags = MSG_EXPUNGED;
+        b = gen_apply(&up, "user.joe", ID_1, changed, 5);
+        b.values.highestmodseq = 30;
+        b.values.uidvalidity -= 77;
+        b.values.last_appenddate = 5;
+        b.force = true;
+        APPLY(s, &b, REPLICA_OK);
+        for (unsigned i = 0; i < 10; i++) {             /* so many small ones go together */
+                next_segment(m);
+                b.values.recentuid = i;
+                APPLY(s, &b, REPLICA_OK);
+        }
+        next_segment(m);
+        segments = m->segs_n;
+        cr_assert_eq(mailbox_compact(m, &err), 0, "%s", err.text);
+        cr_assert_lt(m->segs_n, segments - 5, "nothing was compacted");
+        EXPECT(s, &b);
+        rebuild(s, "user.joe");
+        EXPECT(s, &b);
+        mailbox_lock(m);
+        quiet = state_is_quiet(m);
+        mailbox_unlock(m);
+        cr_expect(quiet);
+        expect_whole(s, "user.joe");
+        mailbox_unref(&m);
+        close_store(&s);
+        s = open_store();
+        rebuild(s, "user.joe");
+        EXPECT(s, &b);
+        close_store(&s);
+}
+
+/* Most of it goes: the segment that was built aside is rewritten, and what is left stays what it was. */
+static void compact_what_is_aside(struct store *s, const struct replica_record *recs, unsigned n)
+{
+        struct uidset uids = UIDSET_INIT;
+        struct purged purged;
+        struct mailbox *m;
+        char *before;
+        bool aside = false;
+
+        for (unsigned i = 0; i < n; i++)
+                if (i % 4)
+                        uidset_add(&uids, recs[i].uid);
+        cr_assert_eq(replica_expunge(s, "user.joe", ID_1, &uids, &err), REPLICA_OK, "%s", err.text);
+        uidset_deinit(&uids);
+        cr_assert_eq(replica_open(s, "user.joe", &m, &err), 0);
+        cr_assert_eq(mailbox_purge_expunged(m, INT64_MAX, &purged, &err), 0, "%s", err.text);
+        cr_expect_gt(purged.messages, n / 2);
+        before = strdup(gen_dump(s, "user.joe", true));
+        cr_assert_eq(mailbox_compact(m, &err), 0, "%s", err.text);
+        for (uint32_t i = 0; i < m->segs_n; i++)
+                aside = aside || m->segs[i]->kind == MLOG_ADOPTED;
+        cr_assert_not(aside, "nothing was compacted");
+        cr_expect_str_eq(gen_dump(s, "user.joe", true), before);
+        rebuild(s, "user.joe");
+        cr_expect_str_eq(gen_dump(s, "user.joe", true), before);
+        expect_whole(s, "user.joe");
+        free(before);
+        mailbox_unref(&m);
+}
+
 /* Above a megabyte messages are written aside; above 64 KiB they are files of their own. */
 Test(replica, a_large_mailbox_comes_in_one_go)
 {
@@ -426,6 +532,7 @@ Test(replica, a_large_mailbox_comes_in_one_go)
         close_store(&s);
         s = open_store();
         EXPECT(s, &a);
+        compact_what_is_aside(s, recs, N);
         close_store(&s);
         free(recs);
 }
