@@ -463,7 +463,8 @@ void rolling_tell_passed(struct rolling *r, uint64_t upto, uint64_t took_ms)
         mutex_lock(&r->telling);
         rolling_lock(r);
         for (size_t i = 0; i < r->quarantine.list.n; i++)
-                *ARRAY_PUSH(&aside) = (struct sync_mode_aside){ xstrdup(r->quarantine.list.v[i]->text), r->quarantine.list.v[i]->put_off };
+                *ARRAY_PUSH(&aside) = (struct sync_mode_aside){ xstrdup(r->quarantine.list.v[i]->text), r->quarantine.list.v[i]->put_off,
+                                                                r->quarantine.list.v[i]->closely };
         rolling_unlock(r);
         sync_mode_passed(r->channel, upto, took_ms, aside.v, aside.n);
         mutex_unlock(&r->telling);

@@ -58,6 +58,7 @@ struct quarantined {
         int64_t since, next;
         unsigned tries;
         bool put_off;
+        bool closely;                           /* USER: his mailboxes and META were tried one by one since then, so it stands for nothing else */
         uint64_t touched;                       /* quarantine.turn when it was put there, or last left out of a run because of it */
 };
 struct quarantine {

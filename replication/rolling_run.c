@@ -190,6 +190,25 @@ static void look_closely(struct rolling *r, struct work *w, const char *user)
         arena_deinit(&arena);
 }
 
+/* When a user fails, or that is put off and then fails: once. */
+static void look_closely_once(struct rolling *r, struct work *w, const struct item *it) EXCLUDES(rolling_class)
+{
+        struct str text = STR_INIT;
+        struct quarantined *q;
+        bool first;
+
+        item_text(it, &text);
+        rolling_lock(r);
+        q = quarantine_find(&r->quarantine, text.data);
+        first = q && !q->closely;
+        if (q)
+                q->closely = true;
+        rolling_unlock(r);
+        str_deinit(&text);
+        if (first)
+                look_closely(r, w, it->a);
+}
+
 static bool is_own(struct rolling *r, const char *user, const char *uniqueid)
 {
         const struct mbentry *e = mboxlist_find_uniqueid(store_mboxlist(r->options.store), uniqueid);
@@ -231,8 +250,8 @@ static void fail(struct rolling *r, struct work *w, struct item *it, const char 
                 return;
         }
         put_aside(r, it, reason, false);
-        if (it->kind == SYNC_USER && !it->retry)
-                look_closely(r, w, it->a);
+        if (it->kind == SYNC_USER)
+                look_closely_once(r, w, it);
 }
 
 /* The replica hung up. Returns whether the item is kept (in `later`). */
@@ -250,8 +269,8 @@ static bool lost(struct rolling *r, struct work *w, struct item *it, const char 
         }
         snprintf(why, sizeof why, it->retry ? "the replica hung up again: %.*s" : "the replica hung up each time: %.*s", ERR_TEXT_MAX, reason);
         put_aside(r, it, why, false);
-        if (it->kind == SYNC_USER && !it->retry)
-                look_closely(r, w, it->a);
+        if (it->kind == SYNC_USER)
+                look_closely_once(r, w, it);
         return false;
 }
 

@@ -80,6 +80,8 @@ void quarantine_put(struct quarantine *q, const char *text, const char *reason, 
         free(one->reason);
         one->reason = xstrdup(reason);
         one->put_off = put_off && !one->tries;
+        if (put_off)
+                one->closely = false;
         if (!put_off)
                 one->tries++;
         one->next = now + (put_off ? PUT_OFF_S : wait_s(one->tries));

@@ -25,7 +25,7 @@
 #define WELL_LEAST_MS 100
 #define WELL_MS 1000                            /* a degraded channel whose pass takes no longer is synchronous again */
 
-struct aside { struct sync_line line; bool put_off; };
+struct aside { struct sync_line line; bool put_off, closely; };
 
 struct sync_channel {
         char *name;
@@ -105,20 +105,30 @@ static bool is_owner(const struct acknowledge *a, const char *user)
         return false;
 }
 
-/* A user who fails is looked at closely: his mailboxes are tried one by one. So messages are about mailboxes, and nothing but. */
-static bool concerns(const struct sync_line *line, const struct acknowledge *a)
+static bool is_user(const struct acknowledge *a, const char *user)
 {
+        return a->user && strcmp(a->user, user) == 0;
+}
+
+/*
+ * A user stands for everything that is his, while he is put off. When he fails he is looked at closely: what is his is tried by itself. From then on messages
+ * are about mailboxes, and nothing but.
+ */
+static bool concerns(const struct aside *aside, const struct acknowledge *a)
+{
+        const struct sync_line *line = &aside->line;
+
         switch (line->kind) {
         case SYNC_MAILBOX: case SYNC_APPEND: case SYNC_UNMAILBOX: case SYNC_QUOTA:
                 return is_named(a, line->a);
         case SYNC_ANNOTATION:                   /* the server's */
                 return a->structure && !a->names[0];
         case SYNC_SEEN:
-                return a->user && strcmp(a->user, line->a) == 0;
-        case SYNC_SUB: case SYNC_META:
-                return a->structure && a->user && strcmp(a->user, line->a) == 0;
+                return is_user(a, line->a);
+        case SYNC_SUB: case SYNC_META:          /* META: also what he has seen in others' mailboxes */
+                return is_user(a, line->a) && (a->structure || !is_owner(a, line->a));
         case SYNC_USER: case SYNC_UNUSER:
-                return a->structure && is_owner(a, line->a);
+                return (a->structure || !aside->closely) && (is_owner(a, line->a) || is_user(a, line->a));
         default:
                 return false;
         }
@@ -133,7 +143,7 @@ static enum verdict look(const struct sync_channel *ch, const struct acknowledge
         if (ch->passed < a->position)
                 return HAS_NOT_YET;
         for (size_t i = 0; i < ch->aside.n && v != ASIDE; i++)
-                if (concerns(&ch->aside.v[i].line, a))
+                if (concerns(&ch->aside.v[i], a))
                         v = ch->aside.v[i].put_off ? PUT_OFF : ASIDE;
         return v;
 }
@@ -295,7 +305,7 @@ static void take_aside_locked(struct sync_channel *ch, const struct sync_mode_as
         ch->aside.n = 0;
         arena_reset(&ch->arena);
         for (size_t i = 0; i < n; i++) {
-                struct aside a = { .put_off = aside[i].put_off };
+                struct aside a = { .put_off = aside[i].put_off, .closely = aside[i].closely };
 
                 if (sync_line_parse(span_of(aside[i].item), &ch->arena, &a.line, NULL) == 0)
                         *ARRAY_PUSH(&ch->aside) = a;

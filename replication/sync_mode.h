@@ -46,6 +46,7 @@ bool sync_mode_is_synchronous(const char *channel) EXCLUDES(sync_mode_class);   
 struct sync_mode_aside {                        /* an item of the quarantine */
         const char *item;                       /* a line of the log */
         bool put_off;
+        bool closely;                           /* USER: not about what else of his is not in quarantine itself */
 };
 /*
  * A pass is over: of the changes up to `upto` the replica has all but those in `aside`, which is all of the quarantine. took_ms: since the pass

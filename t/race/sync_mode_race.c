@@ -14,6 +14,7 @@
 #include "replication/sync_mode.h"
 #include "server/acknowledge.h"
 #include "store/change.h"
+#include "store/mboxlist.h"
 #include "t/replication/fake_peer.h"
 #include "t/store/conf_text.h"
 #include "util/clock.h"
@@ -25,7 +26,7 @@ static struct store *store;
 static struct conf_live *live;
 static struct sync_log *sync_log;
 static atomic_bool stop, calm;
-static atomic_uint changed[THINGS], has[THINGS], asked, told, refused, given_up, early, waiting, restarts;
+static atomic_uint changed[2][THINGS], has[2][THINGS], asked, told, refused, given_up, early, waiting, restarts;
 static char dir[100];
 
 static void raise_to(atomic_uint *to, unsigned value)
@@ -39,13 +40,44 @@ static void raise_to(atomic_uint *to, unsigned value)
 /* A quota root "q<n>": the replica gets what there is when it is asked to; it has it when it has said OK. */
 static enum client_result race_quota(struct client *c, const char *root, struct err *err)
 {
-        unsigned n = (unsigned)atoi(root + 1) % THINGS, now = atomic_load(&changed[n]);
+        unsigned n = (unsigned)atoi(root + 1) % THINGS, now = atomic_load(&changed[0][n]);
         enum client_result result;
 
         usleep(n % 7 * 100);
         result = fake_quota(c, root, err);
         if (result == CLIENT_OK)
-                raise_to(&has[n], now);
+                raise_to(&has[0][n], now);
+        return result;
+}
+
+/* Thing n of the other kind is a mailbox: two of each user. */
+static unsigned number_of(const char *mailbox)
+{
+        return (unsigned)atoi(mailbox + strlen("user.u")) * 2 % THINGS + (strchr(mailbox + strlen("user."), '.') != NULL);
+}
+
+static enum client_result race_mailboxes(struct client *c, const char *const *names, size_t n, struct err *err)
+{
+        unsigned now[THINGS];
+        enum client_result result;
+
+        for (unsigned i = 0; i < THINGS; i++)
+                now[i] = atomic_load(&changed[1][i]);
+        result = fake_mailboxes(c, names, n, err);
+        for (size_t i = 0; result == CLIENT_OK && i < n; i++)
+                raise_to(&has[1][number_of(names[i])], now[number_of(names[i])]);
+        return result;
+}
+
+static enum client_result race_user(struct client *c, const char *userid, struct err *err)
+{
+        unsigned first = (unsigned)atoi(userid + 1) * 2 % THINGS, now[2] = { atomic_load(&changed[1][first]), atomic_load(&changed[1][first + 1]) };
+        enum client_result result;
+
+        usleep(first % 7 * 300);
+        result = fake_user(c, userid, err);
+        for (unsigned i = 0; result == CLIENT_OK && i < 2; i++)
+                raise_to(&has[1][first + i], now[i]);
         return result;
 }
 
@@ -68,16 +100,17 @@ static void *ask(void *arg)
                 enum acknowledge_answer answer = ACKNOWLEDGE_TELL;
                 struct acknowledge *a;
                 char name[40];
+                unsigned kind = (unsigned)rand_r(&seed) / 8 % 2;
 
-                snprintf(name, sizeof name, "q%u", n);
-                mine = atomic_fetch_add(&changed[n], 1) + 1;
-                change_publish(store, &(struct change){ .kind = CHANGE_QUOTA, .name = name });
+                snprintf(name, sizeof name, kind ? "user.u%u%s" : "q%u", kind ? n / 2 : n, n % 2 ? ".b" : "");
+                mine = atomic_fetch_add(&changed[kind][n], 1) + 1;
+                change_publish(store, &(struct change){ .kind = kind ? CHANGE_MAILBOX : CHANGE_QUOTA, .name = name, .uniqueid = "", .what = CHANGE_ARRIVED });
                 atomic_fetch_add(&asked, 1);
                 atomic_fetch_add(&waiting, 1);
-                a = acknowledge_begin((struct session_id){ UINT32_MAX, 1 }, &(struct acknowledge_about){ .names = { name }, .structure = true });
+                a = acknowledge_begin((struct session_id){ UINT32_MAX, 1 }, &(struct acknowledge_about){ .names = { name }, .structure = !kind });
                 while (a && (answer = acknowledge_answer(a)) == ACKNOWLEDGE_WAIT && (patient || clock_mono_ms() < give_up_ms))
                         usleep(300);
-                if (answer == ACKNOWLEDGE_TELL && atomic_load(&has[n]) < mine)
+                if (answer == ACKNOWLEDGE_TELL && atomic_load(&has[kind][n]) < mine)
                         atomic_fetch_add(&early, 1);
                 acknowledge_end(&a);
                 atomic_fetch_sub(&waiting, 1);
@@ -92,9 +125,10 @@ static void *break_it(void *arg)
 
         (void)arg;
         while (!atomic_load(&calm)) {
+                static const char *const forms[] = { "q%d", "user.u%d", "USER u%d", "u%d.b" };
                 char what[20];
 
-                snprintf(what, sizeof what, "q%d", rand_r(&seed) % 20);
+                snprintf(what, sizeof what, forms[rand_r(&seed) / 8 % 4], rand_r(&seed) % 20);
                 switch (rand_r(&seed) % 8) {
                 case 0: fake_set(fake.fails, what); break;
                 case 1: fake_set(fake.hangs_up, what); break;
@@ -158,6 +192,8 @@ static void begin(void)
 
         race_peer = fake_peer;
         race_peer.quota = race_quota;
+        race_peer.mailboxes = race_mailboxes;
+        race_peer.user = race_user;
         snprintf(dir, sizeof dir, "%s/sync-mode-race.%d", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp", (int)getpid());
         must(fs_mkdir_p(dir, 0700, NULL) == 0);
         snprintf(text, sizeof text, "configdirectory: %s/conf\npartition-default: %s/mail\ndefaultpartition: default\nsync_log: yes\nsync_host: fake\n"
@@ -166,6 +202,12 @@ static void begin(void)
         must(store_open(&o, &store, &err) == 0);
         must(sync_log_open(&(struct sync_log_options){ .store = store, .conf = o.conf, .threads = true, .written = rolling_written }, &sync_log, &err) == 0);
         live = conf_live_create(o.conf);
+        for (unsigned i = 0; i < THINGS; i++) {
+                char name[40];
+
+                snprintf(name, sizeof name, "user.u%u%s", i / 2, i % 2 ? ".b" : "");
+                must(mboxlist_create(store_mboxlist(store), &(struct mbox_create){ .name = name }, NULL, &err) == 0);
+        }
         sync_mode_register();
         must(sync_mode_open(sync_log, o.conf, &err) == 0);
         r = options();
