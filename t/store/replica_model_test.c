@@ -19,7 +19,10 @@ static uint32_t roll(uint32_t n) { x = x * 1103515245 + 12345; return (x >> 8) %
 
 static void open_it(void)
 {
-        s = scratch_open("delete_mode: immediate\n");
+        char conf[200];
+
+        snprintf(conf, sizeof conf, "delete_mode: immediate\npartition-other: %s/other\n", scratch_dir);
+        s = scratch_open(conf);
         up = (struct gen_uploads){ .s = s };
 }
 
@@ -205,12 +208,32 @@ static void rebuild(void)
         mbentry_unref(&e);
 }
 
+static void relocate(void)
+{
+        const struct mbentry *e = mboxlist_find(store_mboxlist(s), NAME);
+        const char *to = strcmp(e->partition, "other") == 0 ? "default" : "other";
+        enum replica_code code = replica_rename(s, NAME, NAME, to, 0, false, &err);
+
+        cr_assert_eq(code, REPLICA_OK, "%s", err.text);
+        mbentry_unref(&e);
+}
+
+/* All but where it is. */
+static void forget_partition(char *text)
+{
+        char *p = strstr(text, " partition="), *end = strstr(text, " acl=");
+
+        cr_assert(p && end);
+        memset(p, '-', (size_t)(end - p));
+        memmove(p + 1, end, strlen(end) + 1);
+}
+
 /* Housekeeping and stops that nobody may notice. */
 static void housekeep(void)
 {
         struct mailbox *m = mailbox();
 
-        switch (roll(5)) {
+        switch (roll(6)) {
         case 0:
                 cr_assert_eq(mailbox_checkpoint(m, &err), 0, "%s", err.text);
                 break;
@@ -225,6 +248,10 @@ static void housekeep(void)
         case 3:
                 mailbox_unref(&m);
                 rebuild();
+                return;
+        case 4:
+                mailbox_unref(&m);
+                relocate();
                 return;
         default:
                 mailbox_unref(&m);
@@ -244,10 +271,10 @@ static void kill_it(const char *was, bool rebuilt)
         char *mine = strdup(was), *theirs;
 
         strcpy(dir, scratch_dir);
-        snprintf(cmd, sizeof cmd, "rm -rf %s.k && cp -a %s %s.k && find %s.k/mail -name %s -delete", dir, dir, dir, dir, rebuilt ? "index" : "cyrd.none");
+        snprintf(cmd, sizeof cmd, "rm -rf %s.k && cp -a %s %s.k && find %s.k/mail %s.k/other -name %s -delete", dir, dir, dir, dir, dir, rebuilt ? "index" : "cyrd.none");
         cr_assert_eq(system(cmd), 0);
         strcat(scratch_dir, ".k");
-        s = scratch_open("delete_mode: immediate\n");
+        open_it();
         theirs = strdup(gen_dump(s, NAME, true));
         {
                 char *a = strstr(mine, " modseq="), *b = strstr(theirs, " modseq=");
@@ -305,8 +332,12 @@ Test(replica_model, nothing_is_different_wherever_it_is_read_from)
                 if (what > 12) {
                         housekeep();
                         is = dump();
+                        forget_partition(is);
+                        forget_partition(was);
                         cr_assert_str_eq(is, was, "round %u", i);
+                        free(was);
                         free(is);
+                        was = dump();
                 }
                 if (i % 5 == 4)
                         kill_it(was, roll(2));
@@ -398,4 +429,99 @@ Test(replica_model, a_high_uid_takes_no_memory)
         cr_expect_lt(m->checked_words, 1u << 22);
         mailbox_unref(&m);
         close_it();
+}
+
+static unsigned calls, failing_call;
+static int failing_errno;
+static bool for_good;
+static int fail_nth(const char *call)
+{
+        (void)call;
+        calls++;
+        return calls == failing_call || (for_good && failing_call && calls > failing_call) ? failing_errno : 0;
+}
+
+/* One that is there already, and a request that changes it, brings many messages, and some in files of their own. */
+static struct replica_apply before_and_after(char **before_r)
+{
+        struct replica_apply a;
+
+        open_it();
+        number = 0;
+        for (unsigned i = 0; i < 3; i++) {
+                recs[i] = gen_record(&up, i + 1, ++number, 300, i + 2);
+                gen_upload(&up, number, 300);
+        }
+        a = gen_apply(&up, NAME, ID_1, recs, 3);
+        cr_assert_eq(replica_apply(s, &a, &err), REPLICA_OK, "%s", err.text);
+        *before_r = strdup(gen_dump(s, NAME, false));
+        recs[0].flags = MSG_FLAGGED;
+        recs[0].keywords = words;
+        recs[0].keywords_n = 1;
+        recs[0].modseq = 9;
+        recs[1].flags = MSG_EXPUNGED;
+        recs[1].modseq = 9;
+        for (unsigned i = 3; i < 30; i++) {
+                size_t size = i % 4 == 0 ? 70000 : 60000;
+
+                recs[i] = gen_record(&up, 2 * i, ++number, size, 10);
+                gen_upload(&up, number, size);
+                recs[i].keywords = words + 1;
+                recs[i].keywords_n = 1;
+        }
+        return gen_apply(&up, NAME, ID_1, recs, 30);
+}
+
+/* Returns how many calls there were. */
+static unsigned apply_failing(unsigned nth, int error, bool always)
+{
+        char *before, *after;
+        struct replica_apply a = before_and_after(&before);
+        enum replica_code code;
+        const char *now;
+
+        after = gen_expected(&a);
+        calls = 0;
+        failing_call = nth;
+        failing_errno = error;
+        for_good = always;
+        fs_fault = fail_nth;
+        err_clear(&err);
+        code = replica_apply(s, &a, &err);
+        fs_fault = NULL;
+        now = gen_dump(s, NAME, true);
+        if (code == REPLICA_OK)
+                cr_assert_str_eq(now, after, "call %u", nth);
+        else if (strncmp(now, "error", 5) != 0)
+                cr_assert_str_eq(now, before, "call %u, %s", nth, err.text);
+        close_it();
+        open_it();
+        now = gen_dump(s, NAME, true);
+        cr_assert(strcmp(now, after) == 0 || (code != REPLICA_OK && strcmp(now, before) == 0), "call %u, code %d: %s", nth, code, now);
+        if (strcmp(now, before) == 0) {         /* it works now */
+                for (unsigned i = 1; i <= number; i++)
+                        gen_upload(&up, i, i < 4 ? 300 : (i - 1) % 4 == 0 ? 70000 : 60000);
+                err_clear(&err);
+                cr_assert_eq(replica_apply(s, &a, &err), REPLICA_OK, "call %u: %s", nth, err.text);
+                cr_assert_str_eq(gen_dump(s, NAME, true), after);
+        }
+        close_it();
+        scratch_remove();
+        scratch_make();
+        free(before);
+        free(after);
+        return calls;
+}
+
+Test(replica_model, any_call_may_fail_and_it_is_all_or_nothing)
+{
+        static const struct { int error; bool always; } how[] = { { ENOSPC, false }, { EIO, false }, { EIO, true } };
+
+        for (size_t i = 0; i < ARRAY_LEN(how); i++) {
+                unsigned n = apply_failing(0, 0, false);
+
+                for (unsigned nth = 1; nth <= n; nth += getenv("ROUNDS") ? 1 : 7)
+                        apply_failing(nth, how[i].error, how[i].always);
+                cr_expect_gt(n, 10);
+        }
 }
