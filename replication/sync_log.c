@@ -562,7 +562,7 @@ static int set_channels(struct sync_log *log, struct conf *conf, struct span com
         struct arena arena = ARENA_INIT;
         const char **names = sync_log_channels(conf, &arena);
         const char *unsuppressable = conf_str(conf, NULL, "sync_log_unsuppressable_channels");
-        ARRAY(struct channel *) now = ARRAY_INIT;
+        ARRAY(struct channel *) now = ARRAY_INIT, was = ARRAY_INIT;
         int rc = 0;
 
         for (size_t i = 0; names[i]; i++) {
@@ -579,18 +579,22 @@ static int set_channels(struct sync_log *log, struct conf *conf, struct span com
                 ch->unsuppressable = conf_words_have(unsuppressable, names[i]);
                 *ARRAY_PUSH(&now) = ch;
         }
-        for (size_t i = 0; i < log->channels.n; i++) {
-                bool kept = false;
-
-                for (size_t k = 0; k < now.n; k++)
-                        kept = kept || now.v[k] == log->channels.v[i];
-                if (!kept)
-                        channel_destroy(log->channels.v[i]);
-        }
-        ARRAY_FREE(&log->channels);
+        log_lock(log);                          /* others look at them */
+        was.v = log->channels.v;
+        was.n = log->channels.n;
         log->channels.v = now.v;
         log->channels.n = now.n;
         log->channels.cap = now.cap;
+        log_unlock(log);
+        for (size_t i = 0; i < was.n; i++) {
+                bool kept = false;
+
+                for (size_t k = 0; k < now.n; k++)
+                        kept = kept || now.v[k] == was.v[i];
+                if (!kept)
+                        channel_destroy(was.v[i]);
+        }
+        ARRAY_FREE(&was);
         arena_deinit(&arena);
         return rc;
 }
