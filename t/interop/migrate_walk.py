@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""migrate_walk.py PORT [users messages]: a real Cyrus site moves to cyrd and back, as man/cyrd-migration.7 says, every example of which is run here, while mail
+"""migrate_walk.py (PORT, USERS, MESSAGES in the environment): a real Cyrus site moves to cyrd and back, as man/cyrd-migration.7 says, every example of which is run here, while mail
 keeps arriving by LMTP, flags keep changing, and mbsync looks in: nothing lost, UIDs and UIDVALIDITY as they were, nothing fetched anew, nothing there twice.
 
 Clients and mail use one address (a proxy), which at first is Cyrus's. After each leg everything is compared over IMAP between both servers.
@@ -20,8 +20,8 @@ import cyrd                                     # noqa: E402
 import guide                                    # noqa: E402
 import repl                                     # noqa: E402
 
-PORT = int(sys.argv[1])
-NUSERS, NMESSAGES = (int(sys.argv[2]), int(sys.argv[3])) if len(sys.argv) > 3 else (4, 300)
+PORT = int(os.environ['PORT'])
+NUSERS, NMESSAGES = int(os.environ.get('USERS', '4')), int(os.environ.get('MESSAGES', '300'))
 USERS = ['user%d' % i for i in range(1, NUSERS + 1)]
 PER_USER = NMESSAGES // NUSERS
 MBSYNC_USERS = USERS[:3]
