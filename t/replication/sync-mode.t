@@ -365,9 +365,10 @@ def kills(m, s, _):
     r = random.Random(int(os.environ.get('SEED', '1')))
     for i in range(KILLS):
         tap.ok(until(lambda: status(m)['mode'] == 'synchronous'), 'kill %d: synchronous' % (i + 1), status(m))
+        before = status(m)['degradations']
         w = Writers(m, i)
         time.sleep(0.3 + r.random() * 1.2)
-        was = status(m)['degradations'] if i % 3 == 0 else 0
+        was = status(m)['degradations'] - before if i % 3 == 0 else 0
         m.kill()
         w.stop()
         have = {}
