@@ -169,17 +169,15 @@ static void need_note(struct table **t, struct span key, size_t place)
 static int unused_id(struct mailbox *m, const struct kwneed *need)
 {
         uint32_t have = atomic_load(&m->kw.names), id = have + (uint32_t)need->names.n;
+        bool taken[KEYWORDS_MAX] = { false };
 
         if (id < KEYWORDS_MAX)
                 return (int)id;
-        for (id = 0; id < have; id++) {
-                bool taken = kwtab_name(&m->kw, id) != NULL;
-
-                for (size_t i = 0; i < need->names.n && !taken; i++)
-                        taken = need->names.v[i].id == id;
-                if (!taken)
+        for (size_t i = 0; i < need->names.n; i++)
+                taken[need->names.v[i].id] = true;
+        for (id = 0; id < have; id++)
+                if (!taken[id] && !kwtab_name(&m->kw, id))
                         return (int)id;
-        }
         return -1;
 }
 

@@ -1,6 +1,7 @@
 /* replica - what a master sends, mixed with changes of this store's own, housekeeping and stops: all that is read stays the same, wherever from. */
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <time.h>
 
 #include "store/annot.h"
 #include "t/store/replica_gen.h"
@@ -524,4 +525,42 @@ Test(replica_model, any_call_may_fail_and_it_is_all_or_nothing)
                         apply_failing(nth, how[i].error, how[i].always);
                 cr_expect_gt(n, 10);
         }
+}
+
+/* As many new keywords as there may be, all in the place of forgotten ones, in one request. */
+Test(replica_model, all_keywords_may_be_others_at_once)
+{
+        enum { ROUNDS = 3 };
+        static char names[ROUNDS][KEYWORDS_MAX][12];
+        static const char *list[KEYWORDS_MAX];
+        struct replica_record rec;
+        struct replica_apply a;
+        struct mailbox *m;
+        time_t began = time(NULL);
+
+        open_it();
+        rec = gen_record(&up, 1, 1, 300, 2);
+        gen_upload(&up, 1, 300);
+        for (unsigned i = 0; i < ROUNDS; i++) {
+                for (unsigned k = 0; k < KEYWORDS_MAX; k++) {
+                        snprintf(names[i][k], sizeof names[i][k], "k%u.%04u", i, k);
+                        list[k] = names[i][k];
+                }
+                rec.keywords = list;
+                rec.keywords_n = KEYWORDS_MAX;
+                rec.modseq++;
+                a = gen_apply(&up, NAME, ID_1, &rec, 1);
+                cr_assert_eq(replica_apply(s, &a, &err), REPLICA_OK, "%s", err.text);
+                a = take_all();
+                cr_assert_eq(recs[0].keywords_n, KEYWORDS_MAX);
+                rec.keywords_n = 0;
+                rec.modseq++;
+                a = gen_apply(&up, NAME, ID_1, &rec, 1);
+                cr_assert_eq(replica_apply(s, &a, &err), REPLICA_OK, "%s", err.text);
+                m = mailbox();
+                cr_assert_eq(mailbox_forget_keywords(m, NULL, NULL, &err), 0, "%s", err.text);
+                mailbox_unref(&m);
+        }
+        cr_expect_lt(time(NULL) - began, 5);
+        close_it();
 }
