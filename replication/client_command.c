@@ -1,6 +1,7 @@
 /* client_command - one command and its reply (csync 1.3, 1.4), the same in both flavours; and the small things that all files of the client need. */
 #include "replication/client_private.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -161,6 +162,18 @@ static enum client_result goodbye(struct client *c, const char *text, struct err
         return end(c, CLIENT_BYE, err);
 }
 
+/* More of one reply. One that goes on for ever would fill the memory, and hold this thread. Records and messages, which stream, may have more. */
+static enum client_result take_octets(struct client *c, size_t n, const struct client_reply *reply, struct err *err)
+{
+        uint64_t most = reply->hooks ? 64 * CLIENT_REPLY_MAX : CLIENT_REPLY_MAX;
+
+        c->reply_octets += n;
+        if (c->reply_octets <= most)
+                return CLIENT_OK;
+        err_set(err, ERR_LIMIT, "the replica's reply has more than %" PRIu64 " octets", most);
+        return lost(c, err);
+}
+
 /* An item; what is wrong with it is in *wrong. */
 static enum client_result read_item(struct client *c, struct dlist_parser *p, const char *word, const struct client_reply *reply, struct err *wrong,
                                     struct err *err)
@@ -177,6 +190,8 @@ static enum client_result read_item(struct client *c, struct dlist_parser *p, co
                         return lost(c, err);
                 rc = dlist_parse(p, in, &used, &item, &this);
                 client_conn_take(c->conn, used);
+                if (take_octets(c, used, reply, err) != CLIENT_OK)
+                        return c->over;
         }
         if (rc < 0 && !dlist_in_step(p)) {
                 err_set(err, ERR_CLOSED, "the replica's reply is none of the protocol: %s", this.text);
@@ -206,7 +221,7 @@ static enum client_result read_untagged(struct client *c, struct dlist_parser *p
                 if (strcasecmp(word, "BYE") == 0)
                         return goodbye(c, c->line.data, err);
                 if (strcasecmp(word, "Fatal") != 0)
-                        return CLIENT_OK;
+                        return take_octets(c, c->line.len, reply, err);
                 err_set(err, ERR_CLOSED, "the replica says: Fatal%.200s", c->line.data);
                 return lost(c, err);
         }
@@ -319,6 +334,7 @@ enum client_result client_finish(struct client *c, const struct client_reply *re
                 return r;
         if (!reply)
                 reply = &none;
+        c->reply_octets = 0;
         p = dlist_parser_create(&c->reply, &limits, reply->hooks);
         r = read_reply(c, p, reply, err);
         dlist_parser_destroy(&p);

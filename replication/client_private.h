@@ -12,6 +12,7 @@
 #include "util/str.h"
 
 #define CLIENT_LINE_MAX ((size_t)64 * 1024)     /* of banners, capabilities and final lines */
+#define CLIENT_REPLY_MAX (UINT64_C(256) << 20)  /* octets of one reply, 64 times as much where it streams: half a million mailboxes of one user */
 #define CLIENT_SPILL ((size_t)1 << 20)          /* of a command, before the first octet of it goes out: until then it can be dropped */
 
 /* A set of GUIDs, each in a partition: what is in the replica's staging area. 24 octets and a half each. */
@@ -47,6 +48,7 @@ struct client {
         struct str out;
         struct dlist_writer w;
         bool spilled;                           /* some of it is on its way */
+        uint64_t reply_octets;                  /* of the reply that is being read */
         struct arena reply;                     /* what was read of one line of its reply */
 
         struct guid_set staged;                 /* uploaded or reserved since the last RESTART */
