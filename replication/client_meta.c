@@ -334,6 +334,31 @@ enum client_result client_sync_meta(struct client *c, const char *userid, struct
         return r;
 }
 
+/* Do the limits of his roots agree, and has the replica no others? */
+static bool same_quotas(struct client *c, const char *userid, struct meta *m)
+{
+        struct table *roots = roots_of(c, userid);
+        struct arena arena = ARENA_INIT;
+        struct quota_info info;
+        struct span key;
+        void *value;
+        size_t pos = 0;
+        bool same = true;
+
+        while (table_next(roots, &pos, &key, &value)) {
+                const struct meta_quota *theirs = table_find(m->quotas, key);
+
+                if (quota_get(c->store, arena_strndup(&arena, key.p, key.len), &info))
+                        same &= theirs && memcmp(theirs->limit, info.limit, sizeof info.limit) == 0;
+        }
+        pos = 0;
+        while (table_next(m->quotas, &pos, &key, &value))
+                same &= table_find(roots, key) || quota_get(c->store, arena_strndup(&arena, key.p, key.len), NULL);
+        table_destroy(&roots);
+        arena_deinit(&arena);
+        return same;
+}
+
 enum client_result meta_verify(struct client *c, const char *userid, struct meta *m, client_differs *differs, void *ctx, struct err *err)
 {
         struct arena arena = ARENA_INIT;
@@ -354,6 +379,7 @@ enum client_result meta_verify(struct client *c, const char *userid, struct meta
         for (uint32_t i = 0; i < n; i++)
                 same &= same_seen(table_find(m->seen, span_of(list[i].uniqueid)), &list[i]);
         differs(ctx, userid, same ? NULL : "seen");
+        differs(ctx, userid, same_quotas(c, userid, m) ? NULL : "quota");
         same = meta_same_sieve(c, userid, m, err);
         if (!same && err->code != ERR_NONE)
                 r = CLIENT_FAILED;
