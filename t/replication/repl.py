@@ -293,7 +293,13 @@ class Tap:
         return good
 
     def same(self, a, b, users, what):
-        d = diff(image(a, users), image(b, users))
+        first, second = image(a, users), image(b, users)
+        d = diff(first, second)
+        if d:                                   # one that is late, or one that stays? And which of them had been looked at too early?
+            time.sleep(3)
+            later = image(a, users), image(b, users)
+            d += ['Three seconds later:'] + (diff(*later) or ['no difference'])
+            d += ['In the first by then:'] + (diff(first, later[0]) or ['nothing']) + ['In the second:'] + (diff(second, later[1]) or ['nothing'])
         return self.ok(not d, what, d)
 
     def end(self):
