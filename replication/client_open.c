@@ -219,7 +219,7 @@ static int greet(struct client *c, struct err *err)
         if (!c->imap) {
                 if (read_banner(c, err) < 0)
                         return -1;
-                c->authenticated = c->mechs.len == 0;
+                c->authenticated = c->mechs.len == 0 && !c->starttls;           /* mechanisms there may be with TLS only */
                 return 0;
         }
         s = str_span(&c->line);
@@ -250,7 +250,10 @@ static int start_tls(struct client *c, struct err *err)
         if (c->imap)
                 return ask_capabilities(c, err);
         /* The banner comes again, without COMPRESS, which is offered all the same. */
-        return read_line(c, err) < 0 ? -1 : read_banner(c, err);
+        if (read_line(c, err) < 0 || read_banner(c, err) < 0)
+                return -1;
+        c->authenticated = c->mechs.len == 0;
+        return 0;
 }
 
 /* "-PLUS" wants channel bindings, which we have none of; EXTERNAL a certificate. */

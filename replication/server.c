@@ -405,8 +405,9 @@ static void csync_close(struct session *s)
         char user[LOG_QUOTE_MAX];
 
         if (c->authenticated && s->stream)
-                log_event(LOG_NOTE, s->name, "sync.logout", "user=%s in=%llu out=%llu", c->user ? log_quote_str(user, c->user) : "-",
-                          (unsigned long long)stream_bytes_in(s->stream), (unsigned long long)stream_bytes_out(s->stream));
+                log_event(LOG_NOTE, s->name, "sync.logout", "user=%s in=%llu out=%llu%s", c->user ? log_quote_str(user, c->user) : "-",
+                          (unsigned long long)stream_bytes_in(s->stream), (unsigned long long)stream_bytes_out(s->stream),
+                          stream_is_deflated(s->stream) ? " compress=DEFLATE" : "");
         telemetry_stop(s, &c->telemetry);
         sync_peer_close(&c->peer);
         csync_auth_deinit(c);

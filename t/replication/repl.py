@@ -15,6 +15,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import cyrd                                     # noqa: E402
+import cyrus                                    # noqa: E402
 
 CYRUS = '/usr/lib/cyrus/bin'
 AUTH, PASSWORD = 'repluser', 'secret'
@@ -70,8 +71,10 @@ class Cyrd(cyrd.Daemon, Node):
 class Cyrus(Node):
     """A real one, with the same names for users."""
 
-    def __init__(self, directory, port, options='', tls=False, mechs='PLAIN'):
-        self.dir, self.port, self.csync, self.imaps, self.proc = directory, port, port + 4, port + 1, None
+    def __init__(self, directory, port, options='', tls=False, mechs='PLAIN', sieve=False, services=()):
+        """services: (name, program, port) of some more."""
+        self.dir, self.port, self.csync, self.imaps, self.sieve, self.proc = directory, port, port + 4, port + 1, port + 3, None
+        services = list(services) + ([('sieve', 'timsieved', self.sieve)] if sieve else [])
         for sub in ('conf/db', 'conf/socket', 'conf/sync', 'conf/log', 'conf/msg', 'conf/user', 'spool', 'sieve', 'run/proc', 'run/lock', 'tls'):
             os.makedirs(self.path(sub), exist_ok=True)
         opts = {'configdirectory': self.path('conf'), 'partition-default': self.path('spool'), 'defaultpartition': 'default', 'servername': 'localhost',
@@ -94,8 +97,9 @@ class Cyrus(Node):
             f.write('START {\n  recover cmd="ctl_cyrusdb -C %s -r"\n}\nSERVICES {\n  imap cmd="imapd -C %s" listen="127.0.0.1:%d" prefork=0\n'
                     '  csync cmd="sync_server -C %s" listen="127.0.0.1:%d" prefork=0\n'
                     '  csyncunix cmd="sync_server -C %s" listen="%s" prefork=0\n%s}\nEVENTS {\n}\n'
-                    % (c, c, port, c, self.csync, c, self.path('csync'), '  imaps cmd="imapd -s -C %s" listen="127.0.0.1:%d" prefork=0\n' % (c, self.imaps) if tls else ''))
-        for u, p in (('admin', cyrd.PASSWORD), (AUTH, PASSWORD)):
+                    % (c, c, port, c, self.csync, c, self.path('csync'), ''.join('  %s cmd="%s -C %s" listen="127.0.0.1:%d" prefork=0\n' % (n, what, c, at)
+                                                                                for n, what, at in services) + '  imaps cmd="imapd -s -C %s" listen="127.0.0.1:%d" prefork=0\n' % (c, self.imaps) * tls))
+        for u, p in (('admin', cyrd.PASSWORD), (AUTH, PASSWORD)) + (('user1', cyrd.PASSWORD),) * sieve:
             add_user(self.path('conf/sasldb2'), u, p)
         subprocess.run(['chown', '-R', 'cyrus:mail', directory], check=True)
         cyrd.atexit.register(self.kill)
@@ -145,6 +149,7 @@ class Cyrus(Node):
 
     imap = cyrd.Daemon.imap
     user = cyrd.Daemon.user
+    managesieve = cyrus.Cyrus.managesieve
     keep_or_remove = cyrd.Daemon.keep_or_remove
 
 
@@ -216,7 +221,7 @@ def untagged(rows, word):
 
 
 def numbers(row):
-    """A STATUS or QUOTA line, in any order of its items."""
+    """A STATUS line, in any order of its items."""
     m = re.search(r'\(([^()]*)\)$', row)
     words = m.group(1).split() if m else []
     return sorted(zip(words[::2], words[1::2]))
@@ -247,7 +252,8 @@ def image(node, users):
             continue
         out['list', name] = True
         out['acl', name] = untagged(a.cmd('GETACL ' + quote(name))[2], b'ACL')
-        out['quota', name] = [re.sub(r'^\* QUOTA (\S+) .*', r'\1', r) + str(numbers(r)) for r in untagged(a.cmd('GETQUOTAROOT ' + quote(name))[2], b'QUOTA ')]
+        out['quota', name] = {r.split()[2]: {k: (int(used), int(limit)) for k, used, limit in re.findall(r'(\S+) (\d+) (\d+)', r[r.rindex('('):].strip('()'))}
+                              for r in untagged(a.cmd('GETQUOTAROOT ' + quote(name))[2], b'QUOTA ')}
         out['status', name] = [numbers(r) for r in untagged(a.cmd('STATUS %s (MESSAGES UIDNEXT UIDVALIDITY HIGHESTMODSEQ)' % quote(name))[2], b'STATUS')]
     out['annotation', ''] = metadata(a, '', ['/shared/comment'])
     a.close()
@@ -271,6 +277,19 @@ def image(node, users):
     return out
 
 
+def scripts(d):
+    """{name: text}, and which is active, below a sievedir."""
+    found, active = {}, None
+    for root, dirs, files in os.walk(d):
+        for f in files:
+            p = os.path.join(root, f)
+            if f.endswith('.script'):
+                found[f] = open(p, newline='').read()
+            elif f == 'defaultbc':
+                active = os.readlink(p)
+    return found, active
+
+
 def diff(a, b, most=12):
     """Lines that say where two images differ; none: they are equal."""
     out = ['%s: %s / %s' % (k, a.get(k), b.get(k)) for k in sorted(set(a) | set(b), key=str) if a.get(k) != b.get(k)]
@@ -292,12 +311,18 @@ class Tap:
         print('%sok %d - %s' % ('' if good else 'not ', self.n, what), flush=True)
         return good
 
-    def same(self, a, b, users, what):
-        first, second = image(a, users), image(b, users)
+    def same(self, a, b, users, what, adjust=None):
+        """adjust: gets both images, and takes out of them what is known to be otherwise."""
+        def look():
+            pair = image(a, users), image(b, users)
+            if adjust:
+                adjust(*pair)
+            return pair
+        first, second = look()
         d = diff(first, second)
         if d:                                   # one that is late, or one that stays? And which of them had been looked at too early?
             time.sleep(3)
-            later = image(a, users), image(b, users)
+            later = look()
             d += ['Three seconds later:'] + (diff(*later) or ['no difference'])
             d += ['In the first by then:'] + (diff(first, later[0]) or ['nothing']) + ['In the second:'] + (diff(second, later[1]) or ['nothing'])
         return self.ok(not d, what, d)
