@@ -242,7 +242,7 @@ static int op_retry(struct ctl_call *call, struct err *err)
 }
 
 /* How far the channels are that somebody waits for. */
-struct outlook { const char *channel; uint64_t events; bool comparing, waiting; char error[ERR_TEXT_MAX]; uint64_t compared, total; unsigned n, ended; };
+struct outlook { const char *channel; uint64_t events, put_off; bool comparing, waiting, unsettled; char error[ERR_TEXT_MAX]; uint64_t compared, total; unsigned n, ended; };
 
 static void look_at(void *ctx, const struct rolling_status *s)
 {
@@ -254,6 +254,9 @@ static void look_at(void *ctx, const struct rolling_status *s)
         p->ended += s->state == ROLLING_ENDED;
         p->events += s->events;
         p->comparing = p->comparing || s->comparing;
+        p->put_off += s->put_off;
+        /* What was left from before the start is not counted until it is read. */
+        p->unsettled = p->unsettled || s->state == ROLLING_CONNECTING || s->state == ROLLING_BUSY;
         p->compared += s->compared;
         p->total += s->compare_total;
         if (s->state == ROLLING_WAITING || s->state == ROLLING_ENDED) {
@@ -267,7 +270,7 @@ static void sleep_ms(unsigned ms)
         usleep(ms * 1000);
 }
 
-/* Until everything logged so far is done, and, with `compare`, everything compared. Returns 0, -1 with err. */
+/* Until everything logged so far is done, what was put off with it, and everything compared if it is being compared. Returns 0, -1 with err. */
 static int wait_until_done(struct ctl_call *call, const char *channel, int64_t most_s, struct err *err)
 {
         uint64_t deadline = clock_mono_ms() + (uint64_t)most_s * 1000, down_since = 0;
@@ -277,7 +280,7 @@ static int wait_until_done(struct ctl_call *call, const char *channel, int64_t m
                 uint64_t now = clock_mono_ms();
 
                 rolling_each(look_at, &p);
-                if (!p.events && !p.comparing && !p.waiting)
+                if (!p.events && !p.put_off && !p.comparing && !p.waiting && !p.unsettled)
                         return 0;
                 if (p.comparing) {
                         call->progress(call, p.compared, p.total, "mailboxes");
@@ -287,7 +290,7 @@ static int wait_until_done(struct ctl_call *call, const char *channel, int64_t m
                 if (down_since && now - down_since > 1500)
                         return err_set(err, ERR_UNAVAILABLE, "the replica cannot be reached: %s", p.error);
                 if (now > deadline)
-                        return err_set(err, ERR_TIMEOUT, "%" PRIu64 " changes are not done yet", p.events);
+                        return err_set(err, ERR_TIMEOUT, "%" PRIu64 " changes are not done yet", p.events + p.put_off);
                 if (call->cancelled(call))
                         return err_set(err, ERR_CANCELLED, "stopped");
                 sleep_ms(20);

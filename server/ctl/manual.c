@@ -30,7 +30,9 @@ static const struct { const char *words, *more; } details[] = {
         { "sync",
           "Lag is the age in seconds of the oldest change that the replica has not, events how many changes wait. What is in quarantine does not count.\n"
           "The states are connecting, waiting (until it is tried again to connect), idle, busy, comparing (everything), ended, and not started.\n" },
-        { "sync now", "It ends with an error when the replica cannot be reached, or after 300 seconds without an end.\n" },
+        { "sync now",
+          "Waited for is also what was put off because somebody else is at it on the replica, and comparing that is under way; not what is in quarantine.\n"
+          "It ends with an error when the replica cannot be reached, or after 300 seconds without an end.\n" },
         { "sync retry", "An item is two or three words, so it has to be quoted.\n" },
         { "sync verify",
           "What differs at first is looked at again when the changes under way have arrived. Nothing is changed; exit status 1: there are differences.\n" },

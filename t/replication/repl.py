@@ -254,7 +254,6 @@ def image(node, users):
         out['acl', name] = untagged(a.cmd('GETACL ' + quote(name))[2], b'ACL')
         out['quota', name] = {r.split()[2]: {k: (int(used), int(limit)) for k, used, limit in re.findall(r'(\S+) (\d+) (\d+)', r[r.rindex('('):].strip('()'))}
                               for r in untagged(a.cmd('GETQUOTAROOT ' + quote(name))[2], b'QUOTA ')}
-        out['status', name] = [numbers(r) for r in untagged(a.cmd('STATUS %s (MESSAGES UIDNEXT UIDVALIDITY HIGHESTMODSEQ)' % quote(name))[2], b'STATUS')]
     out['annotation', ''] = metadata(a, '', ['/shared/comment'])
     a.close()
     for user in users:
@@ -264,7 +263,8 @@ def image(node, users):
             out['mailbox', user, name] = uses
             # What is \\Recent to somebody else a real Cyrus knows from when he selected it, cyrd from when anybody did.
             mine = not name.startswith(('Other Users/', 'Shared Folders/'))
-            out['unseen', user, name] = [numbers(r) for r in untagged(c.cmd('STATUS %s (UNSEEN%s)' % (quote(name), ' RECENT' * mine))[2], b'STATUS')]
+            out['status', user, name] = [numbers(r) for r in untagged(c.cmd('STATUS %s (MESSAGES UIDNEXT UIDVALIDITY HIGHESTMODSEQ UNSEEN%s)'
+                                                                            % (quote(name), ' RECENT' * mine))[2], b'STATUS')]
             out['annotations', user, name] = metadata(c, name, ['/shared/comment', '/private/comment', SHAREDSEEN])
             got = examine(c, name)
             if got is None:
