@@ -231,7 +231,7 @@ bool user_autocreate_wanted(struct store *store, const char *userid, enum autocr
         const struct mbentry *inbox;
         bool wanted;
 
-        if (conf_int(conf, NULL, "autocreate_quota") < 0 || store->readonly || conf_switch(conf, NULL, "readonly"))
+        if (conf_int(conf, NULL, "autocreate_quota") < 0 || store->readonly || store_is_fenced(store) || conf_switch(conf, NULL, "readonly"))
                 return false;
         if (why == AUTOCREATE_POST && !conf_switch(conf, NULL, "autocreate_post"))
                 return false;

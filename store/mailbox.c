@@ -123,7 +123,7 @@ void mailbox_status(struct mailbox *m, struct mailbox_status *s)
         if (m->view && s->messages)
                 s->recent = s->messages + 1 - view_seqno_from(m->view, c->recentuid == UINT32_MAX ? UINT32_MAX : c->recentuid + 1);
         s->first_unseen_uid = s->unseen ? first_unseen_locked(m) : 0;
-        s->readonly = m->failed || m->readonly_store || store_partition_failed(m->store, m->partition_dir);
+        s->readonly = m->failed || m->readonly_store || store_partition_failed(m->store, m->partition_dir) || store_is_fenced(m->store);
         mailbox_unlock(m);
 }
 
@@ -155,7 +155,7 @@ static int write_options(struct mailbox *m, void (*change)(struct mlog_options *
 
         mlog_batch_init(&b);
         mailbox_lock(m);
-        rc = mailbox_writable_locked(m, err);
+        rc = mailbox_changeable_locked(m, err);
         state_counters(m, &counters);
         change(&counters.options, ctx);
         if (rc == 0) {

@@ -1174,7 +1174,7 @@ int mailbox_annotate_messages(struct mailbox *m, const struct uidset *uids, cons
         rc = annots_resolve(m, set, n, &w.arena, &w.set, &w.n, err);
         mailbox_lock(m);
         if (rc == 0)
-                rc = mailbox_writable_locked(m, err);
+                rc = mailbox_changeable_locked(m, err);
         if (rc == 0)
                 rc = plan_messages_locked(m, &w, uids, unchangedsince, modified_r, changed_r, err);
         if (rc == 0 && w.entries.n) {
@@ -1216,7 +1216,7 @@ int mailbox_annotate(struct mailbox *m, const struct annot *set, uint32_t n, str
         rc = annots_resolve(m, set, n, &arena, &keyed, &n, err);
         mailbox_lock(m);
         if (rc == 0)
-                rc = mailbox_writable_locked(m, err);
+                rc = mailbox_changeable_locked(m, err);
         if (rc == 0)
                 rc = annots_plan_locked(m, 0, keyed, n, &plan, &b, &written, err);
         if (rc == 0 && written) {

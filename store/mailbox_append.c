@@ -385,7 +385,7 @@ static int writable_now(struct mailbox *m, struct err *err) EXCLUDES(mailbox_cla
         int rc;
 
         mailbox_lock(m);
-        rc = mailbox_writable_locked(m, err);
+        rc = mailbox_changeable_locked(m, err);
         mailbox_unlock(m);
         return rc;
 }

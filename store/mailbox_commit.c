@@ -252,6 +252,11 @@ int mailbox_writable_locked(struct mailbox *m, struct err *err)
         return 0;
 }
 
+int mailbox_changeable_locked(struct mailbox *m, struct err *err)
+{
+        return store_may_change(m->store, err) < 0 ? -1 : mailbox_writable_locked(m, err);
+}
+
 uint64_t mailbox_next_modseq_locked(struct mailbox *m)
 {
         return index_counters(m->ix)->highestmodseq + 1;

@@ -659,7 +659,7 @@ int mailbox_copy(struct mailbox *from, const struct uidset *uids, struct mailbox
         int rc;
 
         mailbox_lock(to);
-        rc = mailbox_writable_locked(to, err);
+        rc = mailbox_changeable_locked(to, err);
         mailbox_unlock(to);
         if (rc < 0)
                 return -1;

@@ -74,7 +74,7 @@ int mailbox_expunge(struct mailbox *m, const struct uidset *uids, bool only_dele
         mlog_batch_init(&b);
         uidset_init(&c.expunged);
         mailbox_lock(m);
-        rc = mailbox_writable_locked(m, err);
+        rc = mailbox_changeable_locked(m, err);
         if (rc == 0)
                 rc = gather_expunged_locked(m, uids, only_deleted, &c.expunged, err);
         if (rc == 0 && expunged_r)
@@ -140,7 +140,7 @@ static int choose(struct carry *t, const struct uidset *among, int64_t since, st
         int rc;
 
         mailbox_lock(m);
-        rc = mailbox_writable_locked(m, err);
+        rc = mailbox_changeable_locked(m, err);
         index_iter_init(&it, m->ix, 1);
         it.live = false;
         while (rc >= 0 && (rc = index_next(&it, &rec, err)) == 1) {

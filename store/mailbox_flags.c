@@ -328,7 +328,7 @@ int mailbox_store_flags(struct mailbox *m, const struct uidset *uids, const stru
         mlog_batch_init(&w.batch);
         mailbox_lock(m);
         seen_hold(change->seen);
-        rc = mailbox_writable_locked(m, err);
+        rc = mailbox_changeable_locked(m, err);
         if (rc == 0)
                 rc = resolve_change_locked(&w, err);
         if (rc == 0)

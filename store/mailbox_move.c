@@ -408,7 +408,7 @@ static int start_move(struct mailbox *from, const struct uidset *uids, struct ma
         int rc;
 
         mailbox_lock(from);
-        rc = mailbox_writable_locked(from, err);
+        rc = mailbox_changeable_locked(from, err);
         mailbox_unlock(from);
         if (rc == 0 && to != from) {
                 mailbox_lock(to);

@@ -386,6 +386,8 @@ void mailbox_set_view(struct mailbox *m);       /* after load: everything is pub
 
 /* May it be changed now? ERR_READONLY, ERR_NOTFOUND (deleted). */
 int mailbox_writable_locked(struct mailbox *m, struct err *err) REQUIRES(m->lock, mailbox_class);
+/* The same for a client's change: store_may_change(), too. */
+int mailbox_changeable_locked(struct mailbox *m, struct err *err) REQUIRES(m->lock, mailbox_class);
 uint64_t mailbox_next_modseq_locked(struct mailbox *m) REQUIRES(m->lock, mailbox_class);
 /*
  * Write a batch, apply it, queue its commit (copied from *c; end, delta and list fields are filled in here). With modseq and first_uid

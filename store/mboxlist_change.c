@@ -192,6 +192,8 @@ int names_writable(struct mboxlist *ml, const char *partition, struct err *err)
 
         if (ml->store->readonly || !ml->db)
                 return err_set(err, ERR_READONLY, "the store is open for reading only");
+        if (store_may_change(ml->store, err) < 0)
+                return -1;
         if (conf_switch(store_conf(ml->store), NULL, "readonly"))
                 return err_set(err, ERR_READONLY, "the configuration says readonly");
         if (!partition)

@@ -278,6 +278,8 @@ static int write_setting(struct db_txn *txn, void *ctx, struct err *err)
 
 static int writable(struct store *store, struct err *err)
 {
+        if (store_may_change(store, err) < 0)
+                return -1;
         if (store->readonly || !store->quotas_db || conf_switch(store_conf(store), NULL, "readonly"))
                 return err_set(err, ERR_READONLY, "quotas cannot be changed now");
         return 0;

@@ -174,6 +174,8 @@ int server_annotate(struct store *store, const struct annot *set, uint32_t n, st
         struct writing w = { store, set, n };
         int rc;
 
+        if (store_may_change(store, err) < 0)
+                return -1;
         if (store->readonly || !store->annotations_db || conf_switch(store_conf(store), NULL, "readonly"))
                 return err_set(err, ERR_READONLY, "annotations take no changes now");
         rc = db_run(store->env, true, write_all, &w, err);
@@ -297,6 +299,8 @@ int annot_user_make(struct store *store, const char *userid, struct err *err)
 
         if (annot_user_known(store, userid))
                 return 0;
+        if (store_may_change(store, err) < 0)
+                return -1;
         if (store->readonly || !store->annotations_db || conf_switch(store_conf(store), NULL, "readonly"))
                 return err_set(err, ERR_READONLY, "annotations take no changes now");
         if (db_run(store->env, true, make_key, &w, err) < 0)

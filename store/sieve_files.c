@@ -270,6 +270,8 @@ int sieve_files_read(struct store *store, const char *userid, const char *name, 
 
 static int writable(struct store *store, struct err *err)
 {
+        if (store_may_change(store, err) < 0)
+                return -1;
         if (conf_switch(store_conf(store), NULL, "readonly"))
                 return err_set(err, ERR_READONLY, "the configuration says readonly");
         return 0;

@@ -421,6 +421,32 @@ void store_mailbox_failed(struct store *store)
         atomic_store(&store->mailbox_failed, true);
 }
 
+void store_fence(struct store *store, const char *why)
+{
+        mutex_lock(&store->lock);
+        if (why) {
+                free(store->fence_why);
+                store->fence_why = xstrdup(why);
+        }
+        atomic_store(&store->fenced, why != NULL);
+        mutex_unlock(&store->lock);
+}
+
+bool store_is_fenced(struct store *store)
+{
+        return atomic_load_explicit(&store->fenced, memory_order_acquire);
+}
+
+int store_may_change(struct store *store, struct err *err)
+{
+        if (__builtin_expect(!store_is_fenced(store), true) || change_marks() & CHANGE_REPLICATED)
+                return 0;
+        mutex_lock(&store->lock);
+        err_set(err, ERR_FENCED, "%s", store->fence_why);
+        mutex_unlock(&store->lock);
+        return -1;
+}
+
 void store_each_partition(struct store *store,
                           void (*fn)(void *ctx, const char *name, const char *dir, bool readonly, const char *why), void *ctx)
 {

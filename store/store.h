@@ -92,6 +92,15 @@ int store_mailbox_is_whole(struct store *store, const char *partition_dir, const
 /* A mailbox takes no changes any more: what it had shown and not synced is gone from the disk. The stop will be an unclean one, so that the
  * next start jumps over the modseqs that were seen. No locks taken. */
 void store_mailbox_failed(struct store *store);
+/*
+ * The fence: with it nobody changes this store but replication (a thread with CHANGE_REPLICATED, change.h) and what is no client's change – purging,
+ * compaction, what is recent. A host that is a replica has it, and one that was replaced as the master. `why` is for clients ("this is a replica
+ * of mail1: changes are made there"), copied; NULL takes it away. Changes that have been begun go on. Any thread; open sessions feel it at once.
+ */
+void store_fence(struct store *store, const char *why);
+bool store_is_fenced(struct store *store);
+/* 0, or -1 with ERR_FENCED and that text. Every change of a client's asks. No locks taken while there is no fence. */
+int store_may_change(struct store *store, struct err *err);
 /* For status: calls fn for each partition; `why` is "" when there is nothing to say of it. */
 void store_each_partition(struct store *store,
                           void (*fn)(void *ctx, const char *name, const char *dir, bool readonly, const char *why), void *ctx);

@@ -44,7 +44,9 @@ struct store {
         uint32_t epoch;
         bool unclean;                           /* the last stop was not a clean one */
         atomic_bool mailbox_failed;             /* the next one will not be */
-        struct mutex lock;                      /* reconfiguring, failing a partition */
+        struct mutex lock;                      /* reconfiguring, failing a partition, the fence's reason */
+        atomic_bool fenced;                     /* store_fence() */
+        char *fence_why;                        /* lock; NULL: none yet */
         struct mutex dumping;                   /* one checkpoint with dumps at a time */
         struct store_conf *_Atomic conf;
         struct store_partition *_Atomic partitions;

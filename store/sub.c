@@ -256,6 +256,8 @@ int sub_set(struct store *store, const char *userid, const char *name, bool subs
         struct sub_names *names;
         int ret = -1;
 
+        if (store_may_change(store, err) < 0)
+                return -1;
         if (store->readonly || !store->subscriptions_db || conf_switch(store_conf(store), NULL, "readonly"))
                 return err_set(err, ERR_READONLY, "subscriptions take no changes now");
         if (!*userid || strlen(userid) > MAILNAME_MAX || !*name || strlen(name) > MAILNAME_MAX)

@@ -9,7 +9,7 @@
 static const char *const code_names[ERR_CODE_MAX] = {
         "none", "syntax", "limit", "corrupt", "io", "nospace", "nomem", "perm", "readonly", "notfound", "exists", "badname",
         "busy", "quota", "unavailable", "unsupported", "charset", "auth", "closed", "timeout", "cancelled", "foreign", "config",
-        "haschildren", "internal",
+        "haschildren", "fenced", "internal",
 };
 
 /* By way of a second buffer, because the arguments may name err->text itself. */

@@ -35,6 +35,7 @@ enum err_code {
         ERR_FOREIGN,            /* the files belong to another program (a real Cyrus's spool) */
         ERR_CONFIG,             /* a configuration file says something impossible */
         ERR_HASCHILDREN,        /* the mailbox has inferiors */
+        ERR_FENCED,             /* clients may not change this store: it is a replica, or was replaced as the master (store.h); text for the client */
         ERR_INTERNAL,           /* a refused request that should not have been made */
         ERR_CODE_MAX
 };

@@ -85,6 +85,7 @@ static const struct answer {
         { ERR_TIMEOUT,     "UNAVAILABLE",   "Timed out",                            false, false, true  },
         { ERR_CANCELLED,   "UNAVAILABLE",   "The server is shutting down",          false, false, false },
         { ERR_HASCHILDREN, "HASCHILDREN",   "Mailbox has children",                 false, false, false },
+        { ERR_FENCED,      "UNAVAILABLE",   "No changes can be made here",          false, true,  false },
 };
 
 enum cmd_result imap_fail(struct imap *imap, const struct err *err)

@@ -49,6 +49,9 @@ static const char *status_of(struct lmtp *l, const struct lmtp_rcpt *r, bool *ou
         case ERR_READONLY:
                 *ours_r = true;
                 return "451 4.3.2 The mailbox takes no changes now";
+        case ERR_FENCED:
+                *ours_r = true;
+                return "451 4.3.2 This host is not the master: try the other one";
         case ERR_UNAVAILABLE:
                 *ours_r = true;
                 return "451 4.3.0 Stored, but the replica has not got it: come again";
