@@ -10,6 +10,7 @@
 
 extern struct lock_class rolling_class ACQUIRED_AFTER(services_class);  /* a channel of rolling replication, and the list of them */
 extern struct lock_class sync_mode_class ACQUIRED_AFTER(services_class, rolling_class); /* who waits for a synchronous replica */
+extern struct lock_class role_class ACQUIRED_AFTER(services_class, rolling_class, sync_mode_class);         /* which host is the master: a leaf */
 extern struct lock_class sync_log_class ACQUIRED_AFTER(change_class, rolling_class, sync_mode_class);    /* the queue of the log for replicas: a leaf */
 
 #endif

@@ -15,6 +15,7 @@
 
 #include "replication/sync_log.h"
 #include "util/arena.h"
+#include "util/array.h"
 #include "util/clock.h"
 #include "util/fs.h"
 #include "util/hash.h"
