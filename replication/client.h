@@ -28,6 +28,8 @@
 #include "util/err.h"
 
 struct client;
+struct role_epoch;
+struct role_state;
 
 enum client_result { CLIENT_OK, CLIENT_FAILED, CLIENT_PUT_OFF, CLIENT_LOST, CLIENT_BYE, CLIENT_STOPPED };
 
@@ -44,6 +46,9 @@ struct client_options {
         bool local_only;                        /* -L: LOCAL_… commands, which do not tell the MUPDATE master */
         bool need_compress;                     /* -z: without DEFLATE it is an error */
         bool no_wait;                           /* -N */
+        /* With sync_failover, what the replica is told of us: nothing; that it may lack anything, while all is compared; that it has all but what is logged. */
+        enum { CLIENT_MODE_UNTOLD, CLIENT_MODE_COMPARING, CLIENT_MODE_WHOLE } mode;
+        bool any_role;                          /* with sync_failover: for client_hand_over(), by a host that is not the master */
         /* All may be NULL; called on the client's thread. */
         bool (*stop)(void *ctx);                /* asked four times a second while it waits, and between steps */
         void (*action)(void *ctx, const char *line);            /* -v: "USER ann", "MAILBOX user.ann" …, and what else an administrator may want to
@@ -57,7 +62,7 @@ struct client_options {
  * Connect, log in, compress, agree on capabilities. Blocks, for the connection itself 30 s at most. Returns 0 with the client, or -1 with err:
  * ERR_CONFIG (no sync_host, unknown port, no such mechanism can be used), ERR_UNAVAILABLE (nobody there, name unknown, said BYE; try again later),
  * ERR_AUTH (log-in refused, or the log-in is no admin's there), ERR_UNSUPPORTED (need_compress; STARTTLS was refused), ERR_TIMEOUT, ERR_CANCELLED
- * (stop).
+ * (stop). With sync_failover: ERR_UNAVAILABLE when this host is not the master, or the other does not follow it; ERR_UNSUPPORTED: it has no sync_failover.
  */
 int client_open(const struct client_options *options, struct client **client_r, struct err *err);
 /* EXIT or LOGOUT when the connection is good, without waiting for long. */
@@ -79,6 +84,9 @@ const char *client_reply_code(const struct client *c);
 
 /* NOOP: is it still there? To be sent now and then while there is nothing to do: the replica hangs up after its own sync_timeout. */
 enum client_result client_noop(struct client *c, struct err *err);
+/* Fail-over (role.h), of a client that was opened with any_role: the master is asked to become the replica of this epoch. Takes as long as the rest of
+ * its changes. ERR_FENCED: it does not (*theirs_r says what it is). */
+int client_hand_over(struct client *c, const struct role_epoch *epoch, struct role_state *theirs_r, struct err *err);
 /* RESTART: the replica drops what was uploaded and not used. After each run of the following (csync section 12); cheap. */
 enum client_result client_restart(struct client *c, struct err *err);
 

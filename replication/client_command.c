@@ -247,12 +247,15 @@ static enum client_result refusal(struct client *c, struct span text, bool bad, 
 {
         size_t n = span_index(text, ' ');
 
-        if (span_istarts(text, "IMAP_") && n < sizeof c->reply_code) {
+        if ((span_istarts(text, "IMAP_") || span_istarts(text, "X_FENCED ")) && n < sizeof c->reply_code) {
                 memcpy(c->reply_code, text.p, n);
                 c->reply_code[n] = '\0';
         }
         err_set(err, bad ? ERR_SYNTAX : code_of(c->reply_code), "the replica says: %s %.*s", bad ? "BAD" : "NO",
                 (int)(text.len < 200 ? text.len : 200), text.p);
+        /* It is not our replica any more: the next connection learns why. */
+        if (c->agreed && client_replied(c, "X_FENCED"))
+                return lost(c, err);
         return client_replied(c, "IMAP_MAILBOX_LOCKED") ? CLIENT_PUT_OFF : CLIENT_FAILED;
 }
 

@@ -395,6 +395,11 @@ static int check_admin(struct client *c, struct err *err)
 
 /* ---- all of it -------------------------------------------------------------------------------------------------------------- */
 
+static bool has_failover(const struct client *c)
+{
+        return !c->options.any_role && conf_switch(c->conf, c->options.channel, "sync_failover");
+}
+
 static int connect_once(struct client *c, const struct client_target *target, const char *port, struct err *err)
 {
         int64_t timeout = conf_duration_s(c->conf, NULL, "sync_timeout");
@@ -415,9 +420,9 @@ static int connect_once(struct client *c, const struct client_target *target, co
                 return -1;
         if (c->imap && !c->replication)
                 return err_set(err, ERR_UNSUPPORTED, "the IMAP server there has no X-REPLICATION");
-        if (check_admin(c, err) < 0)
+        if (check_admin(c, err) < 0 || compress(c, compress_offered, err) < 0)
                 return -1;
-        return compress(c, compress_offered, err);
+        return has_failover(c) ? client_agree_on_role(c, err) : 0;
 }
 
 static void disconnect(struct client *c)
@@ -488,7 +493,7 @@ int client_open(const struct client_options *options, struct client **client_r, 
         host = c->options.host ? c->options.host : client_conf_str(c, "sync_host");
         if (!host || !*host)
                 err_set(err, ERR_CONFIG, "sync_host is not set");
-        else if (client_target_parse(host, &target, err) == 0)
+        else if (client_target_parse(host, &target, err) == 0 && (!has_failover(c) || role_may_replicate(err) == 0))
                 rc = connect_either(c, &target, err);
         if (rc < 0) {
                 if (c->peer)

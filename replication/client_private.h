@@ -4,6 +4,7 @@
 
 #include "replication/client.h"
 #include "replication/client_conn.h"
+#include "replication/role.h"
 #include "store/replica.h"
 #include "util/arena.h"
 #include "util/array.h"
@@ -38,6 +39,7 @@ struct client {
         /* What was offered: of the last banner, or capabilities. */
         struct str mechs;
         bool starttls, compress, sasl_ir, replication;
+        bool agreed;                            /* client_agree_on_role() */
         bool authenticated;                     /* the banner did not ask for it, or we did log in */
         /* How the connection ended; CLIENT_OK: it stands. */
         enum client_result over;
@@ -60,6 +62,9 @@ struct client {
 
 /* A value of the channel, if it has one of its own. */
 const char *client_conf_str(const struct client *c, const char *option);
+
+/* client_role.c: with sync_failover, when the connection is made. */
+int client_agree_on_role(struct client *c, struct err *err);
 
 /* ---- client_command.c: one command, and its reply ---- */
 

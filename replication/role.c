@@ -27,13 +27,14 @@
 #define LEAVE_MS 60000                          /* for a change of a peer's that is under way when the role changes */
 
 static const char *const role_names[] = { "none", "master", "replica", "fenced" };
-static const char *const mode_names[] = { "asynchronous", "synchronous", "never" };
+static const char *const mode_names[] = { "asynchronous", "synchronous", "never", "untold" };
 
 static struct {
         struct mutex changing;
         struct mutex lock;                      /* role_class */
         struct cond left;                       /* nobody is within role_enter() any more; a thread is to stop */
-        atomic_bool on;
+        atomic_bool on, restricted;
+        void (*changed)(void);
         struct store *store;                    /* NULL: not open */
         bool daemon, asynchronous;
         char *path;
@@ -194,8 +195,26 @@ static const char *reason(const struct role_state *s, char text[ERR_TEXT_MAX])
 static void put_fence(const struct role_state *s)
 {
         char text[ERR_TEXT_MAX];
+        const char *why = atomic_load(&role.on) ? reason(s, text) : NULL;
 
-        store_fence(role.store, atomic_load(&role.on) ? reason(s, text) : NULL);
+        store_fence(role.store, why);
+        atomic_store(&role.restricted, why != NULL);
+}
+
+bool role_is_restricted(void)
+{
+        return atomic_load(&role.restricted);
+}
+
+void role_tell(void (*changed)(void))
+{
+        role.changed = changed;
+}
+
+static void tell_changed(void)
+{
+        if (role.changed)
+                role.changed();
 }
 
 static bool is_restricted(const struct role_state *s)
@@ -265,6 +284,7 @@ static int change_to(const struct role_state *s, const char *why, struct err *er
         put_fence(s);
         turn_end();
         tell(s, why);
+        tell_changed();
         return 0;
 }
 
@@ -279,6 +299,7 @@ static void change_anyway(struct role_state *s, const char *why)
         set_state(s);
         put_fence(s);
         tell(s, why);
+        tell_changed();
 }
 
 void role_get(struct role_state *state_r)
@@ -308,8 +329,8 @@ static int hello_to_none(struct role_state *s, const struct role_epoch *epoch, e
         s->epoch = *epoch;
         s->higher = (struct role_epoch){ 0 };
         s->conflict = s->asking = false;
-        s->mode = mode;
-        s->heard = true;
+        s->heard = mode != ROLE_UNTOLD;
+        s->mode = s->heard ? mode : ROLE_ASYNCHRONOUS;
         s->since = clock_wall_s();
         return change_to(s, why, err);
 }
@@ -320,11 +341,11 @@ static int judge_hello(struct role_state *s, const struct role_epoch *epoch, enu
 
         if (s->broken[0])
                 return not_ours(err, "what the role here is cannot be read");
-        if (s->role == ROLE_NONE || (s->role == ROLE_REPLICA && (higher || !s->heard)))
+        if (s->role == ROLE_NONE || (s->role == ROLE_REPLICA && (higher || (!s->heard && !role_epoch_equal(epoch, &s->epoch)))))
                 return epoch->number >= s->epoch.number ? hello_to_none(s, epoch, mode, "a master of a higher epoch", err)
                                                         : not_ours(err, "the epoch here is higher");
         if (s->role == ROLE_REPLICA && role_epoch_equal(epoch, &s->epoch)) {
-                if (s->mode == mode && s->heard)
+                if (mode == ROLE_UNTOLD || (s->mode == mode && s->heard))
                         return 0;
                 s->mode = mode;
                 s->heard = true;
@@ -407,7 +428,9 @@ int role_hand_over(const struct role_epoch *to, int (*drain)(void *ctx, struct e
         if (rc == 0) {
                 fenced = s;
                 fenced.role = ROLE_REPLICA;
-                put_fence(&fenced);             /* clients' changes that are begun go on, and are waited for by drain() */
+                /* Clients' changes that are begun go on, and are answered: drain() waits for them. */
+                put_fence(&fenced);
+                atomic_store(&role.restricted, false);
                 rc = drain(ctx, err);
                 if (rc == 0) {
                         s.role = ROLE_REPLICA;
@@ -450,16 +473,17 @@ static void stop_asking(const char *why)
                 set_state(&s);
                 put_fence(&s);
                 tell(&s, why);
+                tell_changed();
         }
         mutex_unlock(&role.changing);
 }
 
-void role_accepted(void)
+void role_accepted(const struct role_epoch *mine)
 {
         struct role_state s;
 
         role_get(&s);
-        if (s.asking)
+        if (s.asking && role_epoch_equal(mine, &s.epoch))
                 stop_asking("the replica says so");
 }
 

@@ -43,8 +43,13 @@ bool role_epoch_equal(const struct role_epoch *a, const struct role_epoch *b);
 bool role_epoch_valid(const struct role_epoch *e);      /* as it came from elsewhere */
 
 /* How a master replicates: what a promotion without it has to know. */
-enum role_mode { ROLE_ASYNCHRONOUS, ROLE_DEGRADES, ROLE_NEVER };        /* DEGRADES: synchronous, with a sync_degrade_after that is not `never` */
-const char *role_mode_name(enum role_mode mode);        /* "asynchronous", "synchronous", "never" */
+enum role_mode {
+        ROLE_ASYNCHRONOUS,
+        ROLE_DEGRADES,                          /* synchronous, with a sync_degrade_after that is not `never`; or while it compares everything */
+        ROLE_NEVER,                             /* synchronous, and never degraded: what was acknowledged is on the replica */
+        ROLE_UNTOLD,                            /* of a connection that is not the channel's */
+};
+const char *role_mode_name(enum role_mode mode);        /* "asynchronous", "synchronous", "never", "untold" */
 bool role_mode_parse(const char *name, enum role_mode *mode_r);
 
 struct role_state {
@@ -65,7 +70,11 @@ struct role_state {
 void role_open(struct store *store, struct conf *conf, bool daemon) EXCLUDES(role_class);
 void role_reconfigure(struct conf *conf) EXCLUDES(role_class);          /* HUP */
 void role_close(void) EXCLUDES(role_class);
+/* Called whenever the role has changed, on the thread that did it, with none of our locks but that of changing. Once, before role_open(). */
+void role_tell(void (*changed)(void));
 bool role_on(void);
+/* Another host may be the master: nothing may be acknowledged. */
+bool role_is_restricted(void);
 void role_get(struct role_state *state_r) EXCLUDES(role_class);
 
 /* ---- of a session of a peer ---- */
@@ -84,7 +93,7 @@ int role_hand_over(const struct role_epoch *to, int (*drain)(void *ctx, struct e
 /* May this host replicate now? ERR_UNAVAILABLE: it stands by. */
 int role_may_replicate(struct err *err) EXCLUDES(role_class);
 /* The other has accepted us; or has not, being what `theirs` says: what we have to learn from it. */
-void role_accepted(void) EXCLUDES(role_class);
+void role_accepted(const struct role_epoch *mine) EXCLUDES(role_class);
 void role_refused(const struct role_state *theirs) EXCLUDES(role_class);
 
 /* ---- by an administrator: ERR_EXISTS, ERR_PERM say what is in the way ---- */

@@ -227,6 +227,7 @@ static int try_connect(struct lane *l, struct err *err)
         o.ctx = l;
         if (!l->second) {
                 rolling_lock(r);
+                o.mode = r->compare.on ? CLIENT_MODE_COMPARING : CLIENT_MODE_WHOLE;
                 r->status.state = ROLLING_CONNECTING;
                 snprintf(r->peer, sizeof r->peer, "%s", host_of(r, conf) ? host_of(r, conf) : "");
                 rolling_unlock(r);

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "replication/role.h"
 #include "replication/rolling_private.h"
 #include "store/mailname.h"
 #include "store/mboxlist.h"
@@ -618,6 +619,9 @@ static bool compare_rest(struct lane *l)
                 r->gap_done = r->gap_seen;
         r->compare.on = r->compare_again;
         r->quarantine.dirty = true;
+        if (role_on())                          /* a new connection tells that the replica lacks nothing now */
+                r->reconfigured = r->hurry = true;
+        cond_signal(&r->wake);
         rolling_unlock(r);
         log_event(LOG_NOTE, NULL, "rolling.compared", "channel=%s", r->channel[0] ? r->channel : "-");
         rolling_save(r);

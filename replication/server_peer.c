@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "replication/server.h"
+#include "replication/role.h"
 #include "replication/server_private.h"
 #include "server/protocols.h"
 #include "store/change.h"
@@ -41,6 +42,7 @@ const struct sync_cmd sync_cmds[] = {
         { "APPLY", "UNSIEVE", sync_apply_unsieve, SYNC_ADMIN, ARG_KVLIST, "USERID FILENAME", SYNC_LOGGED },
         { "APPLY", "UNSUB", sync_apply_unsub, SYNC_ADMIN, ARG_KVLIST, "USERID MBOXNAME", 0 },
         { "APPLY", "UNUSER", sync_apply_unuser, SYNC_ADMIN, ARG_TEXT, NULL, SYNC_LOGGED },
+        { "APPLY", "X_HANDOVER", sync_apply_x_handover, SYNC_ADMIN, ARG_KVLIST, "NUMBER ID", SYNC_OF_ROLES },
         { "GET", "ANNOTATION", sync_get_annotation, SYNC_ADMIN, ARG_TEXT, NULL, 0 },
         { "GET", "FETCH", sync_get_fetch, SYNC_ADMIN, ARG_KVLIST, "MBOXNAME PARTITION UNIQUEID GUID UID", 0 },
         { "GET", "FETCH_SIEVE", sync_get_fetch_sieve, SYNC_ADMIN, ARG_KVLIST, "USERID FILENAME", 0 },
@@ -50,6 +52,7 @@ const struct sync_cmd sync_cmds[] = {
         { "GET", "QUOTA", sync_get_quota, SYNC_ADMIN, ARG_TEXT, NULL, 0 },
         { "GET", "UNIQUEIDS", sync_get_uniqueids, SYNC_ADMIN, ARG_LIST, NULL, 0 },
         { "GET", "USER", sync_get_user, SYNC_ADMIN, ARG_TEXT, NULL, 0 },
+        { "GET", "X_EPOCH", sync_get_x_epoch, SYNC_ADMIN, ARG_KVLIST, "NUMBER ID MODE", SYNC_OF_ROLES },
         { "RESTORE", "LOCAL_MAILBOX", sync_restore_mailbox, SYNC_ADMIN, ARG_KVLIST, "MBOXNAME", SYNC_RECORDS | SYNC_LOGGED | SYNC_LOCAL },
         { "RESTORE", "MAILBOX", sync_restore_mailbox, SYNC_ADMIN, ARG_KVLIST, "MBOXNAME", SYNC_RECORDS | SYNC_LOGGED },
 };
@@ -307,6 +310,23 @@ static void log_done(struct sync_peer *peer)
                   peer->verb, peer->cmd->name, name ? log_quote_str(what, name) : "-");
 }
 
+/* What changes the store is of our master only (role.h); it is all done before another is, or refused. */
+static void run_handler(struct sync_peer *peer)
+{
+        bool changes = strcmp(peer->verb, "GET") != 0 && !(peer->cmd->flags & SYNC_OF_ROLES);
+        struct err err = ERR_INIT;
+        char text[ERR_TEXT_MAX + 16];
+
+        if (changes && role_enter(peer->turn, &err) < 0) {
+                snprintf(text, sizeof text, "X_FENCED %s", err.text);
+                sync_no(peer, text);
+                return;
+        }
+        peer->cmd->fn(peer);
+        if (changes)
+                role_leave();
+}
+
 /* On a thread that may block. */
 static void run_command(void *arg)
 {
@@ -314,7 +334,7 @@ static void run_command(void *arg)
         bool apply = strcmp(peer->verb, "APPLY") == 0;          /* what RESTORE does is news for replicas */
         unsigned was = change_mark((apply ? CHANGE_REPLICATED : 0u) | (peer->cmd->flags & SYNC_LOCAL ? CHANGE_LOCAL : 0u));
 
-        peer->cmd->fn(peer);
+        run_handler(peer);
         (void)change_mark(was);
         keep_lines(peer);
         if (!peer->more) {

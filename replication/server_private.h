@@ -8,6 +8,7 @@
  *   server_apply.c    APPLY: what is written
  *   server_sieve.c    Sieve scripts, of GET and APPLY
  *   server_restore.c  RESTORE
+ *   server_role.c     fail-over: X_EPOCH, X_HANDOVER
  *   server_stage.c    messages that have come and wait for their mailbox
  */
 #ifndef REPLICATION_SERVER_PRIVATE_H
@@ -58,7 +59,8 @@ int sync_staging_stage(struct sync_staging *staging, const char *partition, cons
 
 enum sync_arg { ARG_NONE, ARG_TEXT, ARG_LIST, ARG_KVLIST, ARG_ANY };
 enum sync_need { SYNC_ANYBODY, SYNC_ADMIN };
-enum { SYNC_LOGGED = 1, SYNC_RECORDS = 2 /* may have a streamed RECORD list */, SYNC_FILES = 4, SYNC_LOCAL = 8 /* the LOCAL_ form */ };
+enum { SYNC_LOGGED = 1, SYNC_RECORDS = 2 /* may have a streamed RECORD list */, SYNC_FILES = 4, SYNC_LOCAL = 8 /* the LOCAL_ form */,
+       SYNC_OF_ROLES = 16 /* about who is the master, so not for him only */ };
 
 struct sync_cmd {
         const char *verb, *name;
@@ -84,6 +86,7 @@ struct sync_peer {
 
         /* the connection's */
         bool force;                             /* APPLY FORCE was said */
+        uint64_t turn;                          /* of role_hello(); 0: it said no epoch */
         struct sync_staging *staging;
 
         /* the command's */
@@ -153,6 +156,7 @@ int sync_put_sieve(struct sync_peer *peer, const char *userid, struct err *err);
 /* ---- server_get.c, server_apply.c, server_restore.c: the handlers ---- */
 
 void sync_get_user(struct sync_peer *peer);
+void sync_get_x_epoch(struct sync_peer *peer);           /* server_role.c */
 void sync_get_meta(struct sync_peer *peer);
 void sync_get_mailboxes(struct sync_peer *peer);
 void sync_get_uniqueids(struct sync_peer *peer);
@@ -182,6 +186,7 @@ void sync_apply_unquota(struct sync_peer *peer);
 void sync_apply_unsieve(struct sync_peer *peer);
 void sync_apply_unsub(struct sync_peer *peer);
 void sync_apply_unuser(struct sync_peer *peer);
+void sync_apply_x_handover(struct sync_peer *peer);      /* server_role.c */
 
 /* server_apply.c: apply them with the records that came, whose octets are in that partition's staging area, and answer. */
 void sync_apply_records(struct sync_peer *peer, struct replica_apply *apply, const char *partition);

@@ -10,6 +10,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "replication/failover.h"
+#include "replication/role.h"
 #include "replication/rolling.h"
 #include "replication/sync_log.h"
 #include "replication/sync_mode.h"
@@ -293,6 +295,29 @@ static int wait_until_done(struct ctl_call *call, const char *channel, int64_t m
                         return err_set(err, ERR_TIMEOUT, "%" PRIu64 " changes are not done yet", p.events + p.put_off);
                 if (call->cancelled(call))
                         return err_set(err, ERR_CANCELLED, "stopped");
+                sleep_ms(20);
+        }
+}
+
+/* What clients have begun is done, or will be seen in the log. */
+#define DRAIN_S 60
+#define DRAIN_BEGUN_MS 200
+
+int source_drain(void *unused, struct err *err)
+{
+        uint64_t deadline = clock_mono_ms() + DRAIN_S * 1000;
+
+        (void)unused;
+        sleep_ms(DRAIN_BEGUN_MS);
+        rolling_now(NULL);
+        for (;;) {
+                struct outlook p = { .channel = NULL };
+
+                rolling_each(look_at, &p);
+                if (!p.events && !p.put_off && !p.comparing && !p.waiting && !p.unsettled)
+                        return 0;
+                if (clock_mono_ms() > deadline)
+                        return err_set(err, ERR_TIMEOUT, "%" PRIu64 " changes are not replicated yet", p.events + p.put_off);
                 sleep_ms(20);
         }
 }
@@ -742,7 +767,8 @@ int source_open(struct conf_live *live, struct store *store, struct err *err)
 
         if (rc == 0)
                 rc = sync_mode_open(source.log, conf, err);
-
+        if (rc == 0)
+                role_open(store, conf, true);
         source.live = live;
         conf_unref(&conf);
         return rc;
@@ -753,8 +779,15 @@ void source_reload(struct conf *conf)
         if (source.log)
                 sync_log_reconfigure(source.log, conf);
         rolling_reconfigure();
+        role_reconfigure(conf);
         if (source.live)
                 sync_mode_reconfigure(conf);
+}
+
+static void role_changed(void)
+{
+        rolling_reconfigure();
+        sync_mode_role_changed();
 }
 
 void source_stopping(void)
@@ -766,6 +799,7 @@ void source_stop(void)
 {
         rolling_stop(NULL);
         sync_mode_close();
+        role_close();
         if (source.log)
                 sync_log_store_closing(source.log);
 }
@@ -782,7 +816,10 @@ void source_close(bool store_closed)
 
 static int program_opened(struct store *store, struct conf *conf, struct err *err)
 {
-        return open_log(store, conf, false, err);
+        if (open_log(store, conf, false, err) < 0)
+                return -1;
+        role_open(store, conf, false);
+        return 0;
 }
 
 static void program_closed(void)
@@ -795,6 +832,8 @@ void source_register(void)
         static const struct ctl_store_hooks hooks = { program_opened, source_stop, program_closed };
 
         sync_mode_register();
+        role_tell(role_changed);
+        failover_register();
         ctl_ops_add(ops, ARRAY_LEN(ops));
         metrics_add(metrics);
         ctl_client_set_hooks(&hooks);

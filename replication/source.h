@@ -23,6 +23,8 @@ void source_stopping(void);
 /* The end: no channel any more; the store is about to be closed; it was (false: it is left open, and the stop is no clean one). */
 void source_stop(void);
 void source_close(bool store_closed);
+/* Until all that was changed is replicated. ERR_TIMEOUT. Blocks: for a hand-over (role.h). */
+int source_drain(void *unused, struct err *err);
 
 int cyr_synclog_main(int argc, char **argv);            /* synclog.c: the program */
 

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "replication/lock_order.h"
+#include "replication/role.h"
 #include "replication/rolling.h"
 #include "server/acknowledge.h"
 #include "store/mailname.h"
@@ -190,6 +191,8 @@ static enum acknowledge_answer judge(const struct acknowledge *a, bool over)
 {
         enum acknowledge_answer answer = ACKNOWLEDGE_TELL;
 
+        if (role_is_restricted())
+                return ACKNOWLEDGE_REFUSE;
         for (size_t i = 0; i < mode.channels.n; i++) {
                 const struct sync_channel *ch = mode.channels.v[i];
                 enum verdict v = ch->degraded ? HAS_IT : look(ch, a);
@@ -297,6 +300,16 @@ bool sync_mode_is_synchronous(const char *channel)
         yes = find_channel(channel) != NULL;
         mode_unlock();
         return yes;
+}
+
+void sync_mode_role_changed(void)
+{
+        struct woken woken = ARRAY_INIT;
+
+        mode_lock();
+        settle_all_locked(&woken);
+        mode_unlock();
+        wake(&woken);
 }
 
 static void take_aside_locked(struct sync_channel *ch, const struct sync_mode_aside *aside, size_t n) REQUIRES(mode.lock, sync_mode_class);

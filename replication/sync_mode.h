@@ -54,6 +54,9 @@ struct sync_mode_aside {                        /* an item of the quarantine */
  */
 void sync_mode_passed(const char *channel, uint64_t upto, uint64_t took_ms, const struct sync_mode_aside *aside, size_t n) EXCLUDES(sync_mode_class);
 
+/* The role has changed (role.h): who waits may have an answer, which is an error when another host may be the master. */
+void sync_mode_role_changed(void) EXCLUDES(sync_mode_class);
+
 /* ---- for administrators ---- */
 
 #define SYNC_MODE_BUCKETS 10                    /* of rolling_lag_bucket_ms */

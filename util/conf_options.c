@@ -590,6 +590,8 @@ static const struct conf_option options[] = {
           "All databases are in one environment below configdirectory." },
         { "sync_degrade_after", CONF_DURATION, "10s", "never", 's', CONF_HONOURED,
           "With sync_mode: synchronous, how long changes wait for a replica that is gone before clients are answered without it; never: they wait." },
+        { "sync_failover", CONF_SWITCH, "no", NULL, 0, CONF_HONOURED,
+          "Whether this host and sync_host, which says the same of this one, can take over from one another (cyrctl failover; cyrd-failover(7))." },
         { "sync_host", CONF_STRING, NULL, NULL, 0, CONF_HONOURED,
           "The replica: host, host:port, with /tls (TLS from the first octet) or /noauth behind, or the path of a Unix socket." },
         { "sync_log", CONF_SWITCH, "no", NULL, 0, CONF_HONOURED,

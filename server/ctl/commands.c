@@ -17,6 +17,8 @@
 #define EXPUNGED_COLUMNS "uid=UID octets=Octets received@=Received expunged@=Expunged from=From subject=Subject"
 #define MOVED_COLUMNS "mailbox=Mailbox from=From to=To octets=Octets"
 #define SYNC_COLUMNS "channel=Channel state=State mode=Mode peer=Replica lag_s=Lag events=Events quarantined=Quarantined error=Problem"
+#define FAILOVER_COLUMNS "epoch=Epoch planned=Planned loss=Loss"
+#define FAILOVER_STATUS_COLUMNS "role=Role epoch=Epoch since@=Since mode=Mode promotable=Promotable missing=Missing problem=Problem"
 #define ENTRY_COLUMNS "mailbox=Mailbox type=Type partition=Partition specialuse=Use acl=ACL"
 
 const struct ctl_command ctl_commands[] = {
@@ -90,6 +92,12 @@ const struct ctl_command ctl_commands[] = {
         { "sync retry", "sync.retry", "[item]", "-n:=channel", "retried=Retried", "try that again now: one item as sync quarantine has it, or all" },
         { "sync verify", "sync.verify", "[user]", "-n:=channel -S:=host", "user=User mailbox=Mailbox differs=Differs",
           "compare all values and checksums with the replica (of one user; -S: of this host), and tell each difference" },
+        { "failover", "failover.promote", "", "-l=accept-loss", FAILOVER_COLUMNS,
+          "make this replica the master: the other host hands over, or is fenced (--accept-loss: though changes may be missing here)" },
+        { "failover promote", "failover.promote", "", "-l=accept-loss", FAILOVER_COLUMNS, "the same" },
+        { "failover status", "failover.status", "", "", FAILOVER_STATUS_COLUMNS, "which role this host has, and what a promotion without the master would say" },
+        { "failover init", "failover.init", "", "", NULL, "make this host the first master" },
+        { "failover join", "failover.join", "", "", NULL, "make this host, which was the master, the replica of the one that replaced it" },
         { "df", "df", "", "", "partition=Partition kib=KiB used_kib=Used available_kib=Available percent=% directory=Directory error=Error",
           "the room in the partitions" },
         { "import", "import", "mailbox path", "-n=dry", NULL,
