@@ -241,11 +241,11 @@ def metadata(c, name, entries):
     return out
 
 
-def image(node, users):
-    """Everything, for comparing: {place: value}."""
+def image(node, users, names='*'):
+    """Everything, for comparing: {place: value}. names: which mailboxes the administrator looks at, a pattern of LIST."""
     out = {}
     a = node.admin()
-    for name, uses in listed(a, 'LIST "" "*"').items():
+    for name, uses in listed(a, 'LIST "" ' + quote(names)).items():
         if name.startswith('DELETED/') or name.endswith('/#sieve'):    # where a real Cyrus keeps scripts
             continue
         if '\\Noselect' in uses or '\\NonExistent' in uses:              # a name with children only: a real Cyrus lists it in more cases
