@@ -185,6 +185,8 @@ static const char *reason(const struct role_state *s, char text[ERR_TEXT_MAX])
                 snprintf(text, ERR_TEXT_MAX, "This server is a replica%s%.180s: changes are made there", role.peer[0] ? " of " : ", not the master", role.peer);
         else if (s->role == ROLE_FENCED)
                 snprintf(text, ERR_TEXT_MAX, "This server was replaced as the master%s%.180s", role.peer[0] ? " by " : "", role.peer);
+        else if (s->role == ROLE_MASTER && s->conflict)
+                snprintf(text, ERR_TEXT_MAX, "No changes here now: another server says that it is the master, too");
         else if (s->role == ROLE_MASTER && s->asking)
                 snprintf(text, ERR_TEXT_MAX, "No changes yet: this server asks the other one whether it is still the master");
         else
@@ -370,6 +372,8 @@ static int judge_hello(struct role_state *s, const struct role_epoch *epoch, enu
                 return not_ours(err, "this was the master, and has to be joined first");
         }
         if (epoch->number == s->epoch.number && !role_epoch_equal(epoch, &s->epoch) && s->role == ROLE_MASTER) {
+                if (s->conflict)
+                        return not_ours(err, "two masters with the same epoch");
                 s->conflict = true;
                 change_anyway(s, "two masters with the same epoch: one has to be joined");
                 return not_ours(err, "two masters with the same epoch");
@@ -468,8 +472,8 @@ static void stop_asking(const char *why)
 
         mutex_lock(&role.changing);
         role_get(&s);
-        if (s.role == ROLE_MASTER && s.asking) {
-                s.asking = false;
+        if (s.role == ROLE_MASTER && (s.asking || s.conflict)) {
+                s.asking = s.conflict = false;
                 set_state(&s);
                 put_fence(&s);
                 tell(&s, why);
@@ -483,7 +487,7 @@ void role_accepted(const struct role_epoch *mine)
         struct role_state s;
 
         role_get(&s);
-        if (s.asking && role_epoch_equal(mine, &s.epoch))
+        if ((s.asking || s.conflict) && role_epoch_equal(mine, &s.epoch))
                 stop_asking("the replica says so");
 }
 
@@ -610,7 +614,7 @@ static void *wait_for_word(void *unused)
         lock();
         while (!role.stop && role.state.asking && clock_mono_ms() < role.ask_until_ms)
                 cond_wait_until(&role.left, &role.lock, role.ask_until_ms);
-        over = !role.stop && role.state.asking && role.asynchronous;
+        over = !role.stop && role.state.asking && !role.state.conflict && role.asynchronous;
         unlock();
         if (over) {
                 log_event(LOG_WARN, NULL, "failover.unheard", "waited_ms=%d consequence=\"this asynchronous master goes on without the other host's word\"", ROLE_ASK_MS);

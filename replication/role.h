@@ -14,7 +14,8 @@
  * So of two masters one at least is told at the first contact, by either of them. A synchronous master with sync_degrade_after: never tells clients
  * of nothing that the replica has not said it has; and the replica says so to the master of its epoch only. That makes a promotion without contact
  * safe: what was acknowledged is here, and nothing more will be. A change that comes while the role changes is either wholly done before, or refused.
- * The same number with two ids is two promotions that did not know of each other: both are masters, neither replicates, an operator decides (join).
+ * The same number with two ids is two promotions that did not know of each other: neither replicates, nobody changes anything, until an operator has
+ * one of them join.
  *
  * A file that cannot be read fences the store. Any thread; what writes the file blocks.
  */
