@@ -10,6 +10,7 @@
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "replication/client.h"
@@ -64,6 +65,13 @@ static int op_status(struct ctl_call *call, struct err *err)
         return 0;
 }
 
+static bool stopped(void *ctx)
+{
+        struct ctl_call *call = ctx;
+
+        return call->cancelled(call);
+}
+
 /* ---- setting up, joining ------------------------------------------------------------------------------------------------------- */
 
 static void go_on(void)
@@ -81,20 +89,96 @@ static int op_init(struct ctl_call *call, struct err *err)
         return 0;
 }
 
+/*
+ * Mailboxes of ours that the new master has not stay here for ever once it is followed, and would be there again after another promotion: so they are told of,
+ * and an administrator says that they may go. Messages, flags and all else of a mailbox that both have come together (client_repair.c).
+ */
+struct only_here { struct ctl_call *call; ARRAY(char *) names; };
+
+static void on_difference(void *ctx, const char *mailbox, const char *what)
+{
+        struct only_here *o = ctx;
+
+        if (!mailbox || !what || strcmp(what, "missing") != 0)
+                return;
+        *ARRAY_PUSH(&o->names) = xstrdup(mailbox);
+        o->call->row(o->call, json_pack("{s:o, s:s}", "mailbox", ctl_mailbox_json(o->call, mailbox), "differs", "only here"));
+}
+
+static int look_for_own(struct ctl_call *call, struct client *client, struct only_here *only, struct err *err)
+{
+        const char *prefix = conf_str(call->conf, NULL, "deletedprefix");
+        struct mboxlist *ml = store_mboxlist(call->store);
+        const struct mbentry *entries[64];
+        char after[MAILNAME_MAX + 64] = "";
+        uint64_t done = 0, total = mboxlist_count(ml);
+        enum client_result r = CLIENT_OK;
+        unsigned n;
+
+        while (r == CLIENT_OK && (n = mboxlist_next(ml, "", after, entries, ARRAY_LEN(entries))) > 0) {
+                const char *names[ARRAY_LEN(entries)];
+                size_t wanted = 0;
+
+                for (unsigned i = 0; i < n; i++)
+                        if (entries[i]->type == MBTYPE_NORMAL && !mailname_is_deleted(entries[i]->name, prefix))
+                                names[wanted++] = entries[i]->name;
+                snprintf(after, sizeof after, "%s", entries[n - 1]->name);
+                if (wanted)
+                        r = client_verify_mailboxes(client, names, wanted, on_difference, only, err);
+                for (unsigned i = 0; i < n; i++)
+                        mbentry_unref(&entries[i]);
+                done += n;
+                call->progress(call, done, total, "mailboxes");
+        }
+        return r == CLIENT_OK || err->code ? (r == CLIENT_OK ? 0 : -1) : err_set(err, ERR_UNAVAILABLE, "%s", client_result_name(r));
+}
+
+static int discard_own(struct ctl_call *call, const struct only_here *only, struct err *err)
+{
+        unsigned was = change_mark(change_marks() | CHANGE_REPLICATED);
+        int rc = 0;
+
+        for (size_t i = 0; i < only->names.n && rc == 0; i++) {
+                log_event(LOG_WARN, NULL, "failover.discarded", "mailbox=%s", only->names.v[i]);
+                rc = mboxlist_delete(store_mboxlist(call->store), only->names.v[i], true, err);
+        }
+        (void)change_mark(was);
+        return rc;
+}
+
 static int op_join(struct ctl_call *call, struct err *err)
 {
-        (void)call;
-        return role_join(err);
+        struct client_options o = { .store = call->store, .conf = call->conf, .any_role = true, .stop = stopped, .ctx = call };
+        struct only_here only = { .call = call };
+        bool discard = ctl_arg_bool(call, "discard");
+        struct err mine = ERR_INIT;
+        struct role_state s;
+        struct client *client;
+        int rc = 0;
+
+        role_get(&s);
+        if (s.on && (s.role == ROLE_FENCED || s.conflict)) {
+                if (client_open(&o, &client, &mine) == 0) {
+                        rc = look_for_own(call, client, &only, err);
+                        client_close(&client);
+                } else if (!discard) {
+                        err_copy(err, &mine);
+                        return err_prefix(err, "what is only here cannot be compared (--discard: join all the same)");
+                }
+        }
+        if (rc == 0 && only.names.n && !discard)
+                rc = err_set(err, ERR_PERM, "%zu mailboxes are only here: export what is wanted of them, then join with --discard", only.names.n);
+        if (rc == 0)
+                rc = role_join(err);
+        if (rc == 0)
+                rc = discard_own(call, &only, err);
+        for (size_t i = 0; i < only.names.n; i++)
+                free(only.names.v[i]);
+        ARRAY_FREE(&only.names);
+        return rc;
 }
 
 /* ---- promotion ---------------------------------------------------------------------------------------------------------------- */
-
-static bool stopped(void *ctx)
-{
-        struct ctl_call *call = ctx;
-
-        return call->cancelled(call);
-}
 
 /* 1: it has handed over; 0: it is not there, or is no master (*epoch is above what it knows); -1 with err: it is there and does not. */
 static int ask_master(struct ctl_call *call, struct role_epoch *epoch, struct role_state *theirs, char why[ERR_TEXT_MAX], struct err *err)
@@ -210,7 +294,7 @@ static int op_promote(struct ctl_call *call, struct err *err)
 
 static const struct ctl_op ops[] = {            /* sorted */
         { "failover.init", op_init, CTL_NEEDS_DAEMON },
-        { "failover.join", op_join, CTL_NEEDS_DAEMON },
+        { "failover.join", op_join, CTL_NEEDS_DAEMON | CTL_LONG },
         { "failover.promote", op_promote, CTL_NEEDS_DAEMON | CTL_LONG },
         { "failover.status", op_status, CTL_NEEDS_DAEMON | CTL_READS },
 };

@@ -36,6 +36,10 @@ static const struct { const char *words, *more; } details[] = {
         { "sync retry", "An item is two or three words, so it has to be quoted.\n" },
         { "sync verify",
           "What differs at first is looked at again when the changes under way have arrived. Nothing is changed; exit status 1: there are differences.\n" },
+        { "failover",
+          "The other host, sync_host, is asked to hand over first. If it cannot be reached, this one is promoted when it is known to have all that was acknowledged: the master is\n"
+          "synchronous with sync_degrade_after: never. UIDs and modification sequences are raised then. See\n.BR cyrd\\-failover (7).\n" },
+        { "failover status", "Exit status 0 in each role. Promotable: a promotion without the master would lose nothing; missing says why not.\n" },
         { "expunged", "All, or those of a set like 1:5,7.\n" },
         { "purge",
           "Users' mailboxes are left alone without \\fB\\-f\\fR. \\fB\\-n\\fR: nothing is expunged, only counted.\n" },
