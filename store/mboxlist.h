@@ -84,6 +84,8 @@ int mboxlist_create(struct mboxlist *ml, const struct mbox_create *what, const s
  * deletedprefix. ERR_NOTFOUND. What is deleted for good has its files removed when nobody has it open any more.
  */
 int mboxlist_delete(struct mboxlist *ml, const char *name, bool immediately, struct err *err) EXCLUDES(names_class);
+/* As delayed deletion would call it now, and nothing is called; in the arena. */
+const char *mboxlist_deleted_name(struct mboxlist *ml, const char *name, struct arena *arena);
 /* A whole tree or user, in one transaction. */
 int mboxlist_delete_tree(struct mboxlist *ml, const char *name, bool immediately, struct err *err) EXCLUDES(names_class);
 /*

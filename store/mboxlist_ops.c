@@ -505,6 +505,11 @@ static int delete_names(struct mboxlist *ml, const char *name, bool tree, bool i
         return ret;
 }
 
+const char *mboxlist_deleted_name(struct mboxlist *ml, const char *name, struct arena *arena)
+{
+        return deleted_name(ml, name, clock_wall_s(), arena);
+}
+
 int mboxlist_delete(struct mboxlist *ml, const char *name, bool immediately, struct err *err)
 {
         return delete_names(ml, name, false, immediately, err);

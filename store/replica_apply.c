@@ -519,7 +519,36 @@ static enum replica_code apply_to_new(struct work *w, struct err *err)
         return code;
 }
 
-static enum replica_code apply_to_there(struct work *w, bool replace, struct err *err)
+/*
+ * The one that is there is put aside, below deletedprefix, until its successor is on the disk; one that is refused, or cannot be written, gives it its name
+ * back. So a stop at any moment leaves one of them here: the former as a deleted mailbox, then, which unlike the request has nobody who sends it again.
+ */
+static enum replica_code replace(struct work *w, struct err *err)
+{
+        const struct replica_values *v = &w->a->values;
+        struct arena arena = ARENA_INIT;
+        struct err second = ERR_INIT;
+        const char *aside = mboxlist_deleted_name(store_mboxlist(w->store), v->name, &arena);
+        enum replica_code code = check_octets(w->a, 0, err);
+
+        if (code == REPLICA_OK)
+                code = replica_rename(w->store, v->name, aside, NULL, 0, w->a->local, err);
+        if (code != REPLICA_OK) {
+                arena_deinit(&arena);
+                return code;
+        }
+        code = apply_to_new(w, err);
+        if (code == REPLICA_OK || code == REPLICA_CHECKSUM) {
+                if (mboxlist_delete(store_mboxlist(w->store), aside, true, &second) < 0)
+                        log_event(LOG_ERROR, NULL, "replica.aside", "mailbox=%s reason=\"%s\"", aside, second.text);
+        } else if (replica_rename(w->store, aside, v->name, NULL, 0, w->a->local, &second) != REPLICA_OK) {
+                log_event(LOG_ERROR, NULL, "replica.aside", "mailbox=%s of=%s reason=\"%s\" consequence=\"it stays as a deleted one\"", aside, v->name, second.text);
+        }
+        arena_deinit(&arena);
+        return code;
+}
+
+static enum replica_code apply_to_there(struct work *w, bool replaces, struct err *err)
 {
         const struct replica_values *v = &w->a->values;
         struct err second = ERR_INIT;
@@ -527,15 +556,10 @@ static enum replica_code apply_to_there(struct work *w, bool replace, struct err
 
         if (replica_open(w->store, v->name, &w->m, err) < 0)
                 return replica_code_of(err);
-        code = replace ? give_way(w, err) : write_mailbox(w, err);
+        code = replaces ? give_way(w, err) : write_mailbox(w, err);
         mailbox_unref(&w->m);
-        if (replace) {
-                if (code == REPLICA_OK)
-                        code = check_octets(w->a, 0, err);
-                if (code == REPLICA_OK && mboxlist_delete(store_mboxlist(w->store), v->name, true, err) < 0)
-                        code = replica_code_of(err);
-                return code == REPLICA_OK ? apply_to_new(w, err) : code;
-        }
+        if (replaces)
+                return code == REPLICA_OK ? replace(w, err) : code;
         /* Step 8. Its failing after the batch was written leaves what the master notices, and sends again. A request that was refused sets no ACL. */
         if (w->applied && change_entry(w, &second) < 0) {
                 err_copy(err, &second);

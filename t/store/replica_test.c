@@ -333,6 +333,29 @@ Test(replica, an_empty_mailbox_of_another_id_gives_way_and_force_takes_any)
         close_store(&s);
 }
 
+/* What is refused when the former mailbox has given way leaves that as it was; nothing of either is left over. */
+Test(replica, force_that_is_refused_changes_nothing)
+{
+        struct store *s = open_store();
+        struct replica_apply a = make_five(), b;
+        struct replica_record bad_size[5];
+
+        APPLY(s, &a, REPLICA_OK);
+        memcpy(bad_size, five, sizeof five);
+        bad_size[4].size++;                        /* found out when it is laid down */
+        b = gen_apply(&up, "user.joe", ID_2, bad_size, 5);
+        b.force = true;
+        APPLY(s, &b, REPLICA_BAD);
+        EXPECT(s, &a);
+        cr_expect_eq(mboxlist_count(store_mboxlist(s)), 1);
+        b = gen_apply(&up, "user.joe", ID_2, five, 5);
+        b.force = true;
+        APPLY(s, &b, REPLICA_OK);
+        EXPECT(s, &b);
+        cr_expect_eq(mboxlist_count(store_mboxlist(s)), 1);
+        close_store(&s);
+}
+
 /* Numbers go down, and stay down whatever the log is read back from. */
 Test(replica, force_lowers_numbers_for_good)
 {
