@@ -79,6 +79,7 @@ void rolling_set_error(struct rolling *r, const char *text)
 {
         rolling_lock(r);
         snprintf(r->error, sizeof r->error, "%s", text);
+        r->of_item = false;
         rolling_unlock(r);
 }
 
@@ -990,7 +991,7 @@ void rolling_each(void (*fn)(void *ctx, const struct rolling_status *status), vo
                 *ARRAY_PUSH(&texts) = xstrdup(r->channel);
                 rolling_lock(r);
                 *ARRAY_PUSH(&texts) = xstrdup(r->peer);
-                *ARRAY_PUSH(&texts) = xstrdup(r->error);
+                *ARRAY_PUSH(&texts) = xstrdup(r->of_item && !s.quarantined && !s.put_off ? "" : r->error);
                 rolling_unlock(r);
                 *ARRAY_PUSH(&all) = s;
         }

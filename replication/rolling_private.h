@@ -150,6 +150,7 @@ struct rolling {
         uint64_t gap_seen, gap_done;            /* sync_log_mark.gap: known of; made good by comparing everything */
         struct rolling_status status;           /* its strings: */
         char peer[200], error[ERR_TEXT_MAX];
+        bool of_item;                           /* error: an item's that failed; over when none is in the quarantine any more */
         uint64_t busy_since_us, busy_events;
         uint64_t retry_ms;                      /* ROLLING_WAITING: until then */
 };

@@ -244,6 +244,9 @@ static void fail(struct rolling *r, struct work *w, struct item *it, const char 
                   log_quote_str(quoted[1], reason));
         str_deinit(&text);
         rolling_set_error(r, reason);
+        rolling_lock(r);
+        r->of_item = true;
+        rolling_unlock(r);
         if (!it->blamed && !it->retry && promote(r, w, it))
                 return;
         if (it->kind == SYNC_MAILBOX && it->names.n > 1) {

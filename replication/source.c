@@ -161,6 +161,7 @@ static void add_mode(json_t *row, const char *channel)
 static void status_row(void *ctx, const struct rolling_status *s)
 {
         struct listing *l = ctx;
+        char trouble[ERR_TEXT_MAX];
         json_t *row, *error;
 
         for (unsigned i = 0; l->logged[i] && i < ARRAY_LEN(l->seen); i++)
@@ -179,7 +180,7 @@ static void status_row(void *ctx, const struct rolling_status *s)
                                               "messages_sent", (json_int_t)s->messages_sent, "bytes_sent", (json_int_t)s->bytes_sent,
                                               "bytes_received", (json_int_t)s->bytes_received));
         add_mode(row, s->channel);
-        error = json_string(s->error);
+        error = json_string(source.log && sync_log_trouble(source.log, s->channel, trouble, sizeof trouble) ? trouble : s->error);
         json_object_set_new(row, "error", error ? error : json_string("see the log"));         /* a text cut within a character */
         l->call->row(l->call, row);
 }

@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -63,6 +64,7 @@ struct channel {
         /* sync_log_class */
         uint64_t pending, pending_since_us;
         struct sync_log_mark mark;
+        char trouble[ERR_TEXT_MAX];             /* why it cannot be written; "": it can */
 };
 
 struct sync_log {
@@ -379,10 +381,13 @@ static int write_channel(struct sync_log *log, struct channel *ch, uint64_t *wri
         return rc;
 }
 
-static void tell_failure(struct channel *ch, const struct err *err)
+static void tell_failure(struct sync_log *log, struct channel *ch, const struct err *err)
 {
         char name[LOG_QUOTE_MAX], reason[LOG_QUOTE_MAX];
 
+        log_lock(log);
+        snprintf(ch->trouble, sizeof ch->trouble, "%s", err->text);
+        log_unlock(log);
         if (!ch->told)
                 log_event(LOG_ERROR, NULL, "sync_log.write", "channel=%s reason=%s consequence=\"it is tried each second\"",
                           log_quote_str(name, ch->name), log_quote_str(reason, err->text));
@@ -408,7 +413,7 @@ static bool write_all(struct sync_log *log, uint64_t upto)
                         continue;
                 }
                 if (write_channel(log, ch, &n, &err) < 0) {
-                        tell_failure(ch, &err);
+                        tell_failure(log, ch, &err);
                         log_lock(log);
                         log->stats.failures++;
                         log_unlock(log);
@@ -423,6 +428,7 @@ static bool write_all(struct sync_log *log, uint64_t upto)
                 ch->mark.written = upto;
                 if (ch->resync)
                         ch->mark.gap = upto;
+                ch->trouble[0] = '\0';
                 log_unlock(log);
                 str_clear(&ch->unwritten);
                 ch->unwritten_n = ch->since_us = 0;
@@ -467,6 +473,8 @@ static void *write_on(void *arg)
         bool all = true;
 
         log_lock(log);
+        for (size_t i = 0; i < log->channels.n; i++)
+                all = all && !log->channels.v[i]->resync;       /* could not be written when it was opened */
         while (!log->stop) {
                 if (log->writing || (all && !has_work_locked(log)))
                         cond_wait(&log->work, &log->lock);
@@ -557,13 +565,12 @@ static struct channel *channel_create(struct sync_log *log, const char *name)
 }
 
 /* The channels of this configuration, those that are there already with what they know. New ones that `complete` does not name begin with RESYNC. */
-static int set_channels(struct sync_log *log, struct conf *conf, struct span complete, struct err *err)
+static void set_channels(struct sync_log *log, struct conf *conf, struct span complete)
 {
         struct arena arena = ARENA_INIT;
         const char **names = sync_log_channels(conf, &arena);
         const char *unsuppressable = conf_str(conf, NULL, "sync_log_unsuppressable_channels");
         ARRAY(struct channel *) now = ARRAY_INIT, was = ARRAY_INIT;
-        int rc = 0;
 
         for (size_t i = 0; names[i]; i++) {
                 struct channel *ch = find_channel(log, names[i]);
@@ -573,9 +580,15 @@ static int set_channels(struct sync_log *log, struct conf *conf, struct span com
                         twice = twice || strcmp(now.v[k]->name, names[i]) == 0;
                 if (twice)
                         continue;
-                if (!ch && !is_among(complete, names[i]) && sync_log_append(log->configdir, names[i], SPAN("RESYNC\n"), true, err) < 0)
-                        rc = -1;
-                ch = ch ? ch : channel_create(log, names[i]);
+                if (!ch) {
+                        struct err why = ERR_INIT;
+
+                        ch = channel_create(log, names[i]);
+                        if (!is_among(complete, names[i]) && sync_log_append(log->configdir, names[i], SPAN("RESYNC\n"), true, &why) < 0) {
+                                ch->resync = true;      /* written as soon as it can be; mail goes on without it */
+                                tell_failure(log, ch, &why);
+                        }
+                }
                 ch->unsuppressable = conf_words_have(unsuppressable, names[i]);
                 *ARRAY_PUSH(&now) = ch;
         }
@@ -596,13 +609,11 @@ static int set_channels(struct sync_log *log, struct conf *conf, struct span com
         }
         ARRAY_FREE(&was);
         arena_deinit(&arena);
-        return rc;
 }
 
-static int reconfigure_idle(struct sync_log *log, struct conf *conf, struct span complete, struct err *err) EXCLUDES(change_class)
+static void reconfigure_idle(struct sync_log *log, struct conf *conf, struct span complete) EXCLUDES(change_class)
 {
-        int rc = set_channels(log, conf, complete, err);
-
+        set_channels(log, conf, complete);
         log_lock(log);
         log->enabled = log->channels.n > 0;
         log->chain = conf_switch(conf, NULL, "sync_log_chain");
@@ -612,7 +623,6 @@ static int reconfigure_idle(struct sync_log *log, struct conf *conf, struct span
                 change_subscribe(log->store, &log->subscriber);
                 log->subscribed = true;
         }
-        return rc;
 }
 
 int sync_log_open(const struct sync_log_options *options, struct sync_log **log_r, struct err *err)
@@ -635,7 +645,7 @@ int sync_log_open(const struct sync_log_options *options, struct sync_log **log_
         if (store_was_unclean(log->store))      /* what was logged may have been more than what is there now */
                 str_clear(&complete);
         if (rc == 0)
-                rc = reconfigure_idle(log, options->conf, str_span(&complete), err);
+                reconfigure_idle(log, options->conf, str_span(&complete));
         str_deinit(&complete);
         if (rc == 0 && log->threads) {
                 int e = thread_start(&log->thread, "sync-log", 0, write_on, log);
@@ -657,15 +667,12 @@ int sync_log_open(const struct sync_log_options *options, struct sync_log **log_
 
 void sync_log_reconfigure(struct sync_log *log, struct conf *conf)
 {
-        struct err err = ERR_INIT;
-
         log_lock(log);
         while (log->writing)
                 cond_wait(&log->idle, &log->lock);
         log->writing = true;                    /* the writer begins nothing meanwhile: see write_on() */
         log_unlock(log);
-        if (reconfigure_idle(log, conf, (struct span){ "", 0 }, &err) < 0)
-                log_event(LOG_ERROR, NULL, "sync_log.channels", "reason=\"%s\" consequence=\"run sync_client -A\"", err.text);
+        reconfigure_idle(log, conf, (struct span){ "", 0 });
         log_lock(log);
         log->writing = false;
         cond_signal(&log->work);
@@ -774,6 +781,22 @@ uint64_t sync_log_pending(struct sync_log *log, const char *channel, bool reset,
         }
         log_unlock(log);
         return n;
+}
+
+bool sync_log_trouble(struct sync_log *log, const char *channel, char *why, size_t size)
+{
+        bool found = false;
+
+        log_lock(log);
+        for (size_t i = 0; i < log->channels.n && !found; i++) {
+                struct channel *ch = log->channels.v[i];
+
+                found = ch->trouble[0] && strcmp(ch->name, channel ? channel : "") == 0;
+                if (found)
+                        snprintf(why, size, "%s", ch->trouble);
+        }
+        log_unlock(log);
+        return found;
 }
 
 uint64_t sync_log_position(struct sync_log *log)

@@ -103,6 +103,8 @@ void sync_log_stats(struct sync_log *log, struct sync_log_stats *stats_r);
  * Returns their number.
  */
 uint64_t sync_log_pending(struct sync_log *log, const char *channel, bool reset, uint64_t *since_us_r);
+/* Whether a channel's log cannot be written now, and why; it is tried again each second. */
+bool sync_log_trouble(struct sync_log *log, const char *channel, char *why, size_t size);
 
 /*
  * Positions: changes that were published are numbered as they come. Who has published something and asks then gets a number that his change does

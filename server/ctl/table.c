@@ -68,7 +68,7 @@ static char *cell_text(const json_t *v)
         else if (!v || json_is_null(v))
                 text = xstrdup("");
         else
-                text = json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
+                text = json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(10));
         ctl_text_clean(text);                           /* an ACL has TABs */
         if (strlen(text) > CELL_MAX) {                  /* what strangers wrote may be of any length */
                 size_t cut = CELL_MAX;

@@ -601,6 +601,23 @@ Test(sync_log, a_file_that_cannot_be_written_is_tried_again)
         close_all(&l);
 }
 
+Test(sync_log, what_cannot_be_written_when_it_is_opened_is_told_and_tried_again)
+{
+        struct logged l;
+        char path[200], why[ERR_TEXT_MAX] = "";
+
+        snprintf(path, sizeof path, "%s/conf/sync/log", dir);
+        cr_assert(fs_mkdir_p(path, 0700, &err) == 0, "%s", err.text);
+        l = open_all("sync_log: yes\n", true);
+        cr_expect(sync_log_trouble(l.log, NULL, why, sizeof why) && strstr(why, "sync/log"), "%s", why);
+        cr_assert_eq(rmdir(path), 0);
+        for (int i = 0; i < 300 && sync_log_trouble(l.log, NULL, why, sizeof why); i++)
+                usleep(10000);
+        cr_expect_not(sync_log_trouble(l.log, NULL, why, sizeof why));
+        close_all(&l);
+        expect_log(NULL, "RESYNC\n");
+}
+
 Test(sync_log, what_cannot_be_written_in_the_end_is_to_be_compared)
 {
         struct logged l = open_quiet("sync_log: yes\n");

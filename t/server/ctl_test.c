@@ -151,7 +151,7 @@ Test(ctl, text_for_a_terminal_has_no_control_characters)
 Test(ctl, a_table_is_as_wide_as_its_cells_and_holds_no_control_characters)
 {
         struct ctl_table *t = ctl_table_create("name=Name n=Number");
-        json_t *row = json_pack("{s:s, s:i}", "name", "j\xc3\xb6rg\tx", "n", 5);
+        json_t *row = json_pack("{s:s, s:f}", "name", "j\xc3\xb6rg\tx", "n", 0.069);
         char *out = NULL;
         size_t size;
         FILE *f = open_memstream(&out, &size);
@@ -163,7 +163,7 @@ Test(ctl, a_table_is_as_wide_as_its_cells_and_holds_no_control_characters)
         json_decref(row);
         ctl_table_print(t, f);
         fclose(f);
-        cr_expect_str_eq(out, "Name     Number\nj\xc3\xb6rg x        5\na       1234567\n");
+        cr_expect_str_eq(out, "Name     Number\nj\xc3\xb6rg x    0.069\na       1234567\n");
         ctl_table_destroy(&t);
         free(out);
 }
