@@ -158,6 +158,7 @@ static int write_file(const struct role_state *s, struct err *err)
 {
         json_t *row = json_pack("{s:s, s:I, s:s, s:b}", "role", role_name(s->role), "since", (json_int_t)s->since, "mode", role_mode_name(s->mode),
                                 "heard", s->heard);
+        struct str dir = STR_INIT;
         char *text;
         int rc;
 
@@ -168,7 +169,9 @@ static int write_file(const struct role_state *s, struct err *err)
                 json_object_set_new(row, "higher", epoch_json(&s->higher));
         text = json_dumps(row, JSON_COMPACT | JSON_SORT_KEYS);
         must(text != NULL);
-        rc = fs_replace(role.path, text, strlen(text), 0600, err);
+        sync_log_path(store_configdir(role.store), NULL, "", &dir);
+        rc = fs_mkdir_p_durable(dir.data, 0755, err) < 0 ? -1 : fs_replace(role.path, text, strlen(text), 0600, err);
+        str_deinit(&dir);
         free(text);
         json_decref(row);
         return rc;
