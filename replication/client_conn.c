@@ -19,6 +19,7 @@
 #include "util/clock.h"
 #include "util/must.h"
 
+#define LEVEL Z_BEST_SPEED                      /* the default took most of the time of what replicates (ARCHITECTURE.md), which has to keep up with deliveries */
 #define KEEP_IDLE_S 5                           /* without tcp_keepalive_… */
 #define KEEP_INTERVAL_S 2
 #define KEEP_COUNT 3
@@ -414,7 +415,7 @@ int client_conn_start_deflate(struct client_conn *c, struct err *err)
                 return -1;
         if (inflateInit2(&c->inflater, -15) != Z_OK)
                 return err_set(err, ERR_NOMEM, "zlib: no memory");
-        if (deflateInit2(&c->deflater, Z_DEFAULT_COMPRESSION, Z_DEFLATED, -15, 8, Z_DEFAULT_STRATEGY) != Z_OK) {
+        if (deflateInit2(&c->deflater, LEVEL, Z_DEFLATED, -15, 8, Z_DEFAULT_STRATEGY) != Z_OK) {
                 inflateEnd(&c->inflater);
                 return err_set(err, ERR_NOMEM, "zlib: no memory");
         }

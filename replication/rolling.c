@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "replication/sync_mode.h"
+#include "server/identity.h"
 #include "store/mboxlist.h"
 #include "util/clock.h"
 #include "util/fs.h"
@@ -693,6 +694,7 @@ static void *roll_on(void *arg)
 
         if (e)
                 log_event(LOG_ERROR, NULL, "rolling.thread", "channel=%s reason=\"%s\" consequence=\"nothing is compared or tried again\"", name_of(r), strerror(e));
+        identity_prefer_thread();               /* one of very many on a busy master, but all changes go through it. The second was begun before: it may be late */
         roll(r);
         rolling_disconnect(&r->lanes[0], NULL);
         rolling_lock(r);

@@ -23,8 +23,14 @@ int identity_find(const struct conf *conf, struct identity *id_r, struct err *er
 
 /*
  * Give up root: groups, gid, uid, and check that it cannot be undone. What remains is CAP_NET_BIND_SERVICE, so that HUP can
- * open a low port as Cyrus's master can; exec loses it. Does nothing when we are not root.
+ * open a low port as Cyrus's master can, and CAP_SYS_NICE, not in force; exec loses them. Does nothing when we are not root.
  */
 int identity_become(const struct identity *id, struct err *err);
+
+/*
+ * The calling thread goes before others where processors are scarce: for the few whose being late holds up everything of a kind. Where that is not allowed
+ * (the daemon was not started as root) nothing happens.
+ */
+void identity_prefer_thread(void);
 
 #endif
