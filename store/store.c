@@ -131,6 +131,7 @@ static void release(struct store *store)
                 close(store->lock_fd);          /* gives up the lock */
         mutex_deinit(&store->lock);
         mutex_deinit(&store->dumping);
+        free(store->fence_why);
         free(store->configdir);
         free(store);
 }

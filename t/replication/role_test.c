@@ -40,6 +40,7 @@ static void close_all(void)
 {
         role_close();
         store_close(&store);
+        conf_unref(&conf);
 }
 
 static void again(bool daemon)
