@@ -56,15 +56,18 @@ static int not_understood(enum client_result r, struct err *err)
 
 int client_agree_on_role(struct client *c, struct err *err)
 {
+        enum role_mode mode = mode_of(c);
         struct role_state mine, theirs;
         enum client_result r;
 
         role_get(&mine);
         if (mine.role != ROLE_MASTER)
                 return role_may_replicate(err);
-        r = ask(c, "GET", "X_EPOCH", &mine.epoch, role_mode_name(mode_of(c)), &theirs, err);
+        if (mode == ROLE_NEVER && role_promise(err) < 0)
+                return -1;
+        r = ask(c, "GET", "X_EPOCH", &mine.epoch, role_mode_name(mode), &theirs, err);
         if (r == CLIENT_OK) {
-                role_accepted(&mine.epoch);
+                role_accepted(&mine.epoch, mode);
                 c->agreed = true;
                 return 0;
         }

@@ -57,11 +57,12 @@ static int op_status(struct ctl_call *call, struct err *err)
         role_get(&s);
         (void)err;
         missing = what_is_missing(&s);
-        call->row(call, json_pack("{s:b, s:s, s:o, s:o, s:I, s:b, s:b, s:s, s:I, s:b, s:s, s:s}", "on", s.on, "role", s.broken[0] ? "unknown" : role_name(s.role),
+        call->row(call, json_pack("{s:b, s:s, s:o, s:o, s:I, s:b, s:b, s:b, s:s, s:I, s:b, s:s, s:s}", "on", s.on, "role", s.broken[0] ? "unknown" : role_name(s.role),
                                   "epoch", epoch_text(&s.epoch), "replaced_by", epoch_text(&s.higher), "since", (json_int_t)s.since, "asking", s.asking,
-                                  "conflict", s.conflict, "mode", s.role == ROLE_REPLICA ? role_mode_name(s.mode) : "", "heard_s", (json_int_t)s.heard_s,
+                                  "conflict", s.conflict, "promised", s.promised, "mode", s.role == ROLE_REPLICA ? role_mode_name(s.mode) : "", "heard_s", (json_int_t)s.heard_s,
                                   "promotable", *missing == '\0' && !s.broken[0], "missing", missing, "problem",
-                                  s.broken[0] ? s.broken : !s.on ? "sync_failover is not on" : s.conflict ? "two masters with the same epoch: one has to be joined" : ""));
+                                  s.broken[0] ? s.broken : !s.on ? "sync_failover is not on" : s.conflict ? "two masters with the same epoch: one has to be joined"
+                                  : s.asking ? "no changes until the other host is reached (cyrctl failover alone: go on without it)" : s.role == ROLE_NONE ? "not set up: no changes" : ""));
         return 0;
 }
 
@@ -87,6 +88,12 @@ static int op_init(struct ctl_call *call, struct err *err)
                 return -1;
         go_on();
         return 0;
+}
+
+static int op_alone(struct ctl_call *call, struct err *err)
+{
+        (void)call;
+        return role_alone(err);
 }
 
 /*
@@ -293,6 +300,7 @@ static int op_promote(struct ctl_call *call, struct err *err)
 }
 
 static const struct ctl_op ops[] = {            /* sorted */
+        { "failover.alone", op_alone, CTL_NEEDS_DAEMON },
         { "failover.init", op_init, CTL_NEEDS_DAEMON },
         { "failover.join", op_join, CTL_NEEDS_DAEMON | CTL_LONG },
         { "failover.promote", op_promote, CTL_NEEDS_DAEMON | CTL_LONG },

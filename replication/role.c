@@ -37,6 +37,7 @@ static struct {
         void (*changed)(void);
         struct store *store;                    /* NULL: not open */
         bool daemon, asynchronous;
+        bool weak;                              /* by the configuration clients may be told what the replica has not got */
         char *path;
         char peer[200];
         struct role_state state;
@@ -143,6 +144,7 @@ static int read_file(const char *path, struct role_state *s, struct err *err)
                         rc = err_set(err, ERR_CORRUPT, "%s is damaged", path);
                 s->since = json_integer_value(json_object_get(row, "since"));
                 s->heard = json_is_true(json_object_get(row, "heard"));
+                s->promised = json_is_true(json_object_get(row, "promised"));
                 json_decref(row);
         }
         str_deinit(&text);
@@ -156,8 +158,8 @@ static json_t *epoch_json(const struct role_epoch *e)
 
 static int write_file(const struct role_state *s, struct err *err)
 {
-        json_t *row = json_pack("{s:s, s:I, s:s, s:b}", "role", role_name(s->role), "since", (json_int_t)s->since, "mode", role_mode_name(s->mode),
-                                "heard", s->heard);
+        json_t *row = json_pack("{s:s, s:I, s:s, s:b, s:b}", "role", role_name(s->role), "since", (json_int_t)s->since, "mode", role_mode_name(s->mode),
+                                "heard", s->heard, "promised", s->promised);
         struct str dir = STR_INIT;
         char *text;
         int rc;
@@ -184,6 +186,8 @@ static const char *reason(const struct role_state *s, char text[ERR_TEXT_MAX])
 {
         if (s->broken[0])
                 snprintf(text, ERR_TEXT_MAX, "No changes here now: what this server's role is cannot be read");
+        else if (s->role == ROLE_NONE)
+                snprintf(text, ERR_TEXT_MAX, "No changes here yet: fail-over is not set up on this server");
         else if (s->role == ROLE_REPLICA)
                 snprintf(text, ERR_TEXT_MAX, "This server is a replica%s%.180s: changes are made there", role.peer[0] ? " of " : ", not the master", role.peer);
         else if (s->role == ROLE_FENCED)
@@ -333,7 +337,7 @@ static int hello_to_none(struct role_state *s, const struct role_epoch *epoch, e
         s->role = ROLE_REPLICA;
         s->epoch = *epoch;
         s->higher = (struct role_epoch){ 0 };
-        s->conflict = s->asking = false;
+        s->conflict = s->asking = s->promised = false;
         s->heard = mode != ROLE_UNTOLD;
         s->mode = s->heard ? mode : ROLE_ASYNCHRONOUS;
         s->since = clock_wall_s();
@@ -362,7 +366,7 @@ static int judge_hello(struct role_state *s, const struct role_epoch *epoch, enu
         if (s->role == ROLE_MASTER && higher) {
                 s->role = ROLE_FENCED;
                 s->higher = *epoch;
-                s->asking = false;
+                s->asking = s->promised = false;
                 s->since = clock_wall_s();
                 change_anyway(s, "another host is the master of a higher epoch");
                 return not_ours(err, "this was the master, and has to be joined first");
@@ -442,7 +446,7 @@ int role_hand_over(const struct role_epoch *to, int (*drain)(void *ctx, struct e
                 if (rc == 0) {
                         s.role = ROLE_REPLICA;
                         s.epoch = *to;
-                        s.heard = false;
+                        s.heard = s.promised = false;
                         s.mode = ROLE_ASYNCHRONOUS;
                         s.since = clock_wall_s();
                         rc = change_to(&s, "handed over to the replica", err);
@@ -469,29 +473,55 @@ int role_may_replicate(struct err *err)
                                              : s.role == ROLE_FENCED ? "fenced: another host is the master (cyrctl failover join)" : "standing by: this host is a replica");
 }
 
-static void stop_asking(const char *why)
+/* With `changing`: nobody else is asked any more, or nobody says otherwise. */
+static void stop_asking(struct role_state *s, const char *why)
+{
+        s->asking = s->conflict = false;
+        set_state(s);
+        put_fence(s);
+        tell(s, why);
+        tell_changed();
+}
+
+int role_promise(struct err *err)
 {
         struct role_state s;
+        int rc = 0;
 
         mutex_lock(&role.changing);
         role_get(&s);
-        if (s.role == ROLE_MASTER && (s.asking || s.conflict)) {
-                s.asking = s.conflict = false;
-                set_state(&s);
-                put_fence(&s);
-                tell(&s, why);
-                tell_changed();
+        if (s.role != ROLE_MASTER) {
+                rc = err_set(err, ERR_UNAVAILABLE, "this host is not the master any more");
+        } else if (!s.promised) {
+                s.promised = true;
+                rc = write_file(&s, err);
+                if (rc == 0)
+                        set_state(&s);
         }
         mutex_unlock(&role.changing);
+        return rc;
 }
 
-void role_accepted(const struct role_epoch *mine)
+void role_accepted(const struct role_epoch *mine, enum role_mode told)
 {
         struct role_state s;
+        struct err err = ERR_INIT;
 
+        mutex_lock(&role.changing);
         role_get(&s);
-        if ((s.asking || s.conflict) && role_epoch_equal(mine, &s.epoch))
-                stop_asking("the replica says so");
+        if (s.role == ROLE_MASTER && role_epoch_equal(mine, &s.epoch)) {
+                if (s.promised && told != ROLE_NEVER && told != ROLE_UNTOLD) {
+                        s.promised = false;
+                        if (write_file(&s, &err) < 0) {
+                                log_event(LOG_ERROR, NULL, "failover.file", "reason=\"%s\"", err.text);
+                                s.promised = true;
+                        }
+                        set_state(&s);
+                }
+                if ((s.asking || s.conflict) && !(s.promised && role.weak))
+                        stop_asking(&s, "the replica says so");
+        }
+        mutex_unlock(&role.changing);
 }
 
 void role_refused(const struct role_state *theirs)
@@ -504,7 +534,7 @@ void role_refused(const struct role_state *theirs)
         } else if (theirs->epoch.number > s.epoch.number) {
                 s.role = ROLE_FENCED;
                 s.higher = theirs->epoch;
-                s.asking = s.conflict = false;
+                s.asking = s.conflict = s.promised = false;
                 s.since = clock_wall_s();
                 change_anyway(&s, "the other host has a higher epoch");
         } else if (theirs->epoch.number == s.epoch.number && !role_epoch_equal(&theirs->epoch, &s.epoch) && !s.conflict) {
@@ -574,7 +604,7 @@ int role_promote(const struct role_epoch *epoch, struct err *err)
         if (rc == 0) {
                 s.role = ROLE_MASTER;
                 s.epoch = *epoch;
-                s.asking = s.conflict = s.heard = false;
+                s.asking = s.conflict = s.heard = s.promised = false;
                 s.since = clock_wall_s();
                 rc = change_to(&s, "promoted", err);
         }
@@ -598,10 +628,32 @@ int role_join(struct err *err)
                         s.epoch = s.higher;
                 s.role = ROLE_REPLICA;
                 s.higher = (struct role_epoch){ 0 };
-                s.conflict = s.asking = s.heard = false;
+                s.conflict = s.asking = s.heard = s.promised = false;
                 s.mode = ROLE_ASYNCHRONOUS;
                 s.since = clock_wall_s();
                 rc = change_to(&s, "joined", err);
+        }
+        mutex_unlock(&role.changing);
+        return rc;
+}
+
+int role_alone(struct err *err)
+{
+        struct role_state s;
+        int rc;
+
+        mutex_lock(&role.changing);
+        role_get(&s);
+        rc = check_on(&s, err);
+        if (rc == 0 && (s.role != ROLE_MASTER || s.conflict))
+                rc = refused(err, s.conflict ? "another host is the master, too: one of them has to join" : "this host is not the master");
+        else if (rc == 0 && !s.asking)
+                rc = refused(err, "this host does not wait for the other one");
+        if (rc == 0) {
+                s.epoch.number++;
+                new_id(&s.epoch);
+                s.asking = s.promised = false;
+                rc = change_to(&s, "an administrator has it go on alone", err);
         }
         mutex_unlock(&role.changing);
         return rc;
@@ -612,17 +664,19 @@ int role_join(struct err *err)
 /* An asynchronous master that hears nothing goes on. */
 static void *wait_for_word(void *unused)
 {
-        bool over;
+        struct role_state s;
 
         lock();
         while (!role.stop && role.state.asking && clock_mono_ms() < role.ask_until_ms)
                 cond_wait_until(&role.left, &role.lock, role.ask_until_ms);
-        over = !role.stop && role.state.asking && !role.state.conflict && role.asynchronous;
         unlock();
-        if (over) {
+        mutex_lock(&role.changing);
+        role_get(&s);
+        if (!role.stop && s.role == ROLE_MASTER && s.asking && !s.conflict && !s.promised && role.asynchronous) {
                 log_event(LOG_WARN, NULL, "failover.unheard", "waited_ms=%d consequence=\"this asynchronous master goes on without the other host's word\"", ROLE_ASK_MS);
-                stop_asking("nobody says otherwise");
+                stop_asking(&s, "nobody says otherwise");
         }
+        mutex_unlock(&role.changing);
         return unused;
 }
 
@@ -644,6 +698,12 @@ static bool has_failover(struct conf *conf, const char *channel)
         return conf_switch(conf, channel, "sync_failover");
 }
 
+static bool is_weak(struct conf *conf, const char *channel)
+{
+        return conf_switch(conf, channel, "sync_failover") &&
+               (strcmp(conf_enum(conf, channel, "sync_mode"), "synchronous") != 0 || conf_duration_s(conf, channel, "sync_degrade_after") != CONF_NEVER);
+}
+
 static bool has_synchronous(struct conf *conf, const char *channel)
 {
         return conf_switch(conf, channel, "sync_failover") && strcmp(conf_enum(conf, channel, "sync_mode"), "synchronous") == 0;
@@ -657,6 +717,7 @@ static void take_conf(struct conf *conf)
         lock();
         atomic_store(&role.on, conf_says(conf, has_failover));
         role.asynchronous = !conf_says(conf, has_synchronous);
+        role.weak = conf_says(conf, is_weak);
         n = host ? strcspn(host, " :/") : 0;
         snprintf(role.peer, sizeof role.peer, "%.*s", (int)(n < 180 ? n : 180), host ? host : "");
         unlock();
@@ -701,6 +762,11 @@ void role_reconfigure(struct conf *conf)
         mutex_lock(&role.changing);
         take_conf(conf);
         role_get(&s);
+        if (role_on() && s.role == ROLE_MASTER && s.promised && role.weak && !s.asking) {
+                s.asking = true;                /* the replica has to hear of it first */
+                set_state(&s);
+                tell(&s, "the configuration promises less than the replica was told");
+        }
         put_fence(&s);
         mutex_unlock(&role.changing);
 }

@@ -5,7 +5,7 @@
  * higher one. A master tells its epoch to the replica whenever a connection is made (GET X_EPOCH, an extension of csync), and whoever hears a higher
  * one learns that it was replaced:
  *
- *   none      not set up (cyrctl failover init on the host that is to be the master); as without sync_failover
+ *   none      not set up (cyrctl failover init on the host that is to be the master), or what it was is lost: no changes but a master's, whose replica it becomes
  *   master    clients change it; its channels replicate. After a start it has no clients' changes until the other host has said that it is still the
  *             master; an asynchronous one waits ROLE_ASK_MS for that word, then goes on without it, and says so
  *   replica   clients may read (store_fence()), only the master of its epoch, or of a higher one, changes it; its channels stand by
@@ -13,7 +13,8 @@
  *
  * So of two masters one at least is told at the first contact, by either of them. A synchronous master with sync_degrade_after: never tells clients
  * of nothing that the replica has not said it has; and the replica says so to the master of its epoch only. That makes a promotion without contact
- * safe: what was acknowledged is here, and nothing more will be. A change that comes while the role changes is either wholly done before, or refused.
+ * safe: what was acknowledged is here, and nothing more will be. It is a *promise*, on the disk before it is made, and holds until the replica has been told
+ * of a weaker mode: a master whose configuration says less takes no changes before that, or until an administrator has it go on alone (role_alone()). A change that comes while the role changes is either wholly done before, or refused.
  * The same number with two ids is two promotions that did not know of each other: neither replicates, nobody changes anything, until an operator has
  * one of them join.
  *
@@ -59,6 +60,7 @@ struct role_state {
         struct role_epoch epoch;                /* of this store */
         struct role_epoch higher;               /* ROLE_FENCED: the one that replaced it. number 0: not known */
         bool asking;                            /* ROLE_MASTER: waits for the other's word */
+        bool promised;                          /* ROLE_MASTER: the replica was told ROLE_NEVER, and of nothing less since then */
         bool conflict;                          /* another master of the same number was met */
         int64_t since;                          /* Unix seconds: it has this role */
         enum role_mode mode;                    /* ROLE_REPLICA: of its master, by its last word */
@@ -93,8 +95,10 @@ int role_hand_over(const struct role_epoch *to, int (*drain)(void *ctx, struct e
 
 /* May this host replicate now? ERR_UNAVAILABLE: it stands by. */
 int role_may_replicate(struct err *err) EXCLUDES(role_class);
-/* The other has accepted us; or has not, being what `theirs` says: what we have to learn from it. */
-void role_accepted(const struct role_epoch *mine) EXCLUDES(role_class);
+/* The replica is about to be told ROLE_NEVER. After an error it must not be. Blocks. */
+int role_promise(struct err *err) EXCLUDES(role_class);
+/* The other has accepted us, and heard of this mode; or has not, being what `theirs` says: what we have to learn from it. Blocks. */
+void role_accepted(const struct role_epoch *mine, enum role_mode told) EXCLUDES(role_class);
 void role_refused(const struct role_state *theirs) EXCLUDES(role_class);
 
 /* ---- by an administrator: ERR_EXISTS, ERR_PERM say what is in the way ---- */
@@ -104,5 +108,7 @@ int role_init(struct err *err) EXCLUDES(role_class);
 void role_next_epoch(struct role_epoch *epoch_r) EXCLUDES(role_class);
 int role_promote(const struct role_epoch *epoch, struct err *err) EXCLUDES(role_class);
 int role_join(struct err *err) EXCLUDES(role_class);
+/* A master that waits for the other's word goes on without it, in a new epoch: what the other may count on holds no longer. */
+int role_alone(struct err *err) EXCLUDES(role_class);
 
 #endif

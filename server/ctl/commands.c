@@ -97,6 +97,8 @@ const struct ctl_command ctl_commands[] = {
         { "failover promote", "failover.promote", "", "-l=accept-loss", FAILOVER_COLUMNS, "the same" },
         { "failover status", "failover.status", "", "", FAILOVER_STATUS_COLUMNS, "which role this host has, and what a promotion without the master would say" },
         { "failover init", "failover.init", "", "", NULL, "make this host the first master" },
+        { "failover alone", "failover.alone", "", "", NULL,
+          "have this master, which waits for the other host, go on without it: that one must not be promoted any more but with --accept-loss" },
         { "failover join", "failover.join", "", "-d=discard", "mailbox=Mailbox differs=Differs",
           "make this host, which was the master, the replica of the one that replaced it (--discard: and lose mailboxes that are only here)" },
         { "df", "df", "", "", "partition=Partition kib=KiB used_kib=Used available_kib=Available percent=% directory=Directory error=Error",

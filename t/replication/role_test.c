@@ -117,7 +117,7 @@ static uint64_t hello(const struct role_epoch *e, enum role_mode mode, int rc)
 Test(role, of_nobody_changes_nothing)
 {
         EXPECT_ROLE(ROLE_NONE);
-        expect_fence(false);
+        expect_fence(true);                     /* also where the file of a former master got lost */
         EXPECT_ERR(role_promote(&five_a, &err), ERR_PERM);
         EXPECT_ERR(role_join(&err), ERR_PERM);
         EXPECT_ERR(role_may_replicate(&err), ERR_UNAVAILABLE);
@@ -157,10 +157,62 @@ Test(role, a_master_is_made_once_and_asks_after_a_start)
         expect_fence(true);
         role_get(&s);
         cr_expect(s.asking);
-        role_accepted(&five_a);                 /* of another epoch than ours: a word that came late */
+        role_accepted(&five_a, ROLE_NEVER);     /* of another epoch than ours: a word that came late */
         expect_fence(true);
-        role_accepted(&s.epoch);
+        role_accepted(&s.epoch, ROLE_NEVER);
         expect_fence(false);
+}
+
+/* What the replica was told holds until it has been told of less, whatever the configuration says. */
+Test(role, a_promise_is_kept)
+{
+        static const char strict[] = "sync_failover: yes\nsync_mode: synchronous\nsync_degrade_after: never\n";
+        static const char *const weaker[] = { "sync_failover: yes\nsync_mode: synchronous\nsync_degrade_after: 1s\n", "sync_failover: yes\n" };
+        struct role_state s;
+
+        close_all();
+        open_all(strict, false);
+        cr_assert_eq(role_init(&err), 0, "%s", err.text);
+        role_get(&s);
+        for (int i = 0; i < 2; i++) {
+                struct conf *now = NULL;
+                char text[1000];
+
+                cr_assert_eq(role_promise(&err), 0, "%s", err.text);
+                role_accepted(&s.epoch, ROLE_NEVER);
+                expect_fence(false);
+                snprintf(text, sizeof text, "configdirectory: %s\npartition-default: %s/mail\ndefaultpartition: default\nsync_log: yes\nsync_host: other\n%s", configdir, dir, weaker[i]);
+                now = conf_text(text);
+                role_reconfigure(now);          /* HUP */
+                conf_unref(&now);
+                expect_fence(true);
+                role_accepted(&s.epoch, ROLE_UNTOLD);
+                expect_fence(true);
+                role_accepted(&s.epoch, ROLE_DEGRADES);
+                expect_fence(false);
+                cr_assert_eq(role_promise(&err), 0, "%s", err.text);
+                close_all();
+                open_all(weaker[i], true);      /* a start */
+                expect_fence(true);
+                role_accepted(&s.epoch, ROLE_NEVER);    /* from before */
+                expect_fence(true);
+                role_accepted(&s.epoch, ROLE_ASYNCHRONOUS);
+                expect_fence(false);
+                EXPECT_ERR(role_alone(&err), ERR_PERM);
+                close_all();
+                open_all(strict, false);
+        }
+        cr_assert_eq(role_promise(&err), 0, "%s", err.text);
+        close_all();
+        open_all(weaker[1], true);
+        expect_fence(true);
+        cr_assert_eq(role_alone(&err), 0, "%s", err.text);
+        expect_fence(false);
+        role_get(&s);
+        cr_expect_eq(s.epoch.number, 2);
+        again(false);
+        role_get(&s);
+        cr_expect(!s.promised);
 }
 
 Test(role, a_replica_follows_its_master_and_higher_ones)
