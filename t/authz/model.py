@@ -236,10 +236,10 @@ POP3_BOTH = {'CAPA', 'NOOP', 'QUIT'}
 LMTP = {'LHLO': False, 'HELO': False, 'EHLO': False, 'NOOP': False, 'QUIT': False, 'RSET': False, 'VRFY': False, 'AUTH': False,
         'STARTTLS': False, 'MAIL': True, 'RCPT': True, 'DATA': True}
 # cyrctl's operations: for the daemon's own user (and root) alone. Those that change nothing.
-CONTROL_READS = {'acl.get', 'check', 'config', 'df', 'expunged.list', 'info', 'list', 'list.check', 'mailbox.entry', 'mailbox.info',
+CONTROL_READS = {'acl.get', 'check', 'config', 'df', 'expunged.list', 'failover.status', 'info', 'list', 'list.check', 'mailbox.entry', 'mailbox.info',
                  'message.guids', 'message.read', 'metadata.list', 'metrics', 'quota.list', 'readers', 'seen.own', 'sessions', 'status',
                  'sync.quarantine', 'sync.status', 'sync.verify', 'top', 'trace.list', 'user.info', 'user.list'}
-CONTROL_CHANGES = {'acl.set', 'expire', 'expunged.restore', 'handover', 'mailbox.create', 'mailbox.delete', 'mailbox.load',
+CONTROL_CHANGES = {'acl.set', 'expire', 'expunged.restore', 'failover.alone', 'failover.init', 'failover.join', 'failover.promote', 'handover', 'mailbox.create', 'mailbox.delete', 'mailbox.load',
                    'mailbox.move', 'mailbox.rename', 'mailbox.specialuse', 'message.append', 'message.purge', 'metadata.set', 'quota.delete', 'quota.fix',
                    'quota.set', 'readers.prune', 'reconstruct', 'seen.own.remove', 'sessions.kick', 'sync.client', 'sync.now', 'sync.reset', 'sync.retry', 'sync.roll', 'temporary.end', 'trace.off',
                    'trace.on', 'user.create', 'user.delete', 'user.move', 'user.rename'}
