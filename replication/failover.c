@@ -275,10 +275,9 @@ static int op_promote(struct ctl_call *call, struct err *err)
         int planned;
 
         role_get(&s);
-        if (!s.on || s.broken[0] || s.role != ROLE_REPLICA) {
-                role_next_epoch(&epoch);
-                return role_promote(&epoch, err) < 0 ? -1 : 0;          /* it says what is wrong */
-        }
+        /* It says what is wrong; and where that has changed by then, that the epoch is too low: nobody is promoted unasked. */
+        if (!s.on || s.broken[0] || s.role != ROLE_REPLICA)
+                return role_promote(&(struct role_epoch){ .number = 0 }, err);
         role_next_epoch(&epoch);
         planned = ask_master(call, &epoch, &theirs, why, err);
         if (planned < 0)

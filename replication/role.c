@@ -36,7 +36,7 @@ static struct {
         atomic_bool on, restricted;
         void (*changed)(void);
         struct store *store;                    /* NULL: not open */
-        bool daemon, asynchronous;
+        bool asynchronous;
         bool weak;                              /* by the configuration clients may be told what the replica has not got */
         char *path;
         char peer[200];
@@ -311,6 +311,37 @@ static void change_anyway(struct role_state *s, const char *why)
         tell_changed();
 }
 
+/* Another role, in this epoch: what was known of the other host belongs to the former one. */
+static void become(struct role_state *s, enum role to, const struct role_epoch *epoch)
+{
+        s->role = to;
+        s->epoch = *epoch;
+        s->higher = (struct role_epoch){ 0 };
+        s->asking = s->conflict = s->heard = s->promised = false;
+        s->mode = ROLE_ASYNCHRONOUS;
+        s->since = clock_wall_s();
+}
+
+/* A master has heard of another epoch, from a peer or as an answer: it was replaced, or there are two. False: it has learnt nothing. */
+static bool learn(struct role_state *s, const struct role_epoch *other)
+{
+        if (other->number > s->epoch.number) {
+                struct role_epoch mine = s->epoch;
+
+                become(s, ROLE_FENCED, &mine);
+                s->higher = *other;
+                change_anyway(s, "another host is the master of a higher epoch");
+        } else if (other->number == s->epoch.number && !role_epoch_equal(other, &s->epoch)) {
+                if (!s->conflict) {
+                        s->conflict = true;
+                        change_anyway(s, "two masters with the same epoch: one has to be joined");
+                }
+        } else {
+                return false;
+        }
+        return true;
+}
+
 void role_get(struct role_state *state_r)
 {
         lock();
@@ -332,60 +363,53 @@ static int not_ours(struct err *err, const char *what)
         return err_set(err, ERR_FENCED, "%s", what);
 }
 
-static int hello_to_none(struct role_state *s, const struct role_epoch *epoch, enum role_mode mode, const char *why, struct err *err)
+static int follow(struct role_state *s, const struct role_epoch *epoch, enum role_mode mode, struct err *err)
 {
-        s->role = ROLE_REPLICA;
-        s->epoch = *epoch;
-        s->higher = (struct role_epoch){ 0 };
-        s->conflict = s->asking = s->promised = false;
+        become(s, ROLE_REPLICA, epoch);
         s->heard = mode != ROLE_UNTOLD;
-        s->mode = s->heard ? mode : ROLE_ASYNCHRONOUS;
-        s->since = clock_wall_s();
-        return change_to(s, why, err);
+        if (s->heard)
+                s->mode = mode;
+        return change_to(s, "a master of a higher epoch", err);
+}
+
+static int take_mode(struct role_state *s, enum role_mode mode, struct err *err)
+{
+        if (mode == ROLE_UNTOLD || (s->mode == mode && s->heard))
+                return 0;
+        s->mode = mode;
+        s->heard = true;
+        if (write_file(s, err) < 0)
+                return -1;
+        set_state(s);
+        return 0;
 }
 
 static int judge_hello(struct role_state *s, const struct role_epoch *epoch, enum role_mode mode, struct err *err)
 {
-        bool higher = epoch->number > s->epoch.number;
-
         if (s->broken[0])
                 return not_ours(err, "what the role here is cannot be read");
-        if (s->role == ROLE_NONE || (s->role == ROLE_REPLICA && (higher || (!s->heard && !role_epoch_equal(epoch, &s->epoch)))))
-                return epoch->number >= s->epoch.number ? hello_to_none(s, epoch, mode, "a master of a higher epoch", err)
-                                                        : not_ours(err, "the epoch here is higher");
-        if (s->role == ROLE_REPLICA && role_epoch_equal(epoch, &s->epoch)) {
-                if (mode == ROLE_UNTOLD || (s->mode == mode && s->heard))
-                        return 0;
-                s->mode = mode;
-                s->heard = true;
-                if (write_file(s, err) < 0)
-                        return -1;
-                set_state(s);
-                return 0;
-        }
-        if (s->role == ROLE_MASTER && higher) {
-                s->role = ROLE_FENCED;
-                s->higher = *epoch;
-                s->asking = s->promised = false;
-                s->since = clock_wall_s();
-                change_anyway(s, "another host is the master of a higher epoch");
-                return not_ours(err, "this was the master, and has to be joined first");
-        }
-        if (s->role == ROLE_FENCED) {
+        switch (s->role) {
+        case ROLE_MASTER:
+                if (!learn(s, epoch))
+                        return not_ours(err, "this is the master");
+                return not_ours(err, s->role == ROLE_FENCED ? "this was the master, and has to be joined first" : "two masters with the same epoch");
+        case ROLE_FENCED:
                 if (epoch->number > s->higher.number) {
                         s->higher = *epoch;
                         change_anyway(s, "a higher epoch still");
                 }
                 return not_ours(err, "this was the master, and has to be joined first");
+        case ROLE_REPLICA:
+                if (role_epoch_equal(epoch, &s->epoch))
+                        return take_mode(s, mode, err);
+                /* Of the same number, while no master has been heard of: two were promoted, and this one has joined the other. */
+                if (epoch->number < s->epoch.number || (epoch->number == s->epoch.number && s->heard))
+                        return not_ours(err, "the epoch here is higher");
+                break;
+        case ROLE_NONE:
+                break;
         }
-        if (epoch->number == s->epoch.number && !role_epoch_equal(epoch, &s->epoch) && s->role == ROLE_MASTER) {
-                if (s->conflict)
-                        return not_ours(err, "two masters with the same epoch");
-                s->conflict = true;
-                change_anyway(s, "two masters with the same epoch: one has to be joined");
-                return not_ours(err, "two masters with the same epoch");
-        }
-        return not_ours(err, s->role == ROLE_MASTER ? "this is the master" : "the epoch here is higher");
+        return follow(s, epoch, mode, err);
 }
 
 int role_hello(const struct role_epoch *epoch, enum role_mode mode, struct role_state *mine_r, uint64_t *turn_r, struct err *err)
@@ -444,11 +468,7 @@ int role_hand_over(const struct role_epoch *to, int (*drain)(void *ctx, struct e
                 atomic_store(&role.restricted, false);
                 rc = drain(ctx, err);
                 if (rc == 0) {
-                        s.role = ROLE_REPLICA;
-                        s.epoch = *to;
-                        s.heard = s.promised = false;
-                        s.mode = ROLE_ASYNCHRONOUS;
-                        s.since = clock_wall_s();
+                        become(&s, ROLE_REPLICA, to);
                         rc = change_to(&s, "handed over to the replica", err);
                 }
                 if (rc < 0) {
@@ -530,17 +550,8 @@ void role_refused(const struct role_state *theirs)
 
         mutex_lock(&role.changing);
         role_get(&s);
-        if (s.role != ROLE_MASTER) {
-        } else if (theirs->epoch.number > s.epoch.number) {
-                s.role = ROLE_FENCED;
-                s.higher = theirs->epoch;
-                s.asking = s.conflict = s.promised = false;
-                s.since = clock_wall_s();
-                change_anyway(&s, "the other host has a higher epoch");
-        } else if (theirs->epoch.number == s.epoch.number && !role_epoch_equal(&theirs->epoch, &s.epoch) && !s.conflict) {
-                s.conflict = true;
-                change_anyway(&s, "two masters with the same epoch: one has to be joined");
-        }
+        if (s.role == ROLE_MASTER)
+                (void)learn(&s, &theirs->epoch);
         mutex_unlock(&role.changing);
 }
 
@@ -560,19 +571,18 @@ static int check_on(const struct role_state *s, struct err *err)
 
 int role_init(struct err *err)
 {
+        struct role_epoch first = { .number = 1 };
         struct role_state s;
         int rc;
 
+        new_id(&first);
         mutex_lock(&role.changing);
         role_get(&s);
         rc = check_on(&s, err);
         if (rc == 0 && s.role != ROLE_NONE)
                 rc = err_set(err, ERR_EXISTS, "this host is %s of epoch %" PRIu64 " already", role_name(s.role), s.epoch.number);
         if (rc == 0) {
-                s.role = ROLE_MASTER;
-                s.epoch.number = 1;
-                new_id(&s.epoch);
-                s.since = clock_wall_s();
+                become(&s, ROLE_MASTER, &first);
                 rc = change_to(&s, "the first master", err);
         }
         mutex_unlock(&role.changing);
@@ -602,10 +612,7 @@ int role_promote(const struct role_epoch *epoch, struct err *err)
         if (rc == 0 && epoch->number <= s.epoch.number)
                 rc = refused(err, "a master of a higher epoch was heard of meanwhile");
         if (rc == 0) {
-                s.role = ROLE_MASTER;
-                s.epoch = *epoch;
-                s.asking = s.conflict = s.heard = s.promised = false;
-                s.since = clock_wall_s();
+                become(&s, ROLE_MASTER, epoch);
                 rc = change_to(&s, "promoted", err);
         }
         mutex_unlock(&role.changing);
@@ -624,13 +631,9 @@ int role_join(struct err *err)
                 rc = refused(err, s.role == ROLE_MASTER ? "this host is the master, and has heard of no other" : s.role == ROLE_REPLICA ? "this host is a replica already"
                                                                                                                                          : "fail-over is not set up here");
         if (rc == 0) {
-                if (s.higher.number)
-                        s.epoch = s.higher;
-                s.role = ROLE_REPLICA;
-                s.higher = (struct role_epoch){ 0 };
-                s.conflict = s.asking = s.heard = s.promised = false;
-                s.mode = ROLE_ASYNCHRONOUS;
-                s.since = clock_wall_s();
+                struct role_epoch epoch = s.higher.number ? s.higher : s.epoch;
+
+                become(&s, ROLE_REPLICA, &epoch);
                 rc = change_to(&s, "joined", err);
         }
         mutex_unlock(&role.changing);
@@ -732,7 +735,6 @@ void role_open(struct store *store, struct conf *conf, bool daemon)
         sync_log_path(store_configdir(store), NULL, "role", &path);
         role.path = str_take(&path);
         role.store = store;
-        role.daemon = daemon;
         role.stop = false;
         role.heard_ms = 0;
         cond_init(&role.left);

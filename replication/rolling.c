@@ -76,11 +76,11 @@ bool rolling_stopping(struct rolling *r)
         return stop;
 }
 
-void rolling_set_error(struct rolling *r, const char *text)
+void rolling_set_error(struct rolling *r, const char *text, bool of_item)
 {
         rolling_lock(r);
         snprintf(r->error, sizeof r->error, "%s", text);
-        r->of_item = false;
+        r->of_item = of_item;
         rolling_unlock(r);
 }
 
@@ -318,7 +318,7 @@ bool rolling_connect(struct lane *l)
                         return false;
                 if (l->connect_failures++ == 0 || l->connect_failures % 16 == 0)
                         log_event(LOG_WARN, NULL, "rolling.connect", "channel=%s reason=%s", name_of(r), log_quote_str(quoted, err.text));
-                rolling_set_error(r, err.text);
+                rolling_set_error(r, err.text, false);
                 if (r->options.once && err.code == ERR_CONFIG)
                         return false;
                 if (!wait_before(l, backoff_ms(r, l->connect_failures)))
@@ -411,7 +411,7 @@ static bool run_file(struct rolling *r, int fd)
 
         work_init(&w, conf_str(store_conf(r->options.store), NULL, "deletedprefix"));
         if (sync_log_read(fd, read_line, read_bad, &w, &err) < 0) {
-                rolling_set_error(r, err.text);
+                rolling_set_error(r, err.text, false);
                 work_deinit(&w);
                 return false;
         }
@@ -509,7 +509,7 @@ static int run_log(struct rolling *r)
         if (rc <= 0) {
                 if (rc < 0) {
                         log_event(LOG_ERROR, NULL, "rolling.log", "channel=%s reason=%s", name_of(r), log_quote_str(quoted, err.text));
-                        rolling_set_error(r, err.text);
+                        rolling_set_error(r, err.text, false);
                 } else if (whole) {
                         end_pass(r, &mark, begun_ms);
                 }
@@ -523,7 +523,7 @@ static int run_log(struct rolling *r)
         rc = run_file(r, fd) ? 1 : -1;
         close(fd);
         if (rc == 1 && sync_log_done(r->configdir, r->channel, &err) < 0) {
-                rolling_set_error(r, err.text);
+                rolling_set_error(r, err.text, false);
                 return -1;
         }
         if (rc == 1 && whole)

@@ -165,7 +165,7 @@ void rolling_disconnect(struct lane *l, const char *why) EXCLUDES(rolling_class)
 bool rolling_ping(struct lane *l) EXCLUDES(rolling_class);
 /* sync_mode_passed() with the quarantine of now, if the channel is synchronous. */
 void rolling_tell_passed(struct rolling *r, uint64_t upto, uint64_t took_ms) EXCLUDES(rolling_class);
-void rolling_set_error(struct rolling *r, const char *text) EXCLUDES(rolling_class);
+void rolling_set_error(struct rolling *r, const char *text, bool of_item) EXCLUDES(rolling_class);
 
 /* ---- rolling_run.c ---- */
 

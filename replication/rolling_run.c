@@ -243,10 +243,7 @@ static void fail(struct rolling *r, struct work *w, struct item *it, const char 
         log_event(LOG_INFORM, NULL, "rolling.failed", "channel=%s item=%s reason=%s", r->channel[0] ? r->channel : "-", log_quote_str(quoted[0], text.data),
                   log_quote_str(quoted[1], reason));
         str_deinit(&text);
-        rolling_set_error(r, reason);
-        rolling_lock(r);
-        r->of_item = true;
-        rolling_unlock(r);
+        rolling_set_error(r, reason, true);
         if (!it->blamed && !it->retry && promote(r, w, it))
                 return;
         if (it->kind == SYNC_MAILBOX && it->names.n > 1) {
@@ -457,7 +454,7 @@ bool rolling_save(struct rolling *r)
         free(text);
         if (!ok) {
                 log_event(LOG_ERROR, NULL, "rolling.state", "channel=%s reason=\"%s\"", r->channel[0] ? r->channel : "-", err.text);
-                rolling_set_error(r, err.text);
+                rolling_set_error(r, err.text, false);
         }
         return ok;
 }
@@ -571,7 +568,7 @@ static void plan_rest(struct rolling *r)
                         work_add(&r->rest, SYNC_QUOTA, roots[i], "");
         work_add(&r->rest, SYNC_ANNOTATION, "", "");
         if (replica_each_tombstone(r->options.store, plan_tombstone, r, &err) < 0)
-                rolling_set_error(r, err.text);
+                rolling_set_error(r, err.text, false);
         arena_deinit(&arena);
 }
 

@@ -315,11 +315,9 @@ static void run_handler(struct sync_peer *peer)
 {
         bool changes = strcmp(peer->verb, "GET") != 0 && !(peer->cmd->flags & SYNC_OF_ROLES);
         struct err err = ERR_INIT;
-        char text[ERR_TEXT_MAX + 16];
 
         if (changes && role_enter(peer->turn, &err) < 0) {
-                snprintf(text, sizeof text, "X_FENCED %s", err.text);
-                sync_no(peer, text);
+                sync_refuse(peer, &err);
                 return;
         }
         peer->cmd->fn(peer);

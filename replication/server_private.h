@@ -157,6 +157,8 @@ int sync_put_sieve(struct sync_peer *peer, const char *userid, struct err *err);
 
 void sync_get_user(struct sync_peer *peer);
 void sync_get_x_epoch(struct sync_peer *peer);           /* server_role.c */
+/* NO, by an error of role.h: X_FENCED is what the master learns from. */
+void sync_refuse(struct sync_peer *peer, const struct err *err);
 void sync_get_meta(struct sync_peer *peer);
 void sync_get_mailboxes(struct sync_peer *peer);
 void sync_get_uniqueids(struct sync_peer *peer);

@@ -32,7 +32,7 @@ static void say_who(struct sync_peer *peer, const struct role_state *s)
         sync_line_end(peer);
 }
 
-static void refuse(struct sync_peer *peer, const struct err *err)
+void sync_refuse(struct sync_peer *peer, const struct err *err)
 {
         char text[ERR_TEXT_MAX + 16];
 
@@ -66,7 +66,7 @@ void sync_get_x_epoch(struct sync_peer *peer)
         rc = role_hello(&epoch, mode, &mine, &peer->turn, &err);
         say_who(peer, &mine);
         if (rc < 0)
-                refuse(peer, &err);
+                sync_refuse(peer, &err);
         else
                 sync_ok(peer);
 }
@@ -88,7 +88,7 @@ void sync_apply_x_handover(struct sync_peer *peer)
         role_get(&mine);
         say_who(peer, &mine);
         if (rc < 0)
-                refuse(peer, &err);
+                sync_refuse(peer, &err);
         else
                 sync_ok(peer);
 }

@@ -268,6 +268,11 @@ static void look_at(void *ctx, const struct rolling_status *s)
         }
 }
 
+static bool is_settled(const struct outlook *p)
+{
+        return !p->events && !p->put_off && !p->comparing && !p->waiting && !p->unsettled;
+}
+
 static void sleep_ms(unsigned ms)
 {
         usleep(ms * 1000);
@@ -283,7 +288,7 @@ static int wait_until_done(struct ctl_call *call, const char *channel, int64_t m
                 uint64_t now = clock_mono_ms();
 
                 rolling_each(look_at, &p);
-                if (!p.events && !p.put_off && !p.comparing && !p.waiting && !p.unsettled)
+                if (is_settled(&p))
                         return 0;
                 if (p.comparing) {
                         call->progress(call, p.compared, p.total, "mailboxes");
@@ -315,7 +320,7 @@ int source_drain(void *unused, struct err *err)
                 struct outlook p = { .channel = NULL };
 
                 rolling_each(look_at, &p);
-                if (!p.events && !p.put_off && !p.comparing && !p.waiting && !p.unsettled)
+                if (is_settled(&p))
                         return 0;
                 if (clock_mono_ms() > deadline)
                         return err_set(err, ERR_TIMEOUT, "%" PRIu64 " changes are not replicated yet", p.events + p.put_off);
